@@ -1,0 +1,31 @@
+# `make demo` and `make test` do all the set-up on a machine that has nothing but Python >= 3.11.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint clean
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $(STAMP)
+
+demo: $(STAMP)
+	mkdir -p demo
+	$(BIN)/geosegsr upscale sample_data/scene.tif -o demo/scene_x4.tif --scale 4 --overwrite
+	$(BIN)/geosegsr info demo/scene_x4.tif
+	@echo "The result is $(CURDIR)/demo/scene_x4.tif"
+
+test: lint
+	$(BIN)/pytest -q -n 2 --dist worksteal
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+clean:
+	rm -rf $(VENV) demo build dist

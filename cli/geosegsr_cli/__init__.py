@@ -1,0 +1,1 @@
+"""The `geosegsr` command: a thin skin over the library."""

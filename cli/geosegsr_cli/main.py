@@ -1,0 +1,78 @@
+"""Entry point: finds the command's module by name and turns errors into exit codes.
+
+Exit codes: 0 done, 1 one of our errors (one line on standard error), 2 wrong usage, 130 interrupted.
+A bug keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from importlib import import_module
+from types import FrameType
+from typing import Any
+
+import click
+
+from geosegsr import __version__
+from geosegsr.errors import Cancelled, GeoSegSRError
+
+COMMANDS = {
+    "info": "geosegsr_cli.info",
+    "upscale": "geosegsr_cli.upscale",
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when the command is named; each module defines `command`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(COMMANDS[cmd_name]).command
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="geosegsr")
+def cli() -> None:
+    """Super-resolution of georeferenced rasters."""
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line and leave the process with its exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        cli.main(args=args, prog_name="geosegsr", standalone_mode=False)
+        code = 0
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt, Cancelled):
+        click.echo("Interrupted.", err=True)
+        _leave_at_once(130)
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`); nothing more can be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except GeoSegSRError as error:
+        click.echo(f"Error: {error}", err=True)
+        code = 1
+    sys.exit(code)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> Any:
+    raise KeyboardInterrupt
+
+
+def _leave_at_once(code: int) -> None:
+    """Leave without waiting for threads that are still inside a tile: what counts is on disk already."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,49 @@
+"""What can go wrong, as types.
+
+Every error says what could not be done and to which file, what was found, what was needed and what to
+type. Each child is also the builtin that a caller who knows nothing of this package would catch.
+"""
+
+
+class GeoSegSRError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class SceneError(GeoSegSRError, OSError):
+    """A raster cannot be opened, read or written."""
+
+
+class BandError(GeoSegSRError, ValueError):
+    """The bands that were asked for, found or needed do not fit together."""
+
+
+class WindowError(GeoSegSRError, ValueError):
+    """A window, tile, overlap or area of interest is impossible for the scene."""
+
+
+class ConfigError(GeoSegSRError, ValueError):
+    """An option or a configuration has a value that cannot work."""
+
+
+class CheckpointError(GeoSegSRError, ValueError):
+    """A model file is damaged, foreign or does not fit."""
+
+
+class DependencyError(GeoSegSRError, ImportError):
+    """An optional package is missing; the message names the extra to install."""
+
+
+class JobError(GeoSegSRError, RuntimeError):
+    """A run cannot start or go on: another job is in the way, or the target already exists."""
+
+
+class VerificationError(GeoSegSRError, RuntimeError):
+    """A finished file does not hold what was computed; it was not moved into place."""
+
+
+class Cancelled(GeoSegSRError):  # noqa: N818 - it is a request that was followed, not an error
+    """The run was asked to stop, and stopped between two tiles."""
+
+
+class GeoSegSRWarning(UserWarning):
+    """Something was assumed that the user may want to override."""

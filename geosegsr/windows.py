@@ -1,0 +1,247 @@
+"""Which pixels each tile reads, which it decides, and which tiles a block needs. Integers only, no I/O.
+
+One axis, three tiles (tile 8, overlap 4, halo 1), the last one clamped to the scene's edge:
+
+    scene     0         1         2
+              0123456789012345678901
+    tile 0    [######]
+    tile 1        [######]
+    tile 2            [######]          support: what a tile decides, the tile less its halo at inner edges
+    support 0 [#####)
+    support 1      [####)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from geosegsr.errors import WindowError
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of pixels, in the order of rasterio's arrays."""
+
+    row: int
+    """First row."""
+    col: int
+    """First column."""
+    height: int
+    """Number of rows."""
+    width: int
+    """Number of columns."""
+
+    @property
+    def row_stop(self) -> int:
+        return self.row + self.height
+
+    @property
+    def col_stop(self) -> int:
+        return self.col + self.width
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns, to index an array with."""
+        return slice(self.row, self.row_stop), slice(self.col, self.col_stop)
+
+    def scaled(self, scale: int) -> Window:
+        """The same ground on a grid `scale` times as fine."""
+        return Window(self.row * scale, self.col * scale, self.height * scale, self.width * scale)
+
+    def shifted(self, rows: int, cols: int) -> Window:
+        return Window(self.row + rows, self.col + cols, self.height, self.width)
+
+    def grown(self, margin: int, height: int, width: int) -> Window:
+        """With `margin` more pixels on each side, as far as a scene of that size reaches."""
+        row, col = max(self.row - margin, 0), max(self.col - margin, 0)
+        return Window(
+            row,
+            col,
+            min(self.row_stop + margin, height) - row,
+            min(self.col_stop + margin, width) - col,
+        )
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Tiles and blocks along one side of the scene, in lr pixels."""
+
+    size: int
+    """Length of the side that tiles may read."""
+    tile: int
+    """Length of a tile; the only tile of a shorter side is padded up to it by whoever reads it."""
+    overlap: int
+    """Pixels that neighbours share."""
+    halo: int
+    """Pixels at a tile's inner edges that are context only."""
+    start: int
+    """First pixel that is wanted."""
+    stop: int
+    """First pixel that is no longer wanted."""
+
+    @cached_property
+    def origins(self) -> tuple[int, ...]:
+        """First pixel of each tile; the last tile is moved back so that it ends with the side."""
+        if self.size <= self.tile:
+            return (0,)
+        stride = self.tile - self.overlap
+        regular = range(0, self.size - self.tile, stride)
+        return (*regular, self.size - self.tile)
+
+    @cached_property
+    def supports(self) -> tuple[tuple[int, int], ...]:
+        """Pixels each tile has a say in, as (start, stop)."""
+        last = len(self.origins) - 1
+        return tuple(
+            (
+                origin if i == 0 else origin + self.halo,
+                self.size if i == last else origin + self.tile - self.halo,
+            )
+            for i, origin in enumerate(self.origins)
+        )
+
+    def touching(self, start: int, stop: int) -> range:
+        """Indices of the tiles that have a say in pixels start..stop."""
+        hits = [i for i, (first, end) in enumerate(self.supports) if first < stop and end > start]
+        return range(hits[0], hits[-1] + 1)
+
+    def blocks(self, side: int) -> tuple[tuple[int, int], ...]:
+        """The wanted pixels cut into pieces of about `side`, as (start, stop).
+
+        Cuts lie where a tile's support begins, so that a block needs as few tiles as possible.
+        """
+        tiles_a_block = max(1, round(side / (self.tile - self.overlap)))
+        inner = [first for first, _ in self.supports[tiles_a_block::tiles_a_block]]
+        cuts = [self.start, *(cut for cut in inner if self.start < cut < self.stop), self.stop]
+        return tuple(zip(cuts[:-1], cuts[1:], strict=True))
+
+
+@dataclass(frozen=True)
+class Block:
+    """A piece of the output: the unit of work, of resume and of one file."""
+
+    index: int
+    """Position in the grid's list, row by row."""
+    window: Window
+    """The pixels it covers, in lr pixels of the readable region."""
+    tile_rows: range
+    """Rows of tiles that have a say in it."""
+    tile_cols: range
+    """Columns of tiles that have a say in it."""
+
+    @property
+    def tiles(self) -> int:
+        """Number of tiles computed for it."""
+        return len(self.tile_rows) * len(self.tile_cols)
+
+
+@dataclass(frozen=True)
+class TileGrid:
+    """The one grid of tiles over a scene, and its output cut into blocks.
+
+    Rows and columns count from the corner of the readable region, which is the scene itself or, for an
+    area of interest, the area with some context around it.
+    """
+
+    rows: Axis
+    cols: Axis
+    block: int
+    """Side of a block that was asked for, in lr pixels."""
+
+    @classmethod
+    def plan(
+        cls,
+        height: int,
+        width: int,
+        *,
+        tile: int,
+        overlap: int,
+        halo: int,
+        block: int,
+        wanted: Window | None = None,
+        multiple_of: int = 1,
+        min_size: int = 1,
+    ) -> TileGrid:
+        """Lay tiles over a region.
+
+        Args:
+            height: Rows that may be read, in lr pixels.
+            width: Columns that may be read.
+            tile: Side of a tile; made smaller along a side that is shorter.
+            overlap: Pixels shared by neighbouring tiles; 2 * halo <= overlap < tile.
+            halo: Context pixels at inner edges of tiles.
+            block: Side of a block, in lr pixels; rounded to whole tiles.
+            wanted: The part to compute; all of it by default.
+            multiple_of: Tile sides must be a multiple of this.
+            min_size: The shortest tile side allowed.
+
+        Raises:
+            WindowError: The numbers leave nothing to compute or no stride between tiles.
+        """
+        if tile < max(1, min_size) or tile % multiple_of:
+            raise WindowError(
+                f"Cannot use tiles of {tile} pixels: the model needs at least {max(1, min_size)} "
+                f"and a multiple of {multiple_of}. Pass another --tile."
+            )
+        if not 0 <= overlap < tile:
+            raise WindowError(
+                f"Cannot use an overlap of {overlap} pixels with tiles of {tile}: "
+                f"it must be at least 0 and less than the tile. Pass --overlap {tile // 4}, or a larger --tile."
+            )
+        if block < 1:
+            raise WindowError(f"Cannot use blocks of {block} pixels: pass a --block of at least 1.")
+        wanted = wanted or Window(0, 0, height, width)
+        halo = min(halo, overlap // 2)
+
+        def axis(size: int, start: int, stop: int) -> Axis:
+            fitted = -(-max(size, min_size) // multiple_of) * multiple_of
+            side = min(tile, fitted)
+            return Axis(size, side, overlap if side == tile else min(overlap, side - 1), halo, start, stop)
+
+        return cls(
+            axis(height, wanted.row, wanted.row_stop), axis(width, wanted.col, wanted.col_stop), block
+        )
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """Every block, row by row; together they cover each wanted pixel exactly once."""
+        spans = [
+            (rows, cols) for rows in self.rows.blocks(self.block) for cols in self.cols.blocks(self.block)
+        ]
+        return tuple(
+            Block(
+                index,
+                Window(top, left, bottom - top, right - left),
+                self.rows.touching(top, bottom),
+                self.cols.touching(left, right),
+            )
+            for index, ((top, bottom), (left, right)) in enumerate(spans)
+        )
+
+    @property
+    def tiles(self) -> int:
+        """Number of different tiles that have a say in a wanted pixel."""
+        return len(self.rows.touching(self.rows.start, self.rows.stop)) * len(
+            self.cols.touching(self.cols.start, self.cols.stop)
+        )
+
+    @cached_property
+    def tiles_computed(self) -> int:
+        """Number of tile computations: a tile that two blocks share is computed in each of them."""
+        return sum(block.tiles for block in self.blocks)
+
+    def tile_window(self, row: int, col: int) -> Window:
+        """What tile (row, col) reads: inside the region, so shorter than a tile where the region is."""
+        return Window(
+            self.rows.origins[row],
+            self.cols.origins[col],
+            min(self.rows.tile, self.rows.size),
+            min(self.cols.tile, self.cols.size),
+        )
+
+    def source_window(self, block: Block) -> Window:
+        """The one window that holds all that the block's tiles read."""
+        first = self.tile_window(block.tile_rows[0], block.tile_cols[0])
+        last = self.tile_window(block.tile_rows[-1], block.tile_cols[-1])
+        return Window(first.row, first.col, last.row_stop - first.row, last.col_stop - first.col)
