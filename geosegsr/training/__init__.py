@@ -1,0 +1,1 @@
+"""Training: patches of scenes, a sensor's degradation, one loop, one run folder."""
