@@ -1,0 +1,39 @@
+"""How guidance changes features: a gain and an offset for every pixel and channel."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+
+def channel_norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
+    """Layer normalisation over the channels of (N, C, h, w); copies nothing where memory is channels-last."""
+    return norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
+
+
+class Modulation(nn.Module):
+    """Normalises features, then scales and shifts them by what the guidance says (LMM).
+
+    Source:
+        The method's paper, section III-D.
+    """
+
+    def __init__(self, channels: int, hidden: int, kernel: int) -> None:
+        super().__init__()
+        pad = kernel // 2
+        self.norm = nn.LayerNorm(channels)
+        self.shared = nn.Conv2d(1, hidden, kernel, padding=pad)
+        self.gain_offset = nn.Conv2d(hidden, 2 * channels, kernel, padding=pad)
+        self.start_plain()
+
+    def start_plain(self) -> None:
+        """Make the modulation close to plain normalisation."""
+        nn.init.normal_(self.gain_offset.weight, std=1e-3)
+        nn.init.zeros_(self.gain_offset.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, guidance: Tensor) -> Tensor:
+        """Features (N, C, h, w), changed by the map (N, 1, h, w)."""
+        hidden = F.relu(self.shared(guidance))  # (N, H, h, w)
+        gain, offset = self.gain_offset(hidden).chunk(2, 1)  # (N, C, h, w)
+        out: Tensor = channel_norm(x, self.norm) * (1 + gain) + offset  # (N, C, h, w)
+        return out
