@@ -2,13 +2,13 @@
 
 One axis, three tiles (tile 8, overlap 4, halo 1), the last one clamped to the scene's edge:
 
-    scene     0         1         2
-              0123456789012345678901
-    tile 0    [######]
-    tile 1        [######]
-    tile 2            [######]          support: what a tile decides, the tile less its halo at inner edges
-    support 0 [#####)
-    support 1      [####)
+    scene     0         1
+              0123456789012345
+    tile 0    ########
+    tile 1        ########
+    tile 2            ########      on a scene of 15 pixels it starts at 7 instead of 8
+    support 0 #######               what a tile has a say in: the tile less its halo at inner edges,
+    support 1      ######           and for the last one less what its neighbour decides alone
 """
 
 from __future__ import annotations
@@ -89,17 +89,19 @@ class Axis:
         regular = range(0, self.size - self.tile, stride)
         return (*regular, self.size - self.tile)
 
+    @property
+    def ramp(self) -> int:
+        """Pixels over which two neighbours fade into each other."""
+        return self.overlap - 2 * self.halo
+
     @cached_property
     def supports(self) -> tuple[tuple[int, int], ...]:
-        """Pixels each tile has a say in, as (start, stop)."""
-        last = len(self.origins) - 1
-        return tuple(
-            (
-                origin if i == 0 else origin + self.halo,
-                self.size if i == last else origin + self.tile - self.halo,
-            )
-            for i, origin in enumerate(self.origins)
-        )
+        """Pixels each tile has a say in, as (start, stop); neighbours' supports share `ramp` pixels."""
+        if len(self.origins) == 1:
+            return ((0, self.size),)
+        stops = [*(origin + self.tile - self.halo for origin in self.origins[:-1]), self.size]
+        starts = [0, *(origin + self.halo for origin in self.origins[1:-1]), stops[-2] - self.ramp]
+        return tuple(zip(starts, stops, strict=True))
 
     def touching(self, start: int, stop: int) -> range:
         """Indices of the tiles that have a say in pixels start..stop."""
@@ -192,12 +194,12 @@ class TileGrid:
         if block < 1:
             raise WindowError(f"Cannot use blocks of {block} pixels: pass a --block of at least 1.")
         wanted = wanted or Window(0, 0, height, width)
-        halo = min(halo, overlap // 2)
 
         def axis(size: int, start: int, stop: int) -> Axis:
             fitted = -(-max(size, min_size) // multiple_of) * multiple_of
-            side = min(tile, fitted)
-            return Axis(size, side, overlap if side == tile else min(overlap, side - 1), halo, start, stop)
+            if fitted < tile:
+                return Axis(size, fitted, 0, 0, start, stop)
+            return Axis(size, tile, overlap, min(halo, overlap // 2), start, stop)
 
         return cls(
             axis(height, wanted.row, wanted.row_stop), axis(width, wanted.col, wanted.col_stop), block

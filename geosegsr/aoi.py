@@ -1,0 +1,183 @@
+"""An area of interest: the window of whole input pixels around it, and which of them belong to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+from rasterio.features import rasterize
+from rasterio.warp import transform as transform_coordinates
+
+from geosegsr.errors import ConfigError, WindowError
+from geosegsr.scene import Scene
+from geosegsr.windows import Window
+
+# Polygons are burnt in squares of this fixed grid, so that a pixel's side of an edge never depends on the
+# window it was asked for with.
+_CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class Area:
+    """Part of a scene, in its pixels."""
+
+    window: Window
+    """Snapped outward to whole pixels."""
+    polygon: bytes | None = None
+    """WKB in (col, row) of the scene's pixel corners; None if the window is all there is to it."""
+
+    def mask(self, window: Window) -> NDArray[np.bool_]:
+        """Pixels that the area touches; shape (height, width) of a window of the scene."""
+        inside = np.zeros((window.height, window.width), dtype=bool)
+        own = self.window
+        rows = slice(max(own.row - window.row, 0), max(own.row_stop - window.row, 0))
+        cols = slice(max(own.col - window.col, 0), max(own.col_stop - window.col, 0))
+        inside[rows, cols] = True
+        if self.polygon is None:
+            return inside
+        for row in range(window.row // _CHUNK * _CHUNK, window.row_stop, _CHUNK):
+            for col in range(window.col // _CHUNK * _CHUNK, window.col_stop, _CHUNK):
+                burnt = _burn(self.polygon, row, col)
+                top, left = max(row, window.row), max(col, window.col)
+                bottom, right = min(row + _CHUNK, window.row_stop), min(col + _CHUNK, window.col_stop)
+                inside[top - window.row : bottom - window.row, left - window.col : right - window.col] &= burnt[
+                    top - row : bottom - row, left - col : right - col
+                ]
+        return inside
+
+
+@lru_cache(maxsize=64)
+def _burn(polygon: bytes, row: int, col: int) -> NDArray[np.bool_]:
+    burnt = rasterize(
+        [shapely.from_wkb(polygon)],
+        out_shape=(_CHUNK, _CHUNK),
+        transform=Affine.translation(col, row),
+        all_touched=True,
+        dtype="uint8",
+    )
+    return burnt.astype(bool)
+
+
+def area_from_window(scene: Scene, window: Sequence[int]) -> Area:
+    """An area from (col, row, width, height) in the scene's pixels."""
+    col, row, width, height = window
+    if col < 0 or row < 0 or width < 1 or height < 1 or col + width > scene.width or row + height > scene.height:
+        raise WindowError(
+            f"Cannot use window {tuple(window)} (col, row, width, height): it does not lie inside '{scene.path}', "
+            f"which has {scene.width} columns and {scene.height} rows. Pass --window with numbers inside them."
+        )
+    return Area(Window(row, col, height, width))
+
+
+def area_from_bbox(scene: Scene, bbox: Sequence[float], crs: str | None = None) -> Area:
+    """An area from (west, south, east, north) in the scene's CRS or the one given."""
+    west, south, east, north = bbox
+    if west >= east or south >= north:
+        raise WindowError(
+            f"Cannot use bounding box {tuple(bbox)}: west must be less than east and south less than north. "
+            "Pass --bbox W S E N."
+        )
+    return _area(scene, shapely.box(west, south, east, north), _parse_crs(crs), whole_box=True)
+
+
+def area_from_geometry(scene: Scene, source: str | Path, crs: str | None = None) -> Area:
+    """An area from polygons.
+
+    Args:
+        scene: What the area is part of.
+        source: A vector file (GeoJSON, GeoPackage, Shapefile, ...; a .wkt file too), WKT or GeoJSON text.
+        crs: CRS of the coordinates; by default the file's own, longitude and latitude for GeoJSON text, and
+            the scene's for WKT.
+    """
+    geometry, own_crs = _load_geometry(str(source))
+    return _area(scene, geometry, _parse_crs(crs) or own_crs, whole_box=False)
+
+
+def _load_geometry(source: str) -> tuple[Any, CRS | None]:
+    path = Path(source) if len(source) < 1000 else None
+    try:
+        if path is not None and path.is_file() and path.suffix.lower() != ".wkt":
+            return _read_vector_file(path)
+        text = path.read_text() if path is not None and path.is_file() else source
+        if text.lstrip().startswith("{"):
+            return shapely.from_geojson(text), CRS.from_epsg(4326)
+        return shapely.from_wkt(text), None
+    except (shapely.errors.ShapelyError, UnicodeDecodeError) as error:
+        shown = source if len(source) <= 80 else source[:77] + "..."
+        raise ConfigError(
+            f"Cannot use area '{shown}': it is no file, and neither WKT nor GeoJSON ({error}). Pass --aoi FILE or WKT."
+        ) from error
+
+
+def _read_vector_file(path: Path) -> tuple[Any, CRS | None]:
+    import pyogrio
+
+    try:
+        meta, _, geometries, _ = pyogrio.raw.read(path, columns=[])
+    except pyogrio.errors.DataSourceError as error:
+        raise ConfigError(f"Cannot read area of interest '{path}': {error}. Pass --aoi with a vector file.") from error
+    shapes = [shape for shape in shapely.from_wkb(geometries) if shape is not None]
+    if not shapes:
+        raise ConfigError(f"Cannot use area of interest '{path}': it holds no geometry. Pass --aoi with polygons.")
+    return shapely.union_all(shapes), _parse_crs(meta["crs"])
+
+
+def _parse_crs(text: str | None) -> CRS | None:
+    if text is None:
+        return None
+    try:
+        return CRS.from_user_input(text)
+    except CRSError as error:
+        raise ConfigError(f"Cannot use CRS '{text}': {error}. Pass for example --aoi-crs EPSG:4326.") from error
+
+
+def _area(scene: Scene, geometry: Any, crs: CRS | None, *, whole_box: bool) -> Area:
+    if scene.transform is None:
+        raise WindowError(
+            f"Cannot place an area of interest on '{scene.path}': it has no geotransform. "
+            "Pass --window COL ROW WIDTH HEIGHT."
+        )
+    if shapely.get_dimensions(geometry) < 2 or shapely.is_empty(geometry):
+        raise WindowError(f"Cannot use an area of type {geometry.geom_type}: needed are polygons. Pass --aoi with some.")
+    same = crs is None or scene.crs is None or crs == scene.crs
+    if not same:
+        geometry = _reproject(geometry, crs, scene.crs)
+    inverse = ~scene.transform
+    pixels = shapely.make_valid(shapely.transform(geometry, lambda xy: _affine(inverse, xy)))
+    left, top, right, bottom = shapely.bounds(pixels)
+    # A bound that misses a pixel's edge by rounding alone must not pull in a whole row of pixels.
+    col, row = max(int(np.floor(left + 1e-6)), 0), max(int(np.floor(top + 1e-6)), 0)
+    col_stop = min(int(np.ceil(right - 1e-6)), scene.width)
+    row_stop = min(int(np.ceil(bottom - 1e-6)), scene.height)
+    if col >= col_stop or row >= row_stop or not shapely.intersects(pixels, shapely.box(0, 0, scene.width, scene.height)):
+        raise WindowError(
+            f"Cannot use the area of interest: it lies outside '{scene.path}' (in its pixels: columns "
+            f"{left:.0f} to {right:.0f} of {scene.width}, rows {top:.0f} to {bottom:.0f} of {scene.height}). "
+            "Pass an area that overlaps the scene, and --aoi-crs if its coordinates are in another CRS."
+        )
+    axis_aligned = scene.transform.b == scene.transform.d == 0
+    plain = whole_box and same and axis_aligned
+    return Area(Window(row, col, row_stop - row, col_stop - col), None if plain else shapely.to_wkb(pixels))
+
+
+def _affine(transform: Affine, xy: NDArray[np.float64]) -> NDArray[np.float64]:
+    x, y = xy[:, 0], xy[:, 1]
+    return np.column_stack(
+        [transform.a * x + transform.b * y + transform.c, transform.d * x + transform.e * y + transform.f]
+    )
+
+
+def _reproject(geometry: Any, source: CRS | None, target: CRS) -> Any:
+    west, south, east, north = shapely.bounds(geometry)
+    # A straight edge in one CRS is a curve in another.
+    fine = shapely.segmentize(geometry, max(east - west, north - south) / 100)
+    return shapely.transform(fine, lambda xy: np.column_stack(transform_coordinates(source, target, xy[:, 0], xy[:, 1])))

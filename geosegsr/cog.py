@@ -1,0 +1,334 @@
+"""Block files to one verified Cloud-Optimized GeoTIFF."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+from rasterio.io import MemoryFile
+from rio_cogeo.cogeo import cog_validate
+
+from geosegsr.errors import ConfigError, SceneError, VerificationError
+from geosegsr.metadata import Metadata
+from geosegsr.scene import AlphaPolicy, Scene
+from geosegsr.windows import Window
+
+log = logging.getLogger("geosegsr")
+
+DEFAULT_OPTIONS = {
+    "COMPRESS": "DEFLATE",
+    "LEVEL": "1",  # level 6 takes 1.2 times as long and saves nothing on imagery
+    "PREDICTOR": "YES",
+    "BLOCKSIZE": "512",
+    "OVERVIEWS": "IGNORE_EXISTING",
+    "OVERVIEW_RESAMPLING": "AVERAGE",
+    "BIGTIFF": "IF_SAFER",
+    "NUM_THREADS": "ALL_CPUS",
+    "STATISTICS": "YES",
+}
+# GDAL's COG driver only logs a warning about an option that it does not know.
+_KNOWN_OPTIONS = {
+    *DEFAULT_OPTIONS,
+    "ADD_ALPHA", "ALIGNED_LEVELS", "EXTENT", "GEOTIFF_VERSION", "INTERLEAVE", "JXL_ALPHA_DISTANCE", "JXL_DISTANCE",
+    "JXL_EFFORT", "JXL_LOSSLESS", "MAX_Z_ERROR", "MAX_Z_ERROR_OVERVIEW", "NBITS", "OVERVIEW_COMPRESS",
+    "OVERVIEW_COUNT", "OVERVIEW_PREDICTOR", "OVERVIEW_QUALITY", "PROFILE", "QUALITY", "RES", "RESAMPLING",
+    "SPARSE_OK", "TARGET_SRS", "TILING_SCHEME", "WARP_RESAMPLING", "ZOOM_LEVEL", "ZOOM_LEVEL_STRATEGY",
+}  # fmt: skip
+_REGRIDDING_OPTIONS = {"TARGET_SRS", "TILING_SCHEME", "EXTENT", "RES", "ADD_ALPHA"}
+_LOSSY = {"JPEG", "WEBP", "LERC", "LERC_DEFLATE", "LERC_ZSTD", "JXL"}
+_GDAL_TYPES = {
+    "uint8": "Byte", "int8": "Int8", "uint16": "UInt16", "int16": "Int16", "uint32": "UInt32", "int32": "Int32",
+    "uint64": "UInt64", "int64": "Int64", "float32": "Float32", "float64": "Float64",
+}  # fmt: skip
+# A VRT over many files: few of them open at a time, and a small block cache, hold memory at any size.
+_COPY_ENV = {"GDAL_MAX_DATASET_POOL_SIZE": 16, "GDAL_CACHEMAX": 128}
+# Block files get their place from the VRT; rasterio warns about files that have none at all.
+_SOMEWHERE = Affine.translation(1, 1)
+
+
+@dataclass(frozen=True)
+class BlockFile:
+    """A finished piece of the output on disk."""
+
+    path: Path
+    """The file."""
+    window: Window
+    """The output pixels it holds."""
+    checksum: int
+    """Of its pixels, by `pixel_checksum`."""
+    valid: tuple[int, ...]
+    """Number of valid pixels of each image band."""
+
+
+def pixel_checksum(values: NDArray[Any], alpha: NDArray[Any] | None) -> int:
+    """CRC-32 of image bands and, where there is one, alpha; the same on every byte order."""
+    crc = zlib.crc32(_little_endian(values))
+    return crc if alpha is None else zlib.crc32(_little_endian(alpha), crc)
+
+
+def _little_endian(array: NDArray[Any]) -> NDArray[Any]:
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+
+
+def block_bytes(values: NDArray[Any], mask: NDArray[np.bool_] | None) -> bytes:
+    """A GeoTIFF, as bytes, of one block; shape (bands, height, width) and mask (height, width) or None.
+
+    It is made in memory so that writing it is one plain write, whose failure cannot be missed.
+    """
+    bands, height, width = values.shape
+    side = {} if min(height, width) < 512 else {"tiled": True, "blockxsize": 512, "blockysize": 512}
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), MemoryFile() as memory:
+        with memory.open(
+            driver="GTiff", count=bands, height=height, width=width, dtype=values.dtype,
+            compress="zstd", zstd_level=1, photometric="minisblack", transform=_SOMEWHERE, **side,
+        ) as target:  # fmt: skip
+            target.write(values)
+            if mask is not None:
+                target.write_mask(mask)
+        return bytes(memory.getbuffer())
+
+
+def creation_options(user: Mapping[str, str]) -> dict[str, str]:
+    """The defaults with the user's options over them.
+
+    Raises:
+        ConfigError: GDAL's COG driver has no such option, or it would move the pixels to another grid.
+    """
+    options = dict(DEFAULT_OPTIONS)
+    for key, value in user.items():
+        name = key.upper()
+        if name not in _KNOWN_OPTIONS:
+            near = difflib.get_close_matches(name, _KNOWN_OPTIONS, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise ConfigError(f"Cannot use creation option '{key}': GDAL's COG driver has no such option.{hint}")
+        if name in _REGRIDDING_OPTIONS:
+            raise ConfigError(
+                f"Cannot use creation option '{key}': it would resample the result to another grid. "
+                "Leave it out, and reproject the result with gdalwarp."
+            )
+        options[name] = str(value)
+    if "COMPRESS" in {key.upper() for key in user} and "LEVEL" not in {key.upper() for key in user}:
+        del options["LEVEL"]
+    return options
+
+
+def try_creation_options(options: Mapping[str, str], dtype: np.dtype[Any], bands: int, has_mask: bool) -> None:
+    """Write a tiny COG in memory, so that a wrong value shows before the work and not behind it.
+
+    Raises:
+        ConfigError: GDAL cannot write such a COG.
+    """
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), MemoryFile() as tiny, MemoryFile(ext=".tif") as trial:
+        shape = {"count": bands, "height": 16, "width": 16, "transform": _SOMEWHERE}
+        with tiny.open(driver="GTiff", dtype=dtype, **shape) as target:
+            target.write(np.zeros((bands, 16, 16), dtype))
+            if has_mask:
+                target.write_mask(True)
+        try:
+            with tiny.open() as source:
+                rasterio.shutil.copy(source, trial.name, driver="COG", **options)
+        except RasterioError as error:
+            shown = " ".join(f"{key}={value}" for key, value in options.items() if DEFAULT_OPTIONS.get(key) != value)
+            raise ConfigError(
+                f"Cannot write a COG of {bands} {dtype} bands with {shown or 'the default options'}: {error}. "
+                "Pass other --co KEY=VALUE."
+            ) from error
+
+
+def write_cog(
+    part: Path,
+    metadata: Metadata,
+    dtype: np.dtype[Any],
+    blocks: Sequence[BlockFile],
+    options: Mapping[str, str],
+    *,
+    has_mask: bool,
+) -> None:
+    """Copy block files into one COG, through a VRT beside them.
+
+    Args:
+        part: Where to write; not yet the target's name.
+        metadata: Everything the file is to say about itself.
+        dtype: Of every band.
+        blocks: Files that cover the output.
+        options: From `creation_options`.
+        has_mask: Whether the block files carry a mask.
+
+    Raises:
+        SceneError: GDAL could not write, for want of space for example.
+    """
+    vrt = blocks[0].path.parent / "result.vrt"
+    vrt.write_bytes(_vrt(metadata, dtype, blocks, has_mask))
+    try:
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, CPL_TMPDIR=str(part.parent), **_COPY_ENV):
+            rasterio.shutil.copy(str(vrt), str(part), driver="COG", **options)
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+    except (RasterioError, OSError) as error:
+        raise SceneError(
+            f"Cannot write '{part}': {' '.join(str(error).split())}. The finished blocks are kept: "
+            "make room or mend the cause, and give the same command again."
+        ) from error
+
+
+def verify_cog(
+    path: Path,
+    metadata: Metadata,
+    dtype: np.dtype[Any],
+    blocks: Sequence[BlockFile],
+    options: Mapping[str, str],
+    *,
+    alpha: AlphaPolicy,
+    threads: int,
+) -> None:
+    """Read a finished file back and compare all of it with what was computed.
+
+    Layout by rio-cogeo, every metadata item, every pixel by checksum (unless the compression is lossy),
+    the number of valid pixels of every block and band, and overviews against means of pixels.
+
+    Raises:
+        VerificationError: Something differs; the message says what.
+    """
+    valid_layout, problems, _ = cog_validate(str(path), strict=True, quiet=True)
+    if not valid_layout:
+        _refuse(path, f"it is not a valid COG ({'; '.join(problems)})")
+    written = Scene.open(path, alpha=alpha)
+    if written.dtype != dtype:
+        _refuse(path, f"its dtype is {written.dtype} instead of {dtype}")
+    if differences := metadata.differences(written.metadata):
+        _refuse(path, f"its metadata differs (expected, found): {'; '.join(differences[:5])}")
+    exact = options["COMPRESS"].upper() not in _LOSSY and "NBITS" not in options
+
+    def check(block: BlockFile) -> None:
+        values, valid = written.read(block.window)
+        counts = tuple(int(band.sum()) for band in valid)
+        if (exact or written.nodata is None) and counts != block.valid:
+            _refuse(path, f"valid pixels at {block.window} are {counts} instead of {block.valid}")
+        if exact and pixel_checksum(values, written.read_alpha(block.window)) != block.checksum:
+            _refuse(path, f"pixels at {block.window} are not those computed")
+
+    with rasterio.Env(**_COPY_ENV), ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(check, blocks):
+            pass
+    if exact:
+        _check_overview(path, written)
+
+
+def _check_overview(path: Path, written: Scene) -> None:
+    """Compare the first overview with means of 2 x 2 pixels, on some windows spread over the scene."""
+    if not written.overviews or _resampling(written) != "AVERAGE":
+        return
+    step = 1 if written.dtype.kind != "f" else 0
+    with rasterio.open(path) as full, rasterio.open(path, overview_level=0) as overview:
+        for share in (0.0, 0.5, 0.9):
+            side = min(128, overview.height, overview.width)
+            row, col = int(share * (overview.height - side)), int(share * (overview.width - side))
+            window = Window(row * 2, col * 2, side * 2, side * 2)
+            if window.row_stop > full.height or window.col_stop > full.width:
+                continue
+            values, valid = written.read(window)
+            whole = valid.reshape(len(valid), side, 2, side, 2).all(axis=(2, 4))
+            expected = values.reshape(len(values), side, 2, side, 2).mean(axis=(2, 4), dtype=np.float64)
+            found = overview.read(list(range(1, overview.count + 1)), window=((row, row + side), (col, col + side)))
+            images = [i for i, band in enumerate(written.metadata.bands) if band.index in written.image_bands]
+            off = np.abs(found[images].astype(np.float64) - expected)
+            if (off > step + 1e-5 * np.abs(expected))[whole].any():
+                _refuse(path, f"its overview does not show its pixels (off by {off[whole].max():g})")
+
+
+def _resampling(written: Scene) -> str:
+    """How the file says that its overviews were made."""
+    return written.metadata.tags.get("OVERVIEW_RESAMPLING", "AVERAGE").upper()
+
+
+def _refuse(path: Path, reason: str) -> None:
+    raise VerificationError(
+        f"Cannot accept '{path}': {reason}. It was not moved into place; the finished blocks are kept. "
+        "Give the same command again, and report it if it fails again."
+    )
+
+
+def _vrt(metadata: Metadata, dtype: np.dtype[Any], blocks: Sequence[BlockFile], has_mask: bool) -> bytes:
+    """A VRT over the block files that carries all metadata. Paths are absolute: GDAL copies no relative ones."""
+    root = ET.Element("VRTDataset", rasterXSize=str(metadata.width), rasterYSize=str(metadata.height))
+    if metadata.crs is not None:
+        ET.SubElement(root, "SRS").text = metadata.crs.wkt
+    if metadata.transform is not None:
+        ET.SubElement(root, "GeoTransform").text = ", ".join(repr(v) for v in metadata.transform.to_gdal())
+    if metadata.gcps:
+        _add_gcps(root, metadata)
+    _add_tags(root, metadata.tags)
+    if metadata.rpcs:
+        _add_tags(root, metadata.rpcs, domain="RPC")
+    gdal_type = _GDAL_TYPES[dtype.name]
+    for number, band in enumerate(metadata.bands, 1):
+        element = ET.SubElement(root, "VRTRasterBand", dataType=gdal_type, band=str(number))
+        if band.description:
+            ET.SubElement(element, "Description").text = band.description
+        _add_tags(element, band.tags)
+        if metadata.nodata is not None:
+            ET.SubElement(element, "NoDataValue").text = _number(metadata.nodata)
+        if band.unit:
+            ET.SubElement(element, "UnitType").text = band.unit
+        ET.SubElement(element, "Offset").text = _number(band.offset)
+        ET.SubElement(element, "Scale").text = _number(band.scale)
+        ET.SubElement(element, "ColorInterp").text = band.colorinterp.capitalize()
+        _add_sources(element, blocks, str(number), gdal_type)
+    if has_mask:
+        element = ET.SubElement(ET.SubElement(root, "MaskBand"), "VRTRasterBand", dataType="Byte")
+        _add_sources(element, blocks, "mask,1", "Byte")
+    xml: bytes = ET.tostring(root)
+    return xml
+
+
+def _number(value: float) -> str:
+    return "nan" if value != value else repr(float(value))
+
+
+def _add_gcps(root: ET.Element, metadata: Metadata) -> None:
+    wkt = "" if metadata.gcps_crs is None else metadata.gcps_crs.wkt
+    gcps = ET.SubElement(root, "GCPList", Projection=wkt)
+    for gcp in metadata.gcps:
+        ET.SubElement(
+            gcps, "GCP", Id=str(gcp.id or ""), Info=str(gcp.info or ""),
+            Pixel=repr(float(gcp.col)), Line=repr(float(gcp.row)),
+            X=repr(float(gcp.x)), Y=repr(float(gcp.y)), Z=repr(float(gcp.z or 0)),
+        )  # fmt: skip
+
+
+def _add_tags(parent: ET.Element, tags: Mapping[str, str], domain: str | None = None) -> None:
+    if not tags:
+        return
+    element = ET.SubElement(parent, "Metadata", {} if domain is None else {"domain": domain})
+    for key, value in tags.items():
+        ET.SubElement(element, "MDI", key=key).text = value
+
+
+def _add_sources(parent: ET.Element, blocks: Sequence[BlockFile], band: str, gdal_type: str) -> None:
+    for block in blocks:
+        window = block.window
+        source = ET.SubElement(parent, "SimpleSource")
+        ET.SubElement(source, "SourceFilename", relativeToVRT="0").text = str(block.path.absolute())
+        ET.SubElement(source, "SourceBand").text = band
+        tile_w, tile_h = ("512", "512") if min(window.height, window.width) >= 512 else (str(window.width), "1")
+        ET.SubElement(
+            source, "SourceProperties", RasterXSize=str(window.width), RasterYSize=str(window.height),
+            DataType=gdal_type, BlockXSize=tile_w, BlockYSize=tile_h,
+        )  # fmt: skip
+        size = {"xSize": str(window.width), "ySize": str(window.height)}
+        ET.SubElement(source, "SrcRect", xOff="0", yOff="0", **size)
+        ET.SubElement(source, "DstRect", xOff=str(window.col), yOff=str(window.row), **size)

@@ -1,0 +1,154 @@
+"""What a raster says about itself, and how that reads on a finer grid. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from affine import Affine
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
+
+from geosegsr.windows import Window
+
+
+@dataclass(frozen=True)
+class BandMetadata:
+    """One band of a raster."""
+
+    index: int
+    """1-based position in the source file."""
+    colorinterp: str
+    """GDAL's name of the colour interpretation, such as "red" or "undefined"."""
+    description: str | None = None
+    """The band's name."""
+    unit: str | None = None
+    """Unit of scale * DN + offset."""
+    scale: float = 1.0
+    """Physical value per DN."""
+    offset: float = 0.0
+    """Physical value of DN 0."""
+    tags: dict[str, str] = field(default_factory=dict)
+    """Band tags; items of other domains as "domain:key"; no statistics."""
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """Where a raster lies and what it says about itself and its bands."""
+
+    height: int
+    """Rows."""
+    width: int
+    """Columns."""
+    crs: CRS | None
+    """Coordinate reference system of the transform."""
+    transform: Affine | None
+    """(col, row) of pixel corners to coordinates; None if the file has none."""
+    bands: tuple[BandMetadata, ...]
+    """In output order."""
+    nodata: float | None = None
+    """Value of pixels without data, the same in all bands."""
+    gcps: tuple[GroundControlPoint, ...] = ()
+    """Ground control points; with them there is no transform."""
+    gcps_crs: CRS | None = None
+    """Coordinate reference system of the ground control points."""
+    rpcs: dict[str, str] = field(default_factory=dict)
+    """Rational polynomial coefficients as GDAL's RPC domain spells them."""
+    tags: dict[str, str] = field(default_factory=dict)
+    """Dataset tags; items of other domains as "domain:key"."""
+
+    def scaled(self, scale: int, window: Window | None = None) -> Metadata:
+        """The same ground, or the part of it within a window, on a grid `scale` times as fine.
+
+        Args:
+            scale: New pixels per old pixel, along each side.
+            window: Part of the raster, in its own pixels; all of it by default.
+        """
+        window = window or Window(0, 0, self.height, self.width)
+        transform = self.transform
+        if transform is not None:
+            transform = transform @ Affine.translation(window.col, window.row) @ Affine.scale(1 / scale)
+        tags = dict(self.tags)
+        if self.gcps and "AREA_OR_POINT" in tags:
+            tags["AREA_OR_POINT"] = "Area"  # GDAL reads back GCPs of a "Point" raster shifted by a pixel
+        return replace(
+            self,
+            height=window.height * scale,
+            width=window.width * scale,
+            transform=transform,
+            gcps=tuple(_scaled_gcp(gcp, scale, window) for gcp in self.gcps),
+            rpcs=_scaled_rpcs(self.rpcs, scale, window),
+            tags=tags,
+        )
+
+    def differences(self, other: Metadata) -> list[str]:
+        """What differs, as "item: ours, theirs"; extra tags of `other` do not count."""
+        found = [
+            f"{name}: {getattr(self, name)!r}, {getattr(other, name)!r}"
+            for name in ("height", "width", "crs", "transform", "gcps_crs")
+            if getattr(self, name) != getattr(other, name)
+        ]
+        if not _same_number(self.nodata, other.nodata):
+            found.append(f"nodata: {self.nodata}, {other.nodata}")
+        if [_gcp_key(g) for g in self.gcps] != [_gcp_key(g) for g in other.gcps]:
+            found.append("gcps")
+        found += _missing("rpcs", _as_numbers(self.rpcs), _as_numbers(other.rpcs))
+        found += _missing("tags", self.tags, other.tags)
+        if len(self.bands) != len(other.bands):
+            return [*found, f"bands: {len(self.bands)}, {len(other.bands)}"]
+        for number, (ours, theirs) in enumerate(zip(self.bands, other.bands, strict=True), 1):
+            found += [
+                f"band {number} {name}: {getattr(ours, name)!r}, {getattr(theirs, name)!r}"
+                for name in ("colorinterp", "description", "unit", "scale", "offset")
+                if (getattr(ours, name) or None) != (getattr(theirs, name) or None)
+            ]
+            found += _missing(f"band {number} tags", ours.tags, theirs.tags)
+        return found
+
+
+def _scaled_gcp(gcp: GroundControlPoint, scale: int, window: Window) -> GroundControlPoint:
+    return GroundControlPoint(
+        row=(gcp.row - window.row) * scale,
+        col=(gcp.col - window.col) * scale,
+        x=gcp.x,
+        y=gcp.y,
+        z=gcp.z,
+        id=gcp.id,
+        info=gcp.info,
+    )
+
+
+def _scaled_rpcs(rpcs: dict[str, str], scale: int, window: Window) -> dict[str, str]:
+    """RPC offsets count from the centre of the first pixel, hence the half pixels."""
+    scaled = dict(rpcs)
+    for axis, first in (("LINE", window.row), ("SAMP", window.col)):
+        if f"{axis}_OFF" in scaled:
+            offset = float(scaled[f"{axis}_OFF"].split()[0]) - first
+            scaled[f"{axis}_OFF"] = repr((offset + 0.5) * scale - 0.5)
+            scaled[f"{axis}_SCALE"] = repr(float(scaled[f"{axis}_SCALE"].split()[0]) * scale)
+    return scaled
+
+
+def _gcp_key(gcp: GroundControlPoint) -> tuple[Any, ...]:
+    # An id or info that the source left out may come back empty; positions must not change at all.
+    return gcp.row, gcp.col, gcp.x, gcp.y, gcp.z or 0.0, gcp.id or "", gcp.info or ""
+
+
+def _as_numbers(rpcs: dict[str, str]) -> dict[str, list[float] | str]:
+    def parse(value: str) -> list[float] | str:
+        try:
+            return [float(number) for number in value.split()]
+        except ValueError:
+            return value
+
+    return {key: parse(value) for key, value in rpcs.items()}
+
+
+def _same_number(a: float | None, b: float | None) -> bool:
+    return a == b or (a is not None and b is not None and a != a and b != b)
+
+
+def _missing(what: str, ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    return [
+        f"{what}[{key}]: {value!r}, {theirs.get(key)!r}" for key, value in ours.items() if theirs.get(key) != value
+    ]

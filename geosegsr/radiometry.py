@@ -1,0 +1,194 @@
+"""From digital numbers (DN) to the range a model sees, and back to the file's dtype.
+
+The range is one for the whole scene. No statistic of a tile ever touches its pixels: two tiles with
+different ranges would meet at a visible step.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from geosegsr.errors import ConfigError
+from geosegsr.upscaler import FloatArray
+
+if TYPE_CHECKING:
+    from geosegsr.scene import Scene
+
+log = logging.getLogger("geosegsr")
+
+DEFAULT_PERCENTILES = (0.1, 99.9)
+
+
+@dataclass(frozen=True)
+class Radiometry:
+    """A linear map of each band from DN to the model's range: lo becomes 0 and hi becomes 1."""
+
+    lo: tuple[float, ...]
+    """DN that becomes 0, one for each band."""
+    hi: tuple[float, ...]
+    """DN that becomes 1, one for each band."""
+    origin: str = "given"
+    """Where the range comes from, in words for the log and the tags."""
+
+    def __post_init__(self) -> None:
+        pairs = list(zip(self.lo, self.hi, strict=True))
+        if not all(np.isfinite(lo) and np.isfinite(hi) and lo < hi for lo, hi in pairs):
+            raise ConfigError(
+                f"Cannot map DN to the model's range by {pairs}: LO must be below HI, both finite. "
+                "Pass --range LO HI."
+            )
+
+    def to_model(self, values: NDArray[Any]) -> FloatArray:
+        """DN to the model's range; any dtype, shape (bands, h, w) -> float32, same shape, not clipped."""
+        lo, gain = self._columns()
+        return ((values - lo) / gain).astype(np.float32)
+
+    def from_model(self, values: FloatArray) -> FloatArray:
+        """The model's range to DN, not rounded; shape (bands, h, w), float64 where float32 is too coarse."""
+        lo, gain = self._columns()
+        coarse = max(np.abs(lo).max(), np.abs(lo + gain).max()) >= 2**20
+        dtype = np.float64 if coarse else values.dtype
+        return values.astype(dtype, copy=False) * gain.astype(dtype) + lo.astype(dtype)
+
+    def select(self, bands: tuple[int, ...]) -> Radiometry:
+        """The same map for some of the bands, named by their position."""
+        return Radiometry(tuple(self.lo[b] for b in bands), tuple(self.hi[b] for b in bands), self.origin)
+
+    def describe(self) -> str:
+        """For the log and the tags."""
+        ranges = sorted(set(zip(self.lo, self.hi, strict=True)))
+        shown = ", ".join(f"{lo:g}..{hi:g}" for lo, hi in ranges[:4])
+        return f"{shown}{', ...' if len(ranges) > 4 else ''} ({self.origin})"
+
+    def _columns(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        lo = np.asarray(self.lo)[:, None, None]
+        return lo, np.asarray(self.hi)[:, None, None] - lo
+
+
+def resolve_radiometry(
+    scene: Scene, policy: dict[str, Any], user_range: tuple[float, float] | None = None
+) -> Radiometry:
+    """The range of DN that a model sees, fixed for the whole scene.
+
+    Args:
+        scene: Where dtype, declared scale and offset, and percentiles come from.
+        policy: What the model's card asks for:
+            {"kind": "dtype"}: the integer type's whole range;
+            {"kind": "auto"}: 8 bit by its whole range; otherwise reflectance 0 to 1 where scale and offset
+            declare it; otherwise percentiles;
+            {"kind": "range", "lo": float, "hi": float}: these DN;
+            {"kind": "percentiles", "lo": 0..100, "hi": 0..100}: of the scene's valid pixels, all bands together;
+            {"kind": "standard", "mean": [...], "std": [...]}: DN of the training set, one for each band.
+        user_range: LO and HI in DN; beats the policy.
+
+    Raises:
+        ConfigError: The policy does not fit the scene's dtype or number of bands.
+    """
+    count = scene.count
+    if user_range is not None:
+        return _same(count, *user_range, "given")
+    kind = policy["kind"]
+    if kind == "auto":
+        kind = _automatic_kind(scene)
+    if kind == "dtype":
+        if scene.dtype.kind == "f":
+            raise ConfigError(
+                f"Cannot take the range of '{scene.path}' from its dtype: {scene.dtype} has none. Pass --range LO HI."
+            )
+        info = np.iinfo(scene.dtype)
+        return _same(count, float(info.min), float(info.max), f"range of {scene.dtype}")
+    if kind == "declared":
+        lo = tuple((0 - o) / s for s, o in zip(scene.scales, scene.offsets, strict=True))
+        hi = tuple((1 - o) / s for s, o in zip(scene.scales, scene.offsets, strict=True))
+        return Radiometry(lo, hi, "declared scale and offset, reflectance 0..1")
+    if kind == "range":
+        return _same(count, float(policy["lo"]), float(policy["hi"]), "model's card")
+    if kind == "percentiles":
+        return _by_percentiles(
+            scene, policy.get("lo", DEFAULT_PERCENTILES[0]), policy.get("hi", DEFAULT_PERCENTILES[1])
+        )
+    if kind == "standard":
+        mean, std = np.asarray(policy["mean"], float), np.asarray(policy["std"], float)
+        if len(mean) != count:
+            raise ConfigError(
+                f"Cannot normalise '{scene.path}' with the model's statistics: it has {count} bands and the "
+                f"model's card holds {len(mean)} means. Pass --bands, or --range LO HI."
+            )
+        return Radiometry(tuple(mean), tuple(mean + std), "mean and standard deviation of the training set")
+    raise ConfigError(f"Cannot tell the model's range: its card says '{kind}', which this version does not know.")
+
+
+def to_dtype(values: FloatArray, dtype: DTypeLike) -> NDArray[Any]:
+    """Round half to even, clip to the dtype's range, cast; floating-point dtypes are only cast."""
+    dtype = np.dtype(dtype)
+    if dtype.kind == "f":
+        return values.astype(dtype, copy=False)
+    info = np.iinfo(dtype)
+    top = float(info.max)
+    if top > info.max:  # float64 cannot hold the largest 64-bit integers
+        top = float(np.nextafter(top, 0))
+    rounded = np.rint(values)
+    if values.dtype == np.float32 and dtype.itemsize >= 4:
+        rounded = rounded.astype(np.float64)
+    return np.clip(rounded, float(info.min), top, out=rounded).astype(dtype)
+
+
+def avoid_nodata(values: NDArray[Any], nodata: float) -> None:
+    """Move pixels that happen to equal nodata by the smallest step, in place: they are valid and must stay so."""
+    if np.isnan(nodata):
+        return
+    marker = np.asarray(nodata).astype(values.dtype)
+    hits = values == marker
+    if not hits.any():
+        return
+    if values.dtype.kind == "f":
+        values[hits] = np.nextafter(marker, values.dtype.type(0 if marker else 1))
+    else:
+        at_top = marker == np.iinfo(values.dtype).max
+        values[hits] = marker - 1 if at_top else marker + 1
+
+
+def is_invalid(values: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:
+    """Pixels that are NaN, infinite or nodata; same shape as `values`."""
+    invalid = ~np.isfinite(values) if values.dtype.kind == "f" else np.zeros(values.shape, dtype=bool)
+    if nodata is not None and not np.isnan(nodata):
+        invalid |= values == np.asarray(nodata).astype(values.dtype)
+    return invalid
+
+
+def working_dtype(dtype: np.dtype[Any], linear: bool) -> np.dtype[np.floating[Any]]:
+    """What pixels are computed in: float64 where float32 would cost a linear model digits of the file's dtype."""
+    return np.dtype(np.float64 if linear and dtype.itemsize >= 4 else np.float32)
+
+
+def _same(count: int, lo: float, hi: float, origin: str) -> Radiometry:
+    return Radiometry((lo,) * count, (hi,) * count, origin)
+
+
+def _automatic_kind(scene: Scene) -> str:
+    if scene.dtype.itemsize == 1:
+        return "dtype"
+    declared = any(s != 1 or o != 0 for s, o in zip(scene.scales, scene.offsets, strict=True))
+    if declared and all(s > 0 for s in scene.scales):
+        sample, valid = scene.sample()
+        physical = sample * np.asarray(scene.scales)[:, None, None] + np.asarray(scene.offsets)[:, None, None]
+        # A declared scale may as well be of kelvins or metres: only what looks like reflectance is taken as such.
+        if valid.any() and -0.3 < np.median(physical[valid]) < 1.3:
+            return "declared"
+    return "percentiles"
+
+
+def _by_percentiles(scene: Scene, lo: float, hi: float) -> Radiometry:
+    sample, valid = scene.sample()
+    if not valid.any():
+        log.warning("no valid pixel in the sample of %s: range taken as 0..1", scene.path)
+        return _same(scene.count, 0.0, 1.0, "no valid pixel")
+    low, high = np.percentile(sample[valid].astype(np.float64), [lo, hi])
+    if low == high:
+        high = low + 1
+    return _same(scene.count, float(low), float(high), f"percentiles {lo:g} and {hi:g} of the scene")

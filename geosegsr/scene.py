@@ -1,0 +1,405 @@
+"""A raster file as the pipeline reads it: by windows, with validity and everything it says about itself."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+
+from geosegsr.errors import BandError, GeoSegSRWarning, SceneError
+from geosegsr.metadata import BandMetadata, Metadata
+from geosegsr.radiometry import is_invalid
+from geosegsr.windows import Window
+
+log = logging.getLogger("geosegsr")
+
+AlphaPolicy = Literal["auto", "mask", "image"]
+
+_LOST_DOMAINS = {"IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC", "COLOR_PROFILE", "GEOLOCATION"}
+_SAMPLE_SIDE = 1024
+# An alpha that fades at its edges has some values between empty and full; an image has little else.
+_ALPHA_IMAGE_SHARE = 0.05
+
+_handles = threading.local()
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The whole input raster. Cheap to copy and to send to another process: it holds no open file.
+
+    `values` and `valid` of all methods have the order (bands, height, width) and hold the image bands;
+    an alpha band that is a mask is no image band.
+    """
+
+    path: str
+    """A local path or anything GDAL opens."""
+    dtype: np.dtype[Any]
+    """Of every band."""
+    metadata: Metadata
+    """Of the selected bands, the alpha band included where it is selected."""
+    image_bands: tuple[int, ...]
+    """1-based source indices of the bands that go through the model, in output order."""
+    alpha_band: int | None
+    """1-based source index of the band that is the mask, or None."""
+    alpha_position: int | None
+    """Where the alpha band stands among the output bands; None if it is not among them."""
+    alpha_looks_like_image: bool
+    """A band is tagged alpha but holds more than mask values (NAIP's near infrared is often tagged so)."""
+    has_mask: bool
+    """The file carries an internal or external mask."""
+    driver: str
+    """GDAL's short name of the format."""
+    block_shape: tuple[int, int]
+    """Rows and columns of the file's own blocks, in pixels."""
+    overviews: tuple[int, ...]
+    """Decimation factors of the file's overviews."""
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        bands: Sequence[int] | None = None,
+        nodata: float | None = None,
+        alpha: AlphaPolicy = "auto",
+    ) -> Scene:
+        """Read what a raster is; its pixels are read later.
+
+        Args:
+            path: A local path or anything GDAL opens (/vsicurl/..., s3://..., a VRT).
+            bands: 1-based bands in the order they are wanted; all by default.
+            nodata: Overrides the file's own nodata value.
+            alpha: Whether a band tagged alpha is a "mask" or an "image"; "auto" looks at its values.
+
+        Raises:
+            SceneError: Not a raster, or a kind of raster that cannot be upscaled.
+            BandError: No such bands.
+        """
+        with _reading(path) as source:
+            _refuse_unfit(source, str(path))
+            selected = _selected_bands(source, bands)
+            tagged = [i for i in source.indexes if source.colorinterp[i - 1] == ColorInterp.alpha]
+            looks_like_image = bool(tagged) and source.count > 1 and _looks_like_image(source, tagged[-1])
+            is_mask = alpha == "mask" or (alpha == "auto" and not looks_like_image)
+            alpha_band = tagged[-1] if tagged and is_mask and source.count > 1 else None
+            image_bands = tuple(i for i in selected if i != alpha_band)
+            if not image_bands:
+                raise BandError(
+                    f"Cannot use only band {alpha_band} of '{path}': it is the alpha band, which is a mask. "
+                    "Pass --bands with an image band, or --alpha image if it holds an image."
+                )
+            flags = source.mask_flag_enums[image_bands[0] - 1]
+            return cls(
+                path=str(path),
+                dtype=np.dtype(source.dtypes[image_bands[0] - 1]),
+                metadata=_metadata(source, selected, _nodata(source, image_bands, nodata, str(path))),
+                image_bands=image_bands,
+                alpha_band=alpha_band,
+                alpha_position=selected.index(alpha_band) if alpha_band in selected else None,
+                alpha_looks_like_image=looks_like_image,
+                has_mask=MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags,
+                driver=source.driver,
+                block_shape=source.block_shapes[image_bands[0] - 1],
+                overviews=tuple(source.overviews(image_bands[0])),
+            )
+
+    @property
+    def height(self) -> int:
+        return self.metadata.height
+
+    @property
+    def width(self) -> int:
+        return self.metadata.width
+
+    @property
+    def window(self) -> Window:
+        """All of it."""
+        return Window(0, 0, self.height, self.width)
+
+    @property
+    def count(self) -> int:
+        """Number of image bands."""
+        return len(self.image_bands)
+
+    @property
+    def nodata(self) -> float | None:
+        return self.metadata.nodata
+
+    @property
+    def crs(self) -> Any:
+        return self.metadata.crs
+
+    @property
+    def transform(self) -> Affine | None:
+        return self.metadata.transform
+
+    @cached_property
+    def image_metadata(self) -> tuple[BandMetadata, ...]:
+        """Of the image bands only."""
+        return tuple(band for band in self.metadata.bands if band.index in self.image_bands)
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """Physical value per DN of each image band."""
+        return tuple(band.scale for band in self.image_metadata)
+
+    @property
+    def offsets(self) -> tuple[float, ...]:
+        """Physical value of DN 0 of each image band."""
+        return tuple(band.offset for band in self.image_metadata)
+
+    @property
+    def descriptions(self) -> tuple[str | None, ...]:
+        """Names of the image bands."""
+        return tuple(band.description for band in self.image_metadata)
+
+    @property
+    def resolution(self) -> tuple[float, float] | None:
+        """Length of a pixel's sides along a row and along a column, in units of the CRS; None without transform."""
+        if self.transform is None:
+            return None
+        t = self.transform
+        return float(np.hypot(t.a, t.d)), float(np.hypot(t.b, t.e))
+
+    def read(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Pixels and validity of a window that lies inside the scene.
+
+        Returns:
+            values: The file's dtype, shape (bands, height, width).
+            valid: Same shape; False where nodata, NaN, infinite, masked or transparent.
+
+        Raises:
+            SceneError: The file cannot be read there.
+        """
+        values = self._read(list(self.image_bands), window)
+        return values, self._validity(values, self.read_alpha(window), self._read_mask(window))
+
+    def read_alpha(self, window: Window) -> NDArray[Any] | None:
+        """The alpha band's values in a window, shape (height, width); None without alpha band."""
+        return None if self.alpha_band is None else self._read(self.alpha_band, window)
+
+    def sample(self, side: int = _SAMPLE_SIDE) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """The whole scene thinned out to at most `side` pixels a side, from its overviews where it has some.
+
+        Returns:
+            values and valid as in `read`, of every n-th pixel (nearest neighbour).
+        """
+        shrink = max(1.0, max(self.height, self.width) / side)
+        shape = max(1, round(self.height / shrink)), max(1, round(self.width / shrink))
+        values = self._read(list(self.image_bands), self.window, shape)
+        alpha = None if self.alpha_band is None else self._read(self.alpha_band, self.window, shape)
+        return values, self._validity(values, alpha, self._read_mask(self.window, shape))
+
+    def _validity(
+        self, values: NDArray[Any], alpha: NDArray[Any] | None, mask: NDArray[Any] | None
+    ) -> NDArray[np.bool_]:
+        valid = ~is_invalid(values, self.nodata)
+        if alpha is not None:
+            valid &= alpha > 0
+        if mask is not None:
+            valid &= mask > 0
+        return valid
+
+    def _read_mask(self, window: Window, shape: tuple[int, int] | None = None) -> NDArray[Any] | None:
+        if not self.has_mask:
+            return None
+        with _reading(self.path, window) as source:
+            mask: NDArray[Any] = source.read_masks(self.image_bands[0], window=_rio(window), out_shape=shape)
+        return mask
+
+    def _read(
+        self, bands: int | list[int], window: Window, shape: tuple[int, int] | None = None
+    ) -> NDArray[Any]:
+        out_shape = None
+        if shape is not None:
+            out_shape = shape if isinstance(bands, int) else (len(bands), *shape)
+        with _reading(self.path, window) as source:
+            values: NDArray[Any] = source.read(
+                bands, window=_rio(window), out_shape=out_shape, resampling=Resampling.nearest
+            )
+        return values
+
+
+def forget_handles() -> None:
+    """Close this thread's open files."""
+    for source in _handles.__dict__.pop("open", {}).values():
+        source.close()
+
+
+def _rio(window: Window) -> rasterio.windows.Window:
+    return rasterio.windows.Window(window.col, window.row, window.width, window.height)
+
+
+@contextmanager
+def _reading(path: str | Path, window: Window | None = None) -> Iterator[Any]:
+    """This thread's handle of a file; GDAL's errors come out as ours, with the file and the window."""
+    where = "" if window is None else f" at rows {window.row}-{window.row_stop}, columns {window.col}-{window.col_stop}"
+    try:
+        yield _handle(str(path))
+    except RasterioIOError as error:
+        forget_handles()
+        reason = _innermost(error)
+        if window is None:
+            if "://" not in str(path) and not str(path).startswith("/vsi") and not Path(path).exists():
+                raise SceneError(f"Cannot open '{path}': no such file. Check the path.") from error
+            raise SceneError(
+                f"Cannot open '{path}' as a raster: {reason}. Needed is a file that GDAL opens."
+            ) from error
+        raise SceneError(
+            f"Cannot read '{path}'{where}: {reason}. The file is damaged or incomplete; get it again."
+        ) from error
+    except RasterioError as error:
+        raise SceneError(f"Cannot read '{path}'{where}: {_innermost(error)}.") from error
+
+
+def _handle(path: str) -> Any:
+    opened: dict[str, Any] = _handles.__dict__.setdefault("open", {})
+    if path not in opened:
+        if len(opened) >= 4:  # a thread works on one scene at a time, so older handles have served
+            forget_handles()
+            opened = _handles.__dict__.setdefault("open", {})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            opened[path] = rasterio.open(path)
+    return opened[path]
+
+
+def _innermost(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = str(getattr(error, "errmsg", "") or error)
+    return " ".join(text.split()).rstrip(".") or type(error).__name__
+
+
+def _refuse_unfit(source: Any, path: str) -> None:
+    if source.count == 0:
+        found = source.subdatasets
+        listed = "".join(f" {name}" for name in found[:5])
+        raise SceneError(
+            f"Cannot upscale '{path}': it has no raster bands of its own but {len(found)} subdatasets. "
+            f"Pass one of them instead of the file:{listed}"
+        )
+    if ColorInterp.palette in source.colorinterp:
+        raise SceneError(
+            f"Cannot upscale '{path}': its pixels are entries of a colour table, and between two entries there is "
+            "no colour. Needed are measured bands; expand it first: gdal_translate -expand rgb IN OUT."
+        )
+    if any(np.dtype(dtype).kind == "c" for dtype in source.dtypes if not dtype.startswith("complex_int")) or any(
+        dtype.startswith("complex_int") for dtype in source.dtypes
+    ):
+        raise SceneError(
+            f"Cannot upscale '{path}': its pixels are complex ({source.dtypes[0]}). "
+            "Needed are real numbers; make amplitudes of them first."
+        )
+
+
+def _selected_bands(source: Any, bands: Sequence[int] | None) -> list[int]:
+    selected = list(source.indexes if bands is None else bands)
+    wrong = [band for band in selected if band not in source.indexes]
+    if wrong or not selected:
+        raise BandError(
+            f"Cannot read band {', '.join(map(str, wrong)) or '(none)'} of '{source.name}': it has bands 1 to "
+            f"{source.count}. Pass --bands with numbers from that range."
+        )
+    if len(set(selected)) < len(selected):
+        raise BandError(f"Cannot use bands {selected} of '{source.name}': each may be named once. Pass --bands anew.")
+    kinds = sorted({source.dtypes[band - 1] for band in selected})
+    if len(kinds) > 1:
+        raise BandError(
+            f"Cannot upscale '{source.name}': its bands have different dtypes ({', '.join(kinds)}). "
+            "Pass --bands with bands of one dtype."
+        )
+    return selected
+
+
+def _nodata(source: Any, bands: tuple[int, ...], override: float | None, path: str) -> float | None:
+    """The one nodata value of the image bands, or None."""
+    dtype = np.dtype(source.dtypes[bands[0] - 1])
+    if override is not None:
+        if not _fits(override, dtype):
+            raise BandError(f"Cannot use nodata {override:g} for '{path}': no {dtype} pixel can have that value.")
+        return float(override)
+    found = {source.nodatavals[band - 1] for band in bands}
+    if len({str(value) for value in found}) > 1:
+        raise SceneError(
+            f"Cannot upscale '{path}': its bands have different nodata values "
+            f"({', '.join(sorted(map(str, found)))}), and a GeoTIFF holds one. "
+            "Pass --nodata V, or --bands with bands that agree."
+        )
+    nodata: float | None = found.pop()
+    if nodata is not None and not _fits(nodata, dtype):
+        warnings.warn(
+            f"'{path}' declares nodata {nodata:g}, which no {dtype} pixel can have: taken as no nodata",
+            GeoSegSRWarning,
+            stacklevel=3,
+        )
+        return None
+    return nodata
+
+
+def _fits(value: float, dtype: np.dtype[Any]) -> bool:
+    if dtype.kind == "f":
+        return True
+    info = np.iinfo(dtype)
+    return bool(np.isfinite(value)) and value == int(value) and info.min <= value <= info.max
+
+
+def _looks_like_image(source: Any, band: int) -> bool:
+    shrink = max(1.0, max(source.height, source.width) / _SAMPLE_SIDE)
+    shape = max(1, round(source.height / shrink)), max(1, round(source.width / shrink))
+    values = source.read(band, out_shape=shape, resampling=Resampling.nearest)
+    between = (values > 0) & (values < values.max())
+    return bool(between.mean() > _ALPHA_IMAGE_SHARE)
+
+
+def _metadata(source: Any, bands: list[int], nodata: float | None) -> Metadata:
+    gcps, gcps_crs = source.gcps
+    has_transform = not gcps and not (source.transform == Affine.identity())
+    return Metadata(
+        height=source.height,
+        width=source.width,
+        crs=source.crs if has_transform or not gcps else None,
+        transform=source.transform if has_transform else None,
+        nodata=nodata,
+        gcps=tuple(gcps),
+        gcps_crs=gcps_crs if gcps else None,
+        rpcs=dict(source.tags(ns="RPC")),
+        tags=_tags(source, 0),
+        bands=tuple(
+            BandMetadata(
+                index=band,
+                colorinterp=source.colorinterp[band - 1].name,
+                description=source.descriptions[band - 1],
+                unit=source.units[band - 1],
+                scale=source.scales[band - 1],
+                offset=source.offsets[band - 1],
+                tags=_tags(source, band),
+            )
+            for band in bands
+        ),
+    )
+
+
+def _tags(source: Any, band: int) -> dict[str, str]:
+    """Tags of the default domain, and those of others as "domain:key"; statistics no longer hold at another size."""
+    domains = [name for name in source.tag_namespaces(band) if name and name not in _LOST_DOMAINS]
+    tags = dict(source.tags(band))
+    for domain in domains:
+        tags.update({f"{domain}:{key}": value for key, value in source.tags(band, ns=domain).items()})
+    return {key: value for key, value in tags.items() if not _is_statistic(key)}
+
+
+def _is_statistic(key: str) -> bool:
+    return key.startswith("STATISTICS_") or "HISTOGRAM" in key.upper()
