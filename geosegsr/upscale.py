@@ -37,13 +37,13 @@ from geosegsr.job import BlockRecord, Job, block_path, source_identity, write_at
 from geosegsr.metadata import Metadata
 from geosegsr.radiometry import Radiometry, resolve_radiometry, working_dtype
 from geosegsr.render import Rendering, output_bands, render_block
+from geosegsr.scales import SCALES
 from geosegsr.scene import AlphaPolicy, Scene
 from geosegsr.upscaler import Upscaler, resolve_upscaler
 from geosegsr.windows import TileGrid, Window
 
 log = logging.getLogger("geosegsr")
 
-SCALES = (2, 3, 4, 8)
 DEFAULT_MODEL = "bicubic"
 _BLOCK_SIDE = 2048  # output pixels
 _SYNTHETIC = (
@@ -113,11 +113,6 @@ class Plan:
         tiles = grid.rows.tile * grid.cols.tile * self.scale**2 * rendering.upscaler.batch
         one = pixels * (together * work * 3 + len(self.metadata.bands) * self.scene.dtype.itemsize * 3)
         return 300_000_000 + default_threads() * (one + 3 * tiles * together * work)
-
-    @property
-    def disk_bytes(self) -> int:
-        """A rough upper bound: block files and the COG with its overviews side by side, uncompressed."""
-        return int(self.output_bytes * (1 + 4 / 3))
 
     def tags(self) -> dict[str, str]:
         """Provenance for the output."""

@@ -51,6 +51,10 @@ def main(args: list[str] | None = None) -> None:
         code = 0
     except click.exceptions.Exit as stop:
         code = stop.exit_code
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "geosegsr"
+        click.echo(f"Error: {error.format_message()} See `{where} --help`.", err=True)
+        code = error.exit_code
     except click.ClickException as error:
         error.show()
         code = error.exit_code
