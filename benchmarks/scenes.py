@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import rasterio
+from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioError
 from rio_cogeo.cogeo import cog_validate
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +33,7 @@ from metadata_oracle import metadata_differences  # noqa: E402 - it lies in test
 
 COMMAND = [sys.executable, "-c", "from geosegsr_cli.main import main; main()"]
 GOOD = ("ok", "refused")
+"""Outcomes that leave the exit status at 0."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,8 @@ class Row:
     Attributes:
         scene: File name.
         scale: Output pixels per input pixel.
-        outcome: "ok", "refused", "WRONG" (a result, but not a right one), "NOISY" (refused, but not in
-            one line), "TRACEBACK", "TIMEOUT" or "EXIT n".
+        outcome: "ok", "refused", "UNDUE" (refused without cause), "NOISY" (refused, but not in one line),
+            "WRONG" (a result, but not a right one), "TRACEBACK", "TIMEOUT" or "EXIT n".
         size: Of the output, width x height x bands; empty if there is none.
         cog: "yes", "NO" or empty.
         seconds: Wall time of the command.
@@ -97,8 +100,23 @@ def judge(source: Path, result: Path, scale: int, model: str, timeout: float) ->
         return Row(source.name, scale, f"EXIT {done.returncode}", "", "", seconds, last)
     if result.exists():
         return Row(source.name, scale, "WRONG", "", "", seconds, f"refused, but left a file: {last}")
-    outcome = "refused" if len(lines) == 1 else "NOISY"
+    outcome = "UNDUE" if not is_refusable(source) else "refused" if len(lines) == 1 else "NOISY"
     return Row(source.name, scale, outcome, "", "", seconds, " / ".join(lines))
+
+
+def is_refusable(source: Path) -> bool:
+    """Whether a scene is to be refused: classes, complex numbers, several rasters, or damage."""
+    try:
+        with rasterio.open(source) as scene:
+            classes = ColorInterp.palette in scene.colorinterp
+            complex_numbers = any("complex" in dtype for dtype in scene.dtypes)
+            if classes or complex_numbers or scene.subdatasets or len(set(map(repr, scene.nodatavals))) > 1:
+                return True
+            for _, window in scene.block_windows(1):
+                scene.read(window=window)
+    except RasterioError:
+        return True
+    return False
 
 
 def judge_result(source: Path, result: Path, scale: int, seconds: float) -> Row:
