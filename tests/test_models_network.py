@@ -8,6 +8,7 @@ import torch.nn.functional as F  # noqa: N812
 
 from geosegsr.errors import ConfigError
 from geosegsr.models.config import Compat
+from geosegsr.models.enlarge import bicubic, shuffled
 from geosegsr.models.guidance import GuidanceUpsampler
 from geosegsr.models.segsr import PRESETS, SeGSR, SeGSRConfig, preset
 from geosegsr.models.tower import Tower
@@ -130,6 +131,19 @@ def test_guidance_enlargement_starts_as_nearest_neighbour():
             module.weight[:, :, 1, 1] = 1
         assert torch.equal(up(x), F.interpolate(x, scale_factor=8, mode="nearest"))
     assert len(GuidanceUpsampler(1)) == 0 and len(GuidanceUpsampler(16 / 3)) == 6
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4, 8])
+@pytest.mark.parametrize("size", [(1, 1), (2, 7), (9, 6)])
+def test_bicubic_enlargement_is_torchs(scale, size):
+    image = torch.rand(2, 3, *size)
+    torch.testing.assert_close(bicubic(image, scale), F.interpolate(image, scale_factor=scale, mode="bicubic"))
+
+
+def test_the_shuffle_is_torchs():
+    x = torch.rand(2, 18, 4, 5)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        assert torch.equal(shuffled(x.contiguous(memory_format=layout), 3), F.pixel_shuffle(x, 3))
 
 
 # The tower

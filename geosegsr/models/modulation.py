@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
@@ -34,6 +35,10 @@ class Modulation(nn.Module):
     def forward(self, x: Tensor, guidance: Tensor) -> Tensor:
         """Features (N, C, h, w), changed by the map (N, 1, h, w)."""
         hidden = F.relu(self.shared(guidance))  # (N, H, h, w)
-        gain, offset = self.gain_offset(hidden).chunk(2, 1)  # (N, C, h, w)
-        out: Tensor = channel_norm(x, self.norm) * (1 + gain) + offset  # (N, C, h, w)
-        return out
+        (gain_weight, offset_weight), (gain_bias, offset_bias) = (
+            p.chunk(2) for p in (self.gain_offset.weight, self.gain_offset.bias)
+        )
+        # Two convolutions, and the one in the gain's bias, so that what remains is a single pass over memory.
+        gain = F.conv2d(hidden, gain_weight, gain_bias + 1, padding="same")  # (N, C, h, w), 1 + gain
+        offset = F.conv2d(hidden, offset_weight, offset_bias, padding="same")  # (N, C, h, w)
+        return torch.addcmul(offset, channel_norm(x, self.norm), gain)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from geosegsr.errors import ConfigError
 from geosegsr.models.config import RGB_MEAN, Compat, SeGSRConfig
+from geosegsr.models.enlarge import bicubic, build_head
 from geosegsr.models.guidance import SemanticFeatures, SemanticLocalisation
 from geosegsr.models.modulation import Modulation, channel_norm
 from geosegsr.models.units import build_unit
@@ -98,7 +99,7 @@ class SeGSR(nn.Module):
         self.modulations = nn.ModuleList(modulations)
         self.final_norm = nn.LayerNorm(width) if config.final_norm else None
         self.conv_after = nn.Conv2d(width, width, 3, padding=1)
-        self.head = _staged_head(config) if config.head == "stages" else _direct_head(config)
+        self.head = build_head(config)
         self.apply(_initialise)
         for modulation in modulations:
             modulation.start_plain()
@@ -147,10 +148,8 @@ class SeGSR(nn.Module):
             x = modulate(unit(x), self.localisation.enlarge(i, maps[i], *x.shape[-2:]))  # (N, W, h, w)
         if self.final_norm is not None:
             x = channel_norm(x, self.final_norm)
-        sr: Tensor = self.head(self.conv_after(x) + shallow).float()  # (N, C, sh, sw)
-        if self.config.residual:
-            return sr + F.interpolate(lr.float(), scale_factor=self.config.scale, mode="bicubic")
-        return sr + mean.float()
+        sr: Tensor = self.head(self.conv_after(x) + shallow)  # (N, C, sh, sw)
+        return bicubic(lr, self.config.scale).add_(sr) if self.config.residual else sr.float() + mean
 
     def _padded(self, image: Tensor) -> Tensor:
         multiple = self.config.multiple_of
@@ -164,22 +163,6 @@ def _pad(image: Tensor, more: int, axis: int) -> Tensor:
         return image
     mode = "reflect" if more < image.shape[axis] else "replicate"
     return F.pad(image, (0, 0, 0, more) if axis == 2 else (0, more, 0, 0), mode=mode)
-
-
-def _staged_head(config: SeGSRConfig) -> nn.Sequential:
-    hidden = config.head_width
-    layers: list[nn.Module] = [
-        nn.Conv2d(config.width, hidden, 3, padding=1),
-        nn.LeakyReLU(0.01, inplace=True),
-    ]
-    for factor in [3] if config.scale == 3 else [2] * (config.scale.bit_length() - 1):
-        layers += [nn.Conv2d(hidden, factor**2 * hidden, 3, padding=1), nn.PixelShuffle(factor)]
-    return nn.Sequential(*layers, nn.Conv2d(hidden, config.bands, 3, padding=1))
-
-
-def _direct_head(config: SeGSRConfig) -> nn.Sequential:
-    conv = nn.Conv2d(config.width, config.bands * config.scale**2, 3, padding=1)
-    return nn.Sequential(conv, nn.PixelShuffle(config.scale))
 
 
 def _initialise(module: nn.Module) -> None:
