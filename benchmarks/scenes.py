@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from pathlib import Path
 
 import rasterio
 from rasterio.enums import ColorInterp
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rio_cogeo.cogeo import cog_validate
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -123,8 +124,8 @@ def judge_result(source: Path, result: Path, scale: int, seconds: float) -> Row:
     """Check the layout and the metadata of a result."""
     if not result.exists():
         return Row(source.name, scale, "WRONG", "", "", seconds, "exit status 0, but no file")
-    valid, errors, warnings = cog_validate(str(result), strict=True, quiet=True)
-    problems = [*errors, *warnings, *metadata_differences(source, result, scale)]
+    valid, errors, doubts = cog_validate(str(result), strict=True, quiet=True)
+    problems = [*errors, *doubts, *metadata_differences(source, result, scale)]
     with rasterio.open(result) as dataset:
         size = f"{dataset.width} x {dataset.height} x {dataset.count}"
     right = valid and not problems
@@ -160,6 +161,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     """Print the table and a summary; the exit status says whether all went well."""
     arguments = parse_arguments()
+    warnings.simplefilter("ignore", NotGeoreferencedWarning)  # some scenes have no georeference
     if not arguments.scenes.is_dir():
         print(f"Cannot benchmark '{arguments.scenes}': it is not a folder.", file=sys.stderr)
         return 2
