@@ -18,8 +18,8 @@ RGB_MEAN = (0.4488, 0.4371, 0.4040)
 _LIMITS = {
     "bands": 64,
     "width": 2048,
-    "heads": 64,
-    "window": 64,
+    "heads": 32,
+    "window": 32,
     "compress": 64,
     "squeeze": 512,
     "head_width": 1024,
@@ -230,6 +230,7 @@ class SeGSRConfig:
         _within("units", len(self.depths), 1, 32)
         for depth in self.depths:
             _within("depths", depth, 1, 64)
+        _within("blocks", sum(self.depths), 1, 512)
         for band in self.tower_bands:
             _within("tower_bands", band, 0, self.bands - 1)
         for name, count in (
@@ -246,7 +247,7 @@ class SeGSRConfig:
             _within("tower_std", value, 1e-9, 1e9)
         for name in ("mlp_ratio", "tower_mlp_ratio"):
             _within(name, getattr(self, name), 0.01, 16)
-        _within("reach", self.reach, 0, 2)
+        _within("reach", self.reach, 0, 1)
         _within("lora_rank", self.lora_rank, 0, self.tower_width)
         _within("lora_dropout", self.lora_dropout, 0, 0.99)
         if not all(

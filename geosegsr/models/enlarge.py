@@ -58,7 +58,8 @@ def build_head(config: SeGSRConfig) -> nn.Sequential:
         conv = nn.Conv2d(config.width, config.bands * config.scale**2, 3, padding=1)
         return nn.Sequential(conv, Shuffle(config.scale))
     hidden = config.head_width
-    layers: list[nn.Module] = [nn.Conv2d(config.width, hidden, 3, padding=1), nn.LeakyReLU(0.01, inplace=True)]
+    first = nn.Conv2d(config.width, hidden, 3, padding=1)
+    layers: list[nn.Module] = [first, nn.LeakyReLU(0.01, inplace=True)]
     for factor in [3] if config.scale == 3 else [2] * (config.scale.bit_length() - 1):
         layers += [nn.Conv2d(hidden, factor**2 * hidden, 3, padding=1), nn.PixelShuffle(factor)]
     return nn.Sequential(*layers, nn.Conv2d(hidden, config.bands, 3, padding=1))
@@ -66,7 +67,7 @@ def build_head(config: SeGSRConfig) -> nn.Sequential:
 
 @lru_cache(maxsize=8)
 def _kernel(scale: int) -> Tensor:
-    """Weight of the 5x5 inputs around a pixel for each of its sub-pixels, float32, shape (scale**2, 1, 5, 5)."""
+    """Weight of the 5x5 inputs around a pixel for each sub-pixel, float32, shape (scale**2, 1, 5, 5)."""
     with torch.inference_mode(False):
         centres = (torch.arange(scale, dtype=torch.float64) + 0.5) / scale - 0.5  # from the input pixel's own
         away = (centres[:, None] - torch.arange(-2, 3)).abs()  # (scale, 5)

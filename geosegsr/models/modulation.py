@@ -30,14 +30,18 @@ class Modulation(nn.Module):
     def start_plain(self) -> None:
         """Make the modulation close to plain normalisation."""
         nn.init.normal_(self.gain_offset.weight, std=1e-3)
-        nn.init.zeros_(self.gain_offset.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(self._bias)
+
+    @property
+    def _bias(self) -> Tensor:
+        assert self.gain_offset.bias is not None
+        return self.gain_offset.bias
 
     def forward(self, x: Tensor, guidance: Tensor) -> Tensor:
         """Features (N, C, h, w), changed by the map (N, 1, h, w)."""
         hidden = F.relu(self.shared(guidance))  # (N, H, h, w)
-        (gain_weight, offset_weight), (gain_bias, offset_bias) = (
-            p.chunk(2) for p in (self.gain_offset.weight, self.gain_offset.bias)
-        )
+        gain_weight, offset_weight = self.gain_offset.weight.chunk(2)
+        gain_bias, offset_bias = self._bias.chunk(2)
         # Two convolutions, and the one in the gain's bias, so that what remains is a single pass over memory.
         gain = F.conv2d(hidden, gain_weight, gain_bias + 1, padding="same")  # (N, C, h, w), 1 + gain
         offset = F.conv2d(hidden, offset_weight, offset_bias, padding="same")  # (N, C, h, w)

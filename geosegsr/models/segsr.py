@@ -6,6 +6,7 @@ lr -> features -> unit 1 -> modulation 1 -> unit 2 -> ... -> enlargement -> sr
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -130,8 +131,9 @@ class SeGSR(nn.Module):
         return self._guidance(self._padded(lr), None if guide is None else self._padded(guide))
 
     def merge_lora(self) -> SeGSR:
-        """Fold the tower's adapters into its weights, for inference."""
+        """Fold the tower's adapters into its weights, for inference; the configuration then has none."""
         self.features.tower.merge()
+        self.config = replace(self.config, lora_rank=0)
         return self
 
     def _guidance(self, lr: Tensor, guide: Tensor | None) -> list[Tensor]:

@@ -1,0 +1,224 @@
+"""Runs a checkpoint's network on tiles, on whatever device there is."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geosegsr.checkpoint import load_checkpoint
+from geosegsr.errors import CheckpointError, ConfigError
+from geosegsr.upscaler import FloatArray
+
+log = logging.getLogger("geosegsr")
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+GPU_BATCH_PIXELS = 16 * 64 * 64  # lr pixels a call, where there is no reason for less
+
+
+class TorchUpscaler:
+    """A checkpoint, ready to enlarge tiles; satisfies Upscaler.
+
+    Tiles of one shape always meet the network in batches of one size, so that a tile's values never depend
+    on its neighbours in a batch. Calls from several threads take turns.
+    """
+
+    linear = False
+
+    def __init__(self, path: str | Path, device: str = "auto", precision: str = "auto") -> None:
+        self.path = Path(path).absolute()
+        self.device = choose_device(device)
+        self.precision = choose_precision(precision, self.device)
+        model, self.card = load_checkpoint(path)
+        model.merge_lora().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.network: Callable[..., Tensor] = model.to(self.device, PRECISIONS[self.precision])
+        self.name = self.card.name
+        self.fingerprint = f"{self.card.sha256}-{self.precision}"
+        self.scale = self.card.scale
+        self.bands = self.card.bands
+        self.tile = self.card.tile
+        self.overlap = self.card.overlap
+        self.halo = self.card.halo
+        self.multiple_of = self.card.multiple_of
+        self.min_size = self.card.min_size
+        self.batch = 1 if self.device.type == "cpu" else max(1, GPU_BATCH_PIXELS // self.tile**2)
+        self._lock = threading.Lock()
+
+    def __call__(self, lr: FloatArray, guide: FloatArray | None = None) -> FloatArray:
+        """Enlarge a batch of tiles; see Upscaler.
+
+        Raises:
+            ConfigError: The arrays do not fit the model, or not even a piece of a tile fits into memory.
+        """
+        self._check(lr, guide)
+        n, bands, height, width = lr.shape
+        sr = np.empty((n, bands, height * self.scale, width * self.scale), lr.dtype)
+        with self._lock, torch.inference_mode():
+            start = 0
+            while start < n:  # a batch that did not fit is tried again from its first tile
+                part = slice(start, start + self.batch)
+                try:
+                    sr[part] = self._run(lr[part], None if guide is None else guide[part])
+                    start = part.stop
+                    continue
+                except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                    _reraise_unless_memory(error)
+                self._free()
+                if self.batch > 1:
+                    self.batch //= 2
+                    log.warning(
+                        "Out of memory on %s: going on with %d tiles at a time.", self.device, self.batch
+                    )
+                else:
+                    sr[part] = self._in_pieces(lr[part], None if guide is None else guide[part])
+                    start = part.stop
+        return sr
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process opens the same file again; a file that changed meanwhile is refused."""
+        return _reopen, (str(self.path), str(self.device), self.precision, self.fingerprint)
+
+    def _run(self, lr: FloatArray, guide: FloatArray | None) -> FloatArray:
+        """A batch through the network, filled up to the fixed size with copies of its last tile."""
+        tensors = [None if a is None else self._tensor(a) for a in (lr, guide)]
+        sr = self.network(*tensors)[: len(lr)]  # (n, C, sh, sw)
+        array: FloatArray = sr.float().cpu().numpy()
+        return array
+
+    def _tensor(self, array: FloatArray) -> Tensor:
+        missing = self.batch - len(array)
+        if missing > 0:
+            array = np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+        return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device)
+
+    def _in_pieces(self, lr: FloatArray, guide: FloatArray | None) -> FloatArray:
+        """One tile as two overlapping halves, each split again if need be."""
+        height, width = lr.shape[-2:]
+        axis = 2 if height >= width else 3
+        side, margin = lr.shape[axis], max(self.halo, self.multiple_of)
+        if side <= 2 * margin:
+            raise ConfigError(
+                f"Cannot upscale a tile of {width} x {height} pixels on {self.device}: out of memory. "
+                "Close what else uses it, or pass --device cpu."
+            )
+        middle = side // 2 // self.multiple_of * self.multiple_of or side // 2
+        log.warning("Out of memory on %s: splitting a tile of %d x %d pixels.", self.device, width, height)
+        halves = []
+        for first, last, keep in (
+            (0, min(middle + margin, side), slice(0, middle * self.scale)),
+            (max(middle - margin, 0), side, slice(min(margin, middle) * self.scale, None)),
+        ):
+            cut = tuple(slice(first, last) if i == axis else slice(None) for i in range(4))
+            piece = self._piece(lr[cut], None if guide is None else guide[cut])
+            halves.append(piece[tuple(keep if i == axis else slice(None) for i in range(4))])
+        return np.concatenate(halves, axis)
+
+    def _piece(self, lr: FloatArray, guide: FloatArray | None) -> FloatArray:
+        try:
+            return self._run(lr, guide)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            _reraise_unless_memory(error)
+        self._free()
+        return self._in_pieces(lr, guide)
+
+    def _free(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _check(self, lr: FloatArray, guide: FloatArray | None) -> None:
+        if lr.ndim != 4 or lr.shape[1] != self.bands:
+            raise ConfigError(
+                f"Cannot upscale an array of shape {lr.shape} with '{self.name}': "
+                f"it takes (N, {self.bands}, h, w)."
+            )
+        if guide is not None and guide.shape != (len(lr), 3, *lr.shape[2:]):
+            raise ConfigError(
+                f"Cannot guide an array of shape {lr.shape} by one of shape {guide.shape}: "
+                f"it must be {(len(lr), 3, *lr.shape[2:])}."
+            )
+
+
+def load_upscaler(path: str | Path, *, device: str = "auto", precision: str = "auto") -> TorchUpscaler:
+    """Open a checkpoint for inference.
+
+    Args:
+        path: A .safetensors checkpoint.
+        device: "auto" (a CUDA device if there is one), "cpu", "cuda" or "cuda:N".
+        precision: "fp32", "bf16", "fp16" (CUDA only), or "auto": bf16 where the hardware has it, else fp32.
+
+    Raises:
+        CheckpointError: The file is not a checkpoint.
+        ConfigError: There is no such device, or it does not know the precision.
+    """
+    return TorchUpscaler(path, device, precision)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device behind a name.
+
+    Raises:
+        ConfigError: There is none; the message lists those that there are.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return torch.device("cuda:0" if count else "cpu")
+    there = {
+        "cpu": "cpu",
+        **({"cuda": "cuda:0"} if count else {}),
+        **{f"cuda:{i}": f"cuda:{i}" for i in range(count)},
+    }
+    if name not in there:
+        raise ConfigError(
+            f"Cannot run on device '{name}': this machine has {', '.join(there)}. Pass --device auto."
+        )
+    return torch.device(there[name])
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """The precision behind a name, on a device.
+
+    Raises:
+        ConfigError: No such precision, or the device cannot compute in it.
+    """
+    if name == "auto":
+        native = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bf16()
+        return "bf16" if native else "fp32"
+    if name not in PRECISIONS:
+        raise ConfigError(f"Cannot compute in precision '{name}'. It can be: auto, {', '.join(PRECISIONS)}.")
+    if name == "fp16" and device.type == "cpu":
+        raise ConfigError(
+            "Cannot compute in fp16 on a CPU: its range is too narrow there. Pass --precision bf16."
+        )
+    return name
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 numbers itself."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        return False
+    flags = next((line.split() for line in text.splitlines() if line.startswith(("flags", "Features"))), [])
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)
+
+
+def _reopen(path: str, device: str, precision: str, fingerprint: str) -> TorchUpscaler:
+    upscaler = TorchUpscaler(path, device, precision)
+    if upscaler.fingerprint != fingerprint:
+        raise CheckpointError(
+            f"Cannot go on with '{path}': the file changed since this run began. Start again."
+        )
+    return upscaler
+
+
+def _reraise_unless_memory(error: BaseException) -> None:
+    if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(
+        error
+    ):
+        raise error
