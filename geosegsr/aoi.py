@@ -49,9 +49,9 @@ class Area:
                 burnt = _burn(self.polygon, row, col)
                 top, left = max(row, window.row), max(col, window.col)
                 bottom, right = min(row + _CHUNK, window.row_stop), min(col + _CHUNK, window.col_stop)
-                inside[top - window.row : bottom - window.row, left - window.col : right - window.col] &= burnt[
-                    top - row : bottom - row, left - col : right - col
-                ]
+                inside[top - window.row : bottom - window.row, left - window.col : right - window.col] &= (
+                    burnt[top - row : bottom - row, left - col : right - col]
+                )
         return inside
 
 
@@ -64,13 +64,21 @@ def _burn(polygon: bytes, row: int, col: int) -> NDArray[np.bool_]:
         all_touched=True,
         dtype="uint8",
     )
-    return burnt.astype(bool)
+    mask: NDArray[np.bool_] = burnt.astype(bool)
+    return mask
 
 
 def area_from_window(scene: Scene, window: Sequence[int]) -> Area:
     """An area from (col, row, width, height) in the scene's pixels."""
     col, row, width, height = window
-    if col < 0 or row < 0 or width < 1 or height < 1 or col + width > scene.width or row + height > scene.height:
+    if (
+        col < 0
+        or row < 0
+        or width < 1
+        or height < 1
+        or col + width > scene.width
+        or row + height > scene.height
+    ):
         raise WindowError(
             f"Cannot use window {tuple(window)} (col, row, width, height): it does not lie inside '{scene.path}', "
             f"which has {scene.width} columns and {scene.height} rows. Pass --window with numbers inside them."
@@ -124,10 +132,14 @@ def _read_vector_file(path: Path) -> tuple[Any, CRS | None]:
     try:
         meta, _, geometries, _ = pyogrio.raw.read(path, columns=[])
     except pyogrio.errors.DataSourceError as error:
-        raise ConfigError(f"Cannot read area of interest '{path}': {error}. Pass --aoi with a vector file.") from error
+        raise ConfigError(
+            f"Cannot read area of interest '{path}': {error}. Pass --aoi with a vector file."
+        ) from error
     shapes = [shape for shape in shapely.from_wkb(geometries) if shape is not None]
     if not shapes:
-        raise ConfigError(f"Cannot use area of interest '{path}': it holds no geometry. Pass --aoi with polygons.")
+        raise ConfigError(
+            f"Cannot use area of interest '{path}': it holds no geometry. Pass --aoi with polygons."
+        )
     return shapely.union_all(shapes), _parse_crs(meta["crs"])
 
 
@@ -137,7 +149,9 @@ def _parse_crs(text: str | None) -> CRS | None:
     try:
         return CRS.from_user_input(text)
     except CRSError as error:
-        raise ConfigError(f"Cannot use CRS '{text}': {error}. Pass for example --aoi-crs EPSG:4326.") from error
+        raise ConfigError(
+            f"Cannot use CRS '{text}': {error}. Pass for example --aoi-crs EPSG:4326."
+        ) from error
 
 
 def _area(scene: Scene, geometry: Any, crs: CRS | None, *, whole_box: bool) -> Area:
@@ -147,7 +161,9 @@ def _area(scene: Scene, geometry: Any, crs: CRS | None, *, whole_box: bool) -> A
             "Pass --window COL ROW WIDTH HEIGHT."
         )
     if shapely.get_dimensions(geometry) < 2 or shapely.is_empty(geometry):
-        raise WindowError(f"Cannot use an area of type {geometry.geom_type}: needed are polygons. Pass --aoi with some.")
+        raise WindowError(
+            f"Cannot use an area of type {geometry.geom_type}: needed are polygons. Pass --aoi with some."
+        )
     same = crs is None or scene.crs is None or crs == scene.crs
     if not same:
         geometry = _reproject(geometry, crs, scene.crs)
@@ -158,7 +174,11 @@ def _area(scene: Scene, geometry: Any, crs: CRS | None, *, whole_box: bool) -> A
     col, row = max(int(np.floor(left + 1e-6)), 0), max(int(np.floor(top + 1e-6)), 0)
     col_stop = min(int(np.ceil(right - 1e-6)), scene.width)
     row_stop = min(int(np.ceil(bottom - 1e-6)), scene.height)
-    if col >= col_stop or row >= row_stop or not shapely.intersects(pixels, shapely.box(0, 0, scene.width, scene.height)):
+    if (
+        col >= col_stop
+        or row >= row_stop
+        or not shapely.intersects(pixels, shapely.box(0, 0, scene.width, scene.height))
+    ):
         raise WindowError(
             f"Cannot use the area of interest: it lies outside '{scene.path}' (in its pixels: columns "
             f"{left:.0f} to {right:.0f} of {scene.width}, rows {top:.0f} to {bottom:.0f} of {scene.height}). "
@@ -180,4 +200,6 @@ def _reproject(geometry: Any, source: CRS | None, target: CRS) -> Any:
     west, south, east, north = shapely.bounds(geometry)
     # A straight edge in one CRS is a curve in another.
     fine = shapely.segmentize(geometry, max(east - west, north - south) / 100)
-    return shapely.transform(fine, lambda xy: np.column_stack(transform_coordinates(source, target, xy[:, 0], xy[:, 1])))
+    return shapely.transform(
+        fine, lambda xy: np.column_stack(transform_coordinates(source, target, xy[:, 0], xy[:, 1]))
+    )

@@ -37,7 +37,9 @@ def feather_weights(
         WindowError: The overlap is negative or longer than the side.
     """
     if not 0 <= overlap <= size:
-        raise WindowError(f"Cannot feather {size} pixels over an overlap of {overlap}: needed is 0 to {size}.")
+        raise WindowError(
+            f"Cannot feather {size} pixels over an overlap of {overlap}: needed is 0 to {size}."
+        )
     ramp = 0.5 - 0.5 * np.cos(np.pi * (np.arange(overlap) + 0.5) / max(overlap, 1))
     weights = np.ones(size)
     if fade_in:

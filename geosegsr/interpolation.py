@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from geosegsr.blas import single_threaded_blas
 from geosegsr.errors import ConfigError
 from geosegsr.upscaler import FloatArray
 
@@ -17,7 +18,7 @@ _CHUNK = 32  # lr pixels one product with the kernel matrix covers; 16 to 64 mea
 
 
 def _triangle(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.maximum(1 - np.abs(x), 0)
+    return np.clip(1 - np.abs(x), 0, None)
 
 
 def _keys(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -84,7 +85,8 @@ class Interpolator:
         if self.name == "nearest":
             return np.repeat(np.repeat(lr, self.scale, axis=2), self.scale, axis=3)
         n, c, h, w = lr.shape
-        planes = [_enlarge(plane, self.name, self.scale) for plane in lr.reshape(n * c, h, w)]
+        with single_threaded_blas():
+            planes = [_enlarge(plane, self.name, self.scale) for plane in lr.reshape(n * c, h, w)]
         return np.stack(planes).reshape(n, c, h * self.scale, w * self.scale)
 
 

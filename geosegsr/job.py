@@ -1,11 +1,11 @@
 """A run on disk: what it is, which blocks are done, and who is at work on it.
 
-    result.tif.geosegsr/        beside the target, gone when the target stands
-        lock                    held by the running process; the system lets go of it however that ends
-        manifest.json           what this run is: source, model, options
-        done.jsonl              one line a finished block: file, size, checksum
-        blocks/000000.tif ...   written under another name and moved into place
-        verified                the target was complete and about to be moved into place
+result.tif.geosegsr/        beside the target, gone when the target stands
+lock                    held by the running process; the system lets go of it however that ends
+manifest.json           what this run is: source, model, options
+done.jsonl              one line a finished block: file, size, checksum
+blocks/000000.tif ...   written under another name and moved into place
+verified                the target was complete and about to be moved into place
 """
 
 from __future__ import annotations
@@ -79,6 +79,8 @@ class Job:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None and not any(self.blocks.glob("*.tif")):
+            self.remove()  # nothing in it is worth going on with
         self._lock.release()
 
     @property
@@ -114,7 +116,9 @@ class Job:
         """Whether an earlier run of the same identity put its target in place but could not clean up."""
         found = _read_json(self.folder / "manifest.json")
         same = found.get("key") == job_key(json.loads(json.dumps(identity)))
-        return same and (self.folder / "verified").exists() and not self.part.exists() and self.target.exists()
+        return (
+            same and (self.folder / "verified").exists() and not self.part.exists() and self.target.exists()
+        )
 
     def record(self, record: BlockRecord) -> None:
         """Note that a block is done."""

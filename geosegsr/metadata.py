@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,7 +30,7 @@ class BandMetadata:
     offset: float = 0.0
     """Physical value of DN 0."""
     tags: dict[str, str] = field(default_factory=dict)
-    """Band tags; items of other domains as "domain:key"; no statistics."""
+    """Band tags; items of other domains as "domain.key"; no statistics."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Metadata:
     rpcs: dict[str, str] = field(default_factory=dict)
     """Rational polynomial coefficients as GDAL's RPC domain spells them."""
     tags: dict[str, str] = field(default_factory=dict)
-    """Dataset tags; items of other domains as "domain:key"."""
+    """Dataset tags; items of other domains as "domain.key"."""
 
     def scaled(self, scale: int, window: Window | None = None) -> Metadata:
         """The same ground, or the part of it within a window, on a grid `scale` times as fine.
@@ -76,7 +77,7 @@ class Metadata:
             height=window.height * scale,
             width=window.width * scale,
             transform=transform,
-            gcps=tuple(_scaled_gcp(gcp, scale, window) for gcp in self.gcps),
+            gcps=tuple(scaled_gcp(gcp, scale, window) for gcp in self.gcps),
             rpcs=_scaled_rpcs(self.rpcs, scale, window),
             tags=tags,
         )
@@ -92,7 +93,11 @@ class Metadata:
             found.append(f"nodata: {self.nodata}, {other.nodata}")
         if [_gcp_key(g) for g in self.gcps] != [_gcp_key(g) for g in other.gcps]:
             found.append("gcps")
-        found += _missing("rpcs", _as_numbers(self.rpcs), _as_numbers(other.rpcs))
+        found += [
+            f"rpcs[{key}]: {value}, {other.rpcs.get(key)}"
+            for key, value in self.rpcs.items()
+            if not _same_numbers(value, other.rpcs.get(key, ""))
+        ]
         found += _missing("tags", self.tags, other.tags)
         if len(self.bands) != len(other.bands):
             return [*found, f"bands: {len(self.bands)}, {len(other.bands)}"]
@@ -106,7 +111,8 @@ class Metadata:
         return found
 
 
-def _scaled_gcp(gcp: GroundControlPoint, scale: int, window: Window) -> GroundControlPoint:
+def scaled_gcp(gcp: GroundControlPoint, scale: int, window: Window) -> GroundControlPoint:
+    """The same ground on the finer grid of a window; only row and col change."""
     return GroundControlPoint(
         row=(gcp.row - window.row) * scale,
         col=(gcp.col - window.col) * scale,
@@ -134,14 +140,13 @@ def _gcp_key(gcp: GroundControlPoint) -> tuple[Any, ...]:
     return gcp.row, gcp.col, gcp.x, gcp.y, gcp.z or 0.0, gcp.id or "", gcp.info or ""
 
 
-def _as_numbers(rpcs: dict[str, str]) -> dict[str, list[float] | str]:
-    def parse(value: str) -> list[float] | str:
-        try:
-            return [float(number) for number in value.split()]
-        except ValueError:
-            return value
-
-    return {key: parse(value) for key, value in rpcs.items()}
+def _same_numbers(ours: str, theirs: str) -> bool:
+    """Whether two lists of numbers agree to the 15 digits that GDAL writes; other text must be the same."""
+    try:
+        a, b = [float(n) for n in ours.split()], [float(n) for n in theirs.split()]
+    except ValueError:
+        return ours == theirs
+    return len(a) == len(b) and all(math.isclose(x, y, rel_tol=1e-14) for x, y in zip(a, b, strict=True))
 
 
 def _same_number(a: float | None, b: float | None) -> bool:
@@ -150,5 +155,7 @@ def _same_number(a: float | None, b: float | None) -> bool:
 
 def _missing(what: str, ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     return [
-        f"{what}[{key}]: {value!r}, {theirs.get(key)!r}" for key, value in ours.items() if theirs.get(key) != value
+        f"{what}[{key}]: {value!r}, {theirs.get(key)!r}"
+        for key, value in ours.items()
+        if theirs.get(key) != value
     ]

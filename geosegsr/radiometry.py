@@ -17,7 +17,7 @@ from geosegsr.errors import ConfigError
 from geosegsr.upscaler import FloatArray
 
 if TYPE_CHECKING:
-    from geosegsr.scene import Scene
+    from geosegsr.planning import Raster
 
 log = logging.getLogger("geosegsr")
 
@@ -46,7 +46,8 @@ class Radiometry:
     def to_model(self, values: NDArray[Any]) -> FloatArray:
         """DN to the model's range; any dtype, shape (bands, h, w) -> float32, same shape, not clipped."""
         lo, gain = self._columns()
-        return ((values - lo) / gain).astype(np.float32)
+        scaled: FloatArray = ((values - lo) / gain).astype(np.float32)
+        return scaled
 
     def from_model(self, values: FloatArray) -> FloatArray:
         """The model's range to DN, not rounded; shape (bands, h, w), float64 where float32 is too coarse."""
@@ -71,7 +72,7 @@ class Radiometry:
 
 
 def resolve_radiometry(
-    scene: Scene, policy: dict[str, Any], user_range: tuple[float, float] | None = None
+    scene: Raster, policy: dict[str, Any], user_range: tuple[float, float] | None = None
 ) -> Radiometry:
     """The range of DN that a model sees, fixed for the whole scene.
 
@@ -120,7 +121,9 @@ def resolve_radiometry(
                 f"model's card holds {len(mean)} means. Pass --bands, or --range LO HI."
             )
         return Radiometry(tuple(mean), tuple(mean + std), "mean and standard deviation of the training set")
-    raise ConfigError(f"Cannot tell the model's range: its card says '{kind}', which this version does not know.")
+    raise ConfigError(
+        f"Cannot tell the model's range: its card says '{kind}', which this version does not know."
+    )
 
 
 def to_dtype(values: FloatArray, dtype: DTypeLike) -> NDArray[Any]:
@@ -170,7 +173,7 @@ def _same(count: int, lo: float, hi: float, origin: str) -> Radiometry:
     return Radiometry((lo,) * count, (hi,) * count, origin)
 
 
-def _automatic_kind(scene: Scene) -> str:
+def _automatic_kind(scene: Raster) -> str:
     if scene.dtype.itemsize == 1:
         return "dtype"
     declared = any(s != 1 or o != 0 for s, o in zip(scene.scales, scene.offsets, strict=True))
@@ -183,7 +186,7 @@ def _automatic_kind(scene: Scene) -> str:
     return "percentiles"
 
 
-def _by_percentiles(scene: Scene, lo: float, hi: float) -> Radiometry:
+def _by_percentiles(scene: Raster, lo: float, hi: float) -> Radiometry:
     sample, valid = scene.sample()
     if not valid.any():
         log.warning("no valid pixel in the sample of %s: range taken as 0..1", scene.path)

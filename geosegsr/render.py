@@ -110,9 +110,7 @@ def _render_group(
     dtype = working_dtype(rendering.dtype, call.linear)
     source = grid.source_window(block)
     read = sorted({*group.bands, *(group.guide or ())})
-    mean = np.zeros(
-        (len(group.bands), block.window.height * scale, block.window.width * scale), dtype=dtype
-    )
+    mean = np.zeros((len(group.bands), block.window.height * scale, block.window.width * scale), dtype=dtype)
     rows = Fold(mean, axis=1)
     for tile_row in block.tile_rows:
         first, stop = _clip(grid.rows, tile_row, block.window.row, block.window.row_stop)

@@ -16,6 +16,7 @@ import numpy as np
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 
@@ -28,8 +29,14 @@ log = logging.getLogger("geosegsr")
 
 AlphaPolicy = Literal["auto", "mask", "image"]
 
-_LOST_DOMAINS = {"IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC", "COLOR_PROFILE", "GEOLOCATION"}
+# They describe the file's encoding or pixel grid, which change, or are read elsewhere.
+_OWN_DOMAINS = {
+    "COLOR_PROFILE", "DERIVED_SUBDATASETS", "GEOLOCATION", "IMAGE_STRUCTURE", "RPC", "SUBDATASETS", "rio_creation_kwds",
+}  # fmt: skip
+_COLOURS = ("red", "green", "blue", "nir")
 _SAMPLE_SIDE = 1024
+_HANDLES_A_THREAD = 4  # a thread works on one scene at a time, so older ones have served
+_CACHE_MB = 128  # GDAL's block cache, for all threads together
 # An alpha that fades at its edges has some values between empty and full; an image has little else.
 _ALPHA_IMAGE_SHARE = 0.05
 
@@ -166,6 +173,11 @@ class Scene:
         return tuple(band.description for band in self.image_metadata)
 
     @property
+    def colours(self) -> tuple[str, ...]:
+        """What each image band is ("red", "nir"), by its description or colour interpretation; "" if unknown."""
+        return tuple(colour_of(band.description, band.colorinterp) for band in self.image_metadata)
+
+    @property
     def resolution(self) -> tuple[float, float] | None:
         """Length of a pixel's sides along a row and along a column, in units of the CRS; None without transform."""
         if self.transform is None:
@@ -232,6 +244,22 @@ class Scene:
         return values
 
 
+def colour_of(description: str | None, colorinterp: str = "") -> str:
+    """ "red", "green", "blue", "nir", or "" where neither text says so."""
+    words = (
+        (description or "")
+        .lower()
+        .replace("near infrared", "nir")
+        .replace("-", " ")
+        .replace("_", " ")
+        .split()
+    )
+    named = [colour for colour in _COLOURS if colour in words]
+    if named:
+        return named[0]
+    return colorinterp if colorinterp in _COLOURS else ""
+
+
 def forget_handles() -> None:
     """Close this thread's open files."""
     for source in _handles.__dict__.pop("open", {}).values():
@@ -245,10 +273,16 @@ def _rio(window: Window) -> rasterio.windows.Window:
 @contextmanager
 def _reading(path: str | Path, window: Window | None = None) -> Iterator[Any]:
     """This thread's handle of a file; GDAL's errors come out as ours, with the file and the window."""
-    where = "" if window is None else f" at rows {window.row}-{window.row_stop}, columns {window.col}-{window.col_stop}"
+    where = (
+        ""
+        if window is None
+        else f" at rows {window.row}-{window.row_stop}, columns {window.col}-{window.col_stop}"
+    )
     try:
-        yield _handle(str(path))
-    except RasterioIOError as error:
+        # Inside an Env, GDAL's messages go to the log instead of the terminal.
+        with rasterio.Env(GDAL_CACHEMAX=_CACHE_MB):
+            yield _handle(str(path))
+    except (RasterioIOError, CPLE_BaseError) as error:
         forget_handles()
         reason = _innermost(error)
         if window is None:
@@ -265,15 +299,25 @@ def _reading(path: str | Path, window: Window | None = None) -> Iterator[Any]:
 
 
 def _handle(path: str) -> Any:
-    opened: dict[str, Any] = _handles.__dict__.setdefault("open", {})
-    if path not in opened:
-        if len(opened) >= 4:  # a thread works on one scene at a time, so older handles have served
+    opened: dict[Any, Any] = _handles.__dict__.setdefault("open", {})
+    key = (path, _version(path))
+    if key not in opened:
+        if len(opened) >= _HANDLES_A_THREAD:
             forget_handles()
             opened = _handles.__dict__.setdefault("open", {})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            opened[path] = rasterio.open(path)
-    return opened[path]
+            opened[key] = rasterio.open(path)
+    return opened[key]
+
+
+def _version(path: str) -> tuple[int, ...]:
+    """Tells a file from another one that was later moved to its path."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return ()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _innermost(error: BaseException) -> str:
@@ -296,9 +340,9 @@ def _refuse_unfit(source: Any, path: str) -> None:
             f"Cannot upscale '{path}': its pixels are entries of a colour table, and between two entries there is "
             "no colour. Needed are measured bands; expand it first: gdal_translate -expand rgb IN OUT."
         )
-    if any(np.dtype(dtype).kind == "c" for dtype in source.dtypes if not dtype.startswith("complex_int")) or any(
-        dtype.startswith("complex_int") for dtype in source.dtypes
-    ):
+    if any(
+        np.dtype(dtype).kind == "c" for dtype in source.dtypes if not dtype.startswith("complex_int")
+    ) or any(dtype.startswith("complex_int") for dtype in source.dtypes):
         raise SceneError(
             f"Cannot upscale '{path}': its pixels are complex ({source.dtypes[0]}). "
             "Needed are real numbers; make amplitudes of them first."
@@ -314,7 +358,9 @@ def _selected_bands(source: Any, bands: Sequence[int] | None) -> list[int]:
             f"{source.count}. Pass --bands with numbers from that range."
         )
     if len(set(selected)) < len(selected):
-        raise BandError(f"Cannot use bands {selected} of '{source.name}': each may be named once. Pass --bands anew.")
+        raise BandError(
+            f"Cannot use bands {selected} of '{source.name}': each may be named once. Pass --bands anew."
+        )
     kinds = sorted({source.dtypes[band - 1] for band in selected})
     if len(kinds) > 1:
         raise BandError(
@@ -329,7 +375,9 @@ def _nodata(source: Any, bands: tuple[int, ...], override: float | None, path: s
     dtype = np.dtype(source.dtypes[bands[0] - 1])
     if override is not None:
         if not _fits(override, dtype):
-            raise BandError(f"Cannot use nodata {override:g} for '{path}': no {dtype} pixel can have that value.")
+            raise BandError(
+                f"Cannot use nodata {override:g} for '{path}': no {dtype} pixel can have that value."
+            )
         return float(override)
     found = {source.nodatavals[band - 1] for band in bands}
     if len({str(value) for value in found}) > 1:
@@ -366,7 +414,7 @@ def _looks_like_image(source: Any, band: int) -> bool:
 
 def _metadata(source: Any, bands: list[int], nodata: float | None) -> Metadata:
     gcps, gcps_crs = source.gcps
-    has_transform = not gcps and not (source.transform == Affine.identity())
+    has_transform = not gcps and source.transform != Affine.identity()
     return Metadata(
         height=source.height,
         width=source.width,
@@ -393,11 +441,14 @@ def _metadata(source: Any, bands: list[int], nodata: float | None) -> Metadata:
 
 
 def _tags(source: Any, band: int) -> dict[str, str]:
-    """Tags of the default domain, and those of others as "domain:key"; statistics no longer hold at another size."""
-    domains = [name for name in source.tag_namespaces(band) if name and name not in _LOST_DOMAINS]
+    """Tags of the default domain, and those of others as "domain.key": a copy into a COG loses other domains.
+
+    Statistics no longer hold at another size, and documents (xml:XMP and the like) are no tags.
+    """
     tags = dict(source.tags(band))
-    for domain in domains:
-        tags.update({f"{domain}:{key}": value for key, value in source.tags(band, ns=domain).items()})
+    for domain in source.tag_namespaces(band):
+        if domain and domain not in _OWN_DOMAINS and not domain.startswith(("xml:", "json:")):
+            tags.update({f"{domain}.{key}": value for key, value in source.tags(band, ns=domain).items()})
     return {key: value for key, value in tags.items() if not _is_statistic(key)}
 
 

@@ -7,21 +7,19 @@ import json
 import logging
 import os
 import shutil
-import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 
 from geosegsr import __version__
 from geosegsr.aoi import Area, area_from_bbox, area_from_geometry, area_from_window
-from geosegsr.bands import OtherBands, group_bands
+from geosegsr.bands import OtherBands
 from geosegsr.cog import (
     BlockFile,
     block_bytes,
@@ -32,25 +30,22 @@ from geosegsr.cog import (
     write_cog,
 )
 from geosegsr.engine import default_threads, run
-from geosegsr.errors import ConfigError, GeoSegSRWarning, JobError, SceneError, WindowError
+from geosegsr.errors import ConfigError, GeoSegSRWarning, JobError, SceneError
 from geosegsr.job import BlockRecord, Job, block_path, source_identity, write_atomically
 from geosegsr.metadata import Metadata
-from geosegsr.radiometry import Radiometry, resolve_radiometry, working_dtype
+from geosegsr.planning import DEFAULT_MODEL, check_scale, plan_rendering, warn
+from geosegsr.radiometry import working_dtype
 from geosegsr.render import Rendering, output_bands, render_block
-from geosegsr.scales import SCALES
 from geosegsr.scene import AlphaPolicy, Scene
-from geosegsr.upscaler import Upscaler, resolve_upscaler
+from geosegsr.upscaler import Upscaler, shared_upscaler
 from geosegsr.windows import TileGrid, Window
 
 log = logging.getLogger("geosegsr")
 
-DEFAULT_MODEL = "bicubic"
-_BLOCK_SIDE = 2048  # output pixels
 _SYNTHETIC = (
     "Detail finer than the source's pixels was made by the model from what such scenes look like; "
     "it was not measured."
 )
-_COLOURS = ("red", "green", "blue", "nir")
 
 
 @dataclass(frozen=True)
@@ -121,7 +116,12 @@ class Plan:
             "tile": self.grid.rows.tile,
             "overlap": self.grid.rows.overlap,
             "bands": [self.scene.image_bands[b] for b in output_bands(rendering.groups)],
-            "window": [self.area.window.col, self.area.window.row, self.area.window.width, self.area.window.height],
+            "window": [
+                self.area.window.col,
+                self.area.window.row,
+                self.area.window.width,
+                self.area.window.height,
+            ],
         }
         through = {g.through for g in rendering.groups}
         if through != {"model"}:
@@ -154,7 +154,9 @@ class Plan:
             "bands": [[*g.bands, g.through, g.guide] for g in rendering.groups],
             "source_bands": [*self.scene.image_bands, self.scene.alpha_band, self.scene.alpha_position],
             "nodata": str(self.scene.nodata),
-            "range": None if rendering.radiometry is None else [rendering.radiometry.lo, rendering.radiometry.hi],
+            "range": None
+            if rendering.radiometry is None
+            else [rendering.radiometry.lo, rendering.radiometry.hi],
             "tile": [self.grid.rows.tile, self.grid.cols.tile],
             "overlap": [self.grid.rows.overlap, self.grid.cols.overlap],
             "block": self.grid.block,
@@ -240,50 +242,26 @@ def plan(
     Raises:
         GeoSegSRError: What cannot be done, and what to do about it.
     """
-    _check_scale(scale)
+    check_scale(scale)
     scene = Scene.open(src, bands, nodata, alpha)
     if scene.metadata.crs is None and scene.metadata.gcps_crs is None and not scene.metadata.rpcs:
-        _warn(f"'{scene.path}' has no coordinate reference system; neither will the result")
+        warn(f"'{scene.path}' has no coordinate reference system; neither will the result")
     if scene.alpha_looks_like_image:
         kind = "a mask, as you said" if scene.alpha_band is not None else "an image, such as near infrared"
-        _warn(f"the band of '{scene.path}' that is tagged alpha holds more than mask values: taken as {kind}")
+        warn(f"the band of '{scene.path}' that is tagged alpha holds more than mask values: taken as {kind}")
     model = str(model) if isinstance(model, Path) else model
-    upscaler = resolve_upscaler(model, scale, device=device, precision=precision)
-    card = getattr(upscaler, "card", None)
-    groups = group_bands(
-        _colours(scene),
-        model=upscaler.name,
-        model_bands=upscaler.bands,
-        model_band_names=() if card is None else tuple(card.band_names),
-        knows_grey=card is not None and card.grey,
-        other_bands=other_bands,
-        scene=scene.path,
-    )
-    radiometry: Radiometry | None = None
-    if not upscaler.linear:
-        policy = {"kind": "auto"} if card is None else card.radiometry
-        radiometry = resolve_radiometry(scene, policy, range)
-        log.info("range of %s: %s", scene.path, radiometry.describe())
+    upscaler = shared_upscaler(model, scale, device=device, precision=precision)
     area = _area(scene, aoi, bbox, aoi_crs, window)
-    chosen_overlap = upscaler.overlap if overlap is None else overlap
-    if chosen_overlap < 2 * upscaler.halo:
-        _warn(
-            f"an overlap of {chosen_overlap} is less than the {2 * upscaler.halo} pixels of context that "
-            f"'{upscaler.name}' needs: seams may show"
-        )
-    region = area.window.grown(max(chosen_overlap, upscaler.halo), scene.height, scene.width)
-    grid = TileGrid.plan(
-        region.height,
-        region.width,
-        tile=upscaler.tile if tile is None else tile,
-        overlap=chosen_overlap,
-        halo=upscaler.halo,
-        block=max(1, (_BLOCK_SIDE if block is None else block) // scale),
-        wanted=area.window.shifted(-region.row, -region.col),
-        multiple_of=upscaler.multiple_of,
-        min_size=upscaler.min_size,
+    rendering, region = plan_rendering(
+        scene,
+        upscaler,
+        area.window,
+        other_bands=other_bands,
+        range=range,
+        tile=tile,
+        overlap=overlap,
+        block=block,
     )
-    rendering = Rendering(grid, upscaler, groups, radiometry, scene.dtype, scene.nodata)
     return Plan(scene, area, region, rendering, model, device, precision)
 
 
@@ -309,7 +287,7 @@ def upscale(
         src: A local path or anything GDAL opens.
         dst: A local path; its folder must exist.
         scale: Output pixels per input pixel along each side: 2, 3, 4 or 8.
-        model: A name, a checkpoint file or an Upscaler; see `resolve_upscaler`.
+        model: A name, a checkpoint file or an Upscaler; see geosegsr.upscaler.resolve_upscaler.
         workers: Worker processes on this machine; by default threads of this process.
         scheduler: Address of a Dask scheduler that exists; the output's folder must be shared with its workers.
         creation: Creation options of GDAL's COG driver, over the defaults in geosegsr.cog.
@@ -341,20 +319,23 @@ def upscale(
     with Job(target) as job:
         if resume and job.finished_before(identity):
             job.remove()
-            return _report(planned, target, {}, 0, seconds, caught)
+            return _report(planned, target, {}, len(planned.grid.blocks), seconds, caught)
         if target.exists() and not overwrite:
-            job.remove() if not job.blocks.exists() else None
             raise _exists(target)
         job.start(identity, resume=resume)
         resumed = len(job.done)
         _check_disk(planned, job)
         _compute(planned, job, workers, scheduler, progress, seconds)
+        if source_identity(planned.scene.path) != identity["source"]:
+            raise SceneError(
+                f"Cannot finish '{target}': '{planned.scene.path}' changed while it was read. "
+                "Give the command again with --no-resume once the source stands still."
+            )
         blocks = _block_files(planned, job)
         _timed(seconds, "cog", partial(_finalize, job, metadata, planned, blocks, cog_options, progress))
         _timed(seconds, "verify", partial(_verify, job, metadata, planned, blocks, cog_options, progress))
         records = dict(job.done)
         job.commit()
-    seconds["total"] = time.perf_counter() - began
     return _report(planned, target, records, resumed, seconds, caught)
 
 
@@ -369,9 +350,8 @@ def compute_block(planned: Plan, folder: Path, index: int) -> BlockRecord:
     block = rendering.grid.blocks[index]
     window = rendering.grid.source_window(block).shifted(planned.region.row, planned.region.col)
     inner = block.window.shifted(planned.region.row, planned.region.col)
-    with rasterio.Env(GDAL_CACHEMAX=128):
-        values, valid = planned.scene.read(window)
-        alpha = planned.scene.read_alpha(inner)
+    values, valid = planned.scene.read(window)
+    alpha = planned.scene.read_alpha(inner)
     area = planned.area.mask(window)
     wanted = valid & area
     read = time.perf_counter()
@@ -384,7 +364,7 @@ def compute_block(planned: Plan, folder: Path, index: int) -> BlockRecord:
         fine_alpha = _enlarge(np.where(area[core.slices], alpha, 0).astype(alpha.dtype), planned.scale)
     mask = None
     if planned.has_mask:
-        mask = _enlarge(wanted[kept][(slice(None), *core.slices)].any(axis=0), planned.scale)
+        mask = _enlarge(np.any(wanted[kept][(slice(None), *core.slices)], axis=0), planned.scale)
     data = block_bytes(_with_alpha(image, fine_alpha, planned), mask)
     try:
         write_atomically(block_path(folder, index), data)
@@ -420,26 +400,18 @@ def _with_alpha(image: np.ndarray[Any, Any], alpha: np.ndarray[Any, Any] | None,
     return np.insert(image, position, alpha, axis=0)
 
 
-def _enlarge(array: np.ndarray[Any, Any], scale: int) -> Any:
+def _enlarge(array: Any, scale: int) -> Any:
     return np.repeat(np.repeat(array, scale, axis=0), scale, axis=1)
 
 
-_models: dict[str, Upscaler] = {}
-_models_lock = threading.Lock()
-
-
 def _loaded(planned: Plan) -> Rendering:
-    """The plan's rendering with this process's copy of the model, loaded once."""
+    """The plan's rendering with this process's copy of the model."""
     if not isinstance(planned.model, str):
         return planned.rendering
-    key = f"{planned.rendering.upscaler.fingerprint} {planned.device} {planned.precision}"
-    with _models_lock:
-        if key not in _models:
-            _models.clear()
-            _models[key] = resolve_upscaler(
-                planned.model, planned.scale, device=planned.device, precision=planned.precision
-            )
-    return replace(planned.rendering, upscaler=_models[key])
+    upscaler = shared_upscaler(
+        planned.model, planned.scale, device=planned.device, precision=planned.precision
+    )
+    return replace(planned.rendering, upscaler=upscaler)
 
 
 def _compute(
@@ -461,7 +433,9 @@ def _compute(
 
     if todo:
         work = partial(compute_block, planned, job.folder.absolute())
-        call = partial(run, work, todo, on_done, workers=workers, scheduler=scheduler, shared_folder=job.folder)
+        call = partial(
+            run, work, todo, on_done, workers=workers, scheduler=scheduler, shared_folder=job.folder
+        )
         _timed(seconds, "blocks", call)
 
 
@@ -517,11 +491,14 @@ def _report(
     target: Path,
     records: Mapping[int, BlockRecord],
     resumed: int,
-    seconds: dict[str, float],
+    seconds: Mapping[str, float],
     caught: Sequence[warnings.WarningMessage],
 ) -> Report:
     metadata = planned.metadata
-    stages = {f"blocks_{s}": sum(r.seconds[s] for r in records.values()) for s in ("read", "model", "blend", "write")}
+    stages = {
+        f"blocks_{s}": sum(r.seconds[s] for r in records.values())
+        for s in ("read", "model", "blend", "write")
+    }
     radiometry = planned.rendering.radiometry
     return Report(
         path=str(target),
@@ -562,27 +539,11 @@ def _area(
     return Area(scene.window)
 
 
-def _colours(scene: Scene) -> tuple[str, ...]:
-    """What each image band is, by its description or its colour interpretation."""
-
-    def colour(description: str | None, colorinterp: str) -> str:
-        words = (description or "").lower().replace("near infrared", "nir").replace("-", " ").split()
-        named = [c for c in _COLOURS if c in words]
-        return named[0] if named else (colorinterp if colorinterp in _COLOURS else "")
-
-    return tuple(colour(band.description, band.colorinterp) for band in scene.image_metadata)
-
-
-def _check_scale(scale: int) -> None:
-    if isinstance(scale, bool) or scale not in SCALES:
-        raise ConfigError(
-            f"Cannot upscale by {scale}: the scale must be one of {', '.join(map(str, SCALES))}. Pass --scale 4."
-        )
-
-
 def _check_engine(workers: int | None) -> None:
     if workers is not None and workers < 1:
-        raise ConfigError(f"Cannot work with {workers} workers: pass --workers with at least 1, or leave it out.")
+        raise ConfigError(
+            f"Cannot work with {workers} workers: pass --workers with at least 1, or leave it out."
+        )
 
 
 def _check_target(target: Path, src: str, *, overwrite: bool, resume: bool) -> None:
@@ -598,7 +559,9 @@ def _check_target(target: Path, src: str, *, overwrite: bool, resume: bool) -> N
     if target.exists() and not overwrite and not (resume and unfinished):
         raise _exists(target)
     if not os.access(target.parent, os.W_OK):
-        raise SceneError(f"Cannot write '{target}': its folder is read-only. Pass -o in a folder that you may write.")
+        raise SceneError(
+            f"Cannot write '{target}': its folder is read-only. Pass -o in a folder that you may write."
+        )
 
 
 def _exists(target: Path) -> JobError:
@@ -608,11 +571,7 @@ def _exists(target: Path) -> JobError:
 def _check_disk(planned: Plan, job: Job) -> None:
     free = shutil.disk_usage(job.folder).free
     if free < planned.output_bytes:
-        _warn(
+        warn(
             f"'{job.folder.parent}' has {free / 1e9:.1f} GB free, and the result has {planned.output_bytes / 1e9:.1f} GB "
             "before compression: the disk may fill up; a run that it stops can be resumed"
         )
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, GeoSegSRWarning, stacklevel=3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -115,3 +116,27 @@ def resolve_upscaler(
             f"Pass --scale {found.scale}, or another model."
         )
     return found
+
+
+_loaded: dict[tuple[str, int, str, str], Upscaler] = {}
+_loading = threading.Lock()
+
+
+def shared_upscaler(
+    model: str | Path | Upscaler, scale: int, *, device: str = "auto", precision: str = "auto"
+) -> Upscaler:
+    """As `resolve_upscaler`, loaded once for all threads of this process.
+
+    Only the last model stays loaded. A checkpoint file that changed is loaded anew.
+    """
+    if not isinstance(model, str | Path):
+        return resolve_upscaler(model, scale, device=device, precision=precision)
+    path = Path(model)
+    version = f"{model} {path.stat().st_mtime_ns}" if path.is_file() else str(model)
+    key = (version, scale, device, precision)
+    with _loading:
+        if key not in _loaded:
+            found = resolve_upscaler(model, scale, device=device, precision=precision)
+            _loaded.clear()
+            _loaded[key] = found
+        return _loaded[key]

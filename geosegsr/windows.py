@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 from geosegsr.errors import WindowError
 
@@ -116,7 +117,7 @@ class Axis:
         tiles_a_block = max(1, round(side / (self.tile - self.overlap)))
         inner = [first for first, _ in self.supports[tiles_a_block::tiles_a_block]]
         cuts = [self.start, *(cut for cut in inner if self.start < cut < self.stop), self.stop]
-        return tuple(zip(cuts[:-1], cuts[1:], strict=True))
+        return tuple(pairwise(cuts))
 
 
 @dataclass(frozen=True)
@@ -201,9 +202,7 @@ class TileGrid:
                 return Axis(size, fitted, 0, 0, start, stop)
             return Axis(size, tile, overlap, min(halo, overlap // 2), start, stop)
 
-        return cls(
-            axis(height, wanted.row, wanted.row_stop), axis(width, wanted.col, wanted.col_stop), block
-        )
+        return cls(axis(height, wanted.row, wanted.row_stop), axis(width, wanted.col, wanted.col_stop), block)
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:

@@ -36,7 +36,10 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     overviews = ", ".join(map(str, facts["overviews"])) or "none"
     lines = [
         ("file", f"{facts['path']} ({facts['driver']})"),
-        ("size", f"{facts['width']} x {facts['height']} pixels, {len(facts['bands'])} bands {facts['dtype']}"),
+        (
+            "size",
+            f"{facts['width']} x {facts['height']} pixels, {len(facts['bands'])} bands {facts['dtype']}",
+        ),
         ("layout", f"blocks of {cols} x {rows}, overviews {overviews}"),
         ("place", _place(facts)),
         ("mask", f"{', '.join(facts['mask']) or 'none'}; {facts['valid_share']:.1%} valid in a sample"),
@@ -44,7 +47,9 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     lines += [(f"band {band['index']}", _band(band)) for band in facts["bands"]]
     if facts["alpha_looks_like_image"]:
-        lines.append(("note", "the band tagged alpha holds more than mask values, like near infrared; see --alpha"))
+        lines.append(
+            ("note", "the band tagged alpha holds more than mask values, like near infrared; see --alpha")
+        )
     return lines
 
 
@@ -52,7 +57,9 @@ def _place(facts: dict[str, Any]) -> str:
     if facts["gcps"]:
         text = f"{facts['gcps']} ground control points in {facts['gcps_crs'] or 'no CRS'}"
     elif facts["transform"]:
-        text = f"{facts['crs'] or 'no CRS'}, pixels of {facts['resolution'][0]:g} x {facts['resolution'][1]:g}"
+        text = (
+            f"{facts['crs'] or 'no CRS'}, pixels of {facts['resolution'][0]:g} x {facts['resolution'][1]:g}"
+        )
         if facts["transform"][2] or facts["transform"][4]:
             text += ", rotated"
     else:

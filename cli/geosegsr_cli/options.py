@@ -15,7 +15,9 @@ class BandList(click.ParamType[tuple[int, ...]]):
 
     name = "bands"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
         if isinstance(value, tuple):
             return value
         try:
@@ -42,7 +44,9 @@ class KeyValue(click.ParamType[tuple[str, str]]):
 
     name = "key=value"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
         key, equals, content = str(value).partition("=")
         if not key or not equals:
             self.fail(f"'{value}' is not of the form KEY=VALUE, such as COMPRESS=ZSTD.", param, ctx)
@@ -53,7 +57,9 @@ def verbosity(quiet: bool, verbose: int) -> None:
     """Send the library's log and warnings to standard error."""
     level = logging.ERROR if quiet else [logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)]
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s" if verbose < 2 else "%(asctime)s %(name)s: %(message)s"))
+    handler.setFormatter(
+        logging.Formatter("%(message)s" if verbose < 2 else "%(asctime)s %(name)s: %(message)s")
+    )
     logger = logging.getLogger("geosegsr")
     logger.handlers = [handler]
     logger.setLevel(level)

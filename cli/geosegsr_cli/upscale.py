@@ -14,7 +14,9 @@ from geosegsr_cli.progress import ProgressLine
 
 @click.command("upscale", short_help="Enlarge a scene into a COG on the same ground.")
 @click.argument("src")
-@click.option("-o", "--output", "dst", required=True, type=click.Path(path_type=Path), help="The COG to write.")
+@click.option(
+    "-o", "--output", "dst", required=True, type=click.Path(path_type=Path), help="The COG to write."
+)
 @click.option("-s", "--scale", type=Scale(), default=4, show_default=True, help="2, 3, 4 or 8.")
 @click.option(
     "-m", "--model", default="bicubic", show_default=True,
@@ -48,9 +50,13 @@ from geosegsr_cli.progress import ProgressLine
 )  # fmt: skip
 @click.option("--workers", type=int, help="Worker processes on this machine. Default: threads of one.")
 @click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler to work on, such as tcp://host:8786.")
-@click.option("--co", "creation", type=KeyValue(), multiple=True, help="Creation option of GDAL's COG driver.")
+@click.option(
+    "--co", "creation", type=KeyValue(), multiple=True, help="Creation option of GDAL's COG driver."
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing output once the new one is verified.")
-@click.option("--no-resume", is_flag=True, help="Discard an unfinished run of this output instead of going on.")
+@click.option(
+    "--no-resume", is_flag=True, help="Discard an unfinished run of this output instead of going on."
+)
 @click.option("--dry-run", is_flag=True, help="Only print what it would take.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
@@ -120,8 +126,12 @@ def _dry_run(src: str, scale: int, model: str, options: dict[str, Any], *, as_js
         click.echo(json.dumps(expected.to_dict()))
         return
     again = expected.tiles_computed / expected.tiles
-    click.echo(f"output   {expected.width} x {expected.height} pixels, {expected.bands} bands {expected.dtype}")
-    click.echo(f"work     {expected.blocks} blocks, {expected.tiles} tiles, computed {again:.2f} times on average")
+    click.echo(
+        f"output   {expected.width} x {expected.height} pixels, {expected.bands} bands {expected.dtype}"
+    )
+    click.echo(
+        f"work     {expected.blocks} blocks, {expected.tiles} tiles, computed {again:.2f} times on average"
+    )
     click.echo(f"memory   up to {human_bytes(expected.memory_bytes)}")
     click.echo(f"disk     about {human_bytes(expected.disk_bytes)} while it runs")
     click.echo(f"time     about {human_seconds(expected.seconds)} on this machine")

@@ -1,0 +1,137 @@
+"""From a raster's facts and a model's to the grid, bands and range of one run; shared by files and arrays."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geosegsr.bands import OtherBands, group_bands
+from geosegsr.errors import ConfigError, GeoSegSRWarning
+from geosegsr.radiometry import Radiometry, resolve_radiometry
+from geosegsr.render import Rendering
+from geosegsr.scales import SCALES
+from geosegsr.upscaler import Upscaler
+from geosegsr.windows import TileGrid, Window
+
+log = logging.getLogger("geosegsr")
+
+DEFAULT_MODEL = "bicubic"
+_BLOCK_SIDE = 2048  # output pixels
+
+
+class Raster(Protocol):
+    """What planning needs to know of an input: a Scene, or an array in memory."""
+
+    @property
+    def path(self) -> str:
+        """A name for messages."""
+
+    @property
+    def height(self) -> int: ...
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def count(self) -> int:
+        """Number of image bands."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    @property
+    def nodata(self) -> float | None: ...
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """Physical value per DN of each image band."""
+
+    @property
+    def offsets(self) -> tuple[float, ...]:
+        """Physical value of DN 0 of each image band."""
+
+    @property
+    def colours(self) -> tuple[str, ...]:
+        """What each image band is ("red", "nir"), "" where unknown."""
+
+    def sample(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """The whole raster thinned out: values and validity, shape (bands, h, w)."""
+
+
+def check_scale(scale: int) -> None:
+    """Refuse a factor that no model can have."""
+    if isinstance(scale, bool) or scale not in SCALES:
+        raise ConfigError(
+            f"Cannot upscale by {scale}: the scale must be one of {', '.join(map(str, SCALES))}. Pass --scale 4."
+        )
+
+
+def plan_rendering(
+    raster: Raster,
+    upscaler: Upscaler,
+    wanted: Window,
+    *,
+    other_bands: OtherBands | None = None,
+    range: tuple[float, float] | None = None,
+    tile: int | None = None,
+    overlap: int | None = None,
+    block: int | None = None,
+) -> tuple[Rendering, Window]:
+    """Decide how a raster goes through a model.
+
+    Args:
+        raster: The input.
+        upscaler: The model.
+        wanted: The part to compute, in the raster's pixels.
+        other_bands: See `group_bands`.
+        range: DN that the model sees as 0 and 1; by default as the model's card says.
+        tile: Side of a tile, in lr pixels; by default the model's.
+        overlap: Pixels that neighbouring tiles share; by default the model's.
+        block: Side of a block, in output pixels; by default 2048.
+
+    Returns:
+        The rendering, and the window that its grid counts from: the wanted part and some context.
+    """
+    card = getattr(upscaler, "card", None)
+    groups = group_bands(
+        raster.colours,
+        model=upscaler.name,
+        model_bands=upscaler.bands,
+        model_band_names=() if card is None else tuple(card.band_names),
+        knows_grey=card is not None and card.grey,
+        other_bands=other_bands,
+        scene=raster.path,
+    )
+    radiometry: Radiometry | None = None
+    if not upscaler.linear:
+        policy = {"kind": "auto"} if card is None else card.radiometry
+        radiometry = resolve_radiometry(raster, policy, range)
+        log.info("range of %s: %s", raster.path, radiometry.describe())
+    chosen_overlap = upscaler.overlap if overlap is None else overlap
+    if 0 <= chosen_overlap < 2 * upscaler.halo:
+        warn(
+            f"an overlap of {chosen_overlap} is less than the {2 * upscaler.halo} pixels of context that "
+            f"'{upscaler.name}' needs: seams may show"
+        )
+    region = wanted.grown(max(chosen_overlap, upscaler.halo), raster.height, raster.width)
+    grid = TileGrid.plan(
+        region.height,
+        region.width,
+        tile=upscaler.tile if tile is None else tile,
+        overlap=chosen_overlap,
+        halo=upscaler.halo,
+        block=0 if block == 0 else max(1, (_BLOCK_SIDE if block is None else block) // upscaler.scale),
+        wanted=wanted.shifted(-region.row, -region.col),
+        multiple_of=upscaler.multiple_of,
+        min_size=upscaler.min_size,
+    )
+    return Rendering(grid, upscaler, groups, radiometry, raster.dtype, raster.nodata), region
+
+
+def warn(message: str) -> None:
+    """Tell the user of something that was assumed."""
+    warnings.warn(message, GeoSegSRWarning, stacklevel=3)
