@@ -171,11 +171,10 @@ class ModelCard:
         )
         if not fits:
             raise ConfigError(
-                f"Cannot use the card of '{self.name[:80]}': "
-                f"tile {self.tile}, overlap {self.overlap}, "
-                f"halo {self.halo}, multiple_of {self.multiple_of}, min_size {self.min_size}. The tile must be a "
-                "multiple of multiple_of and no smaller than min_size, the overlap less than the tile and at "
-                "least twice the halo."
+                f"Cannot use the card of '{self.name[:80]}': tile {self.tile}, overlap {self.overlap}, "
+                f"halo {self.halo}, multiple_of {self.multiple_of}, min_size {self.min_size}. "
+                "The tile must be a multiple of multiple_of and no smaller than min_size, "
+                "the overlap less than the tile and at least twice the halo."
             )
 
 

@@ -126,7 +126,7 @@ class SeGSRConfig:
     tower_heads: int = 12
     """Attention heads of the tower."""
     tower_patch: int = 16
-    """Side of a token, in pixels of the tower's input; a power of two."""
+    """Side of a token, in pixels of the tower's input."""
     tower_grid: int = 14
     """Tokens along each side of the image that the position table was made for."""
     tower_output: int = 512
@@ -256,10 +256,6 @@ class SeGSRConfig:
             raise ConfigError("Cannot build the model: its configuration holds a number that is not finite.")
 
     def _check_divisions(self) -> None:
-        if self.tower_patch & (self.tower_patch - 1):
-            raise ConfigError(
-                f"Cannot build the model: tower_patch is {self.tower_patch}, not a power of two."
-            )
         _divides("tower_heads", self.tower_heads, "tower_width", self.tower_width)
         _divides("prompt_heads", self.prompt_heads, "tower_output", self.tower_output)
         if self.unit in ("hat", "swin"):

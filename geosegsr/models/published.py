@@ -117,14 +117,7 @@ def convert(state: Mapping[str, Tensor], prompts: Tensor) -> tuple[SeGSRConfig, 
     Raises:
         CheckpointError: A tensor is missing, unknown, or of a shape that does not fit the others.
     """
-    try:
-        config = infer_config(state)
-    except KeyError as missing:
-        raise CheckpointError(
-            f"it has no tensor {missing}, so it is no published SeG-SR state dict."
-        ) from missing
-    except (IndexError, ConfigError) as error:
-        raise CheckpointError(f"its tensors have shapes that make no SeG-SR network ({error}).") from error
+    config = infer_config(state)
     ours, unknown = _renamed(state, config)
     if unknown:
         raise CheckpointError(
@@ -140,7 +133,22 @@ def convert(state: Mapping[str, Tensor], prompts: Tensor) -> tuple[SeGSRConfig, 
 
 
 def infer_config(state: Mapping[str, Tensor]) -> SeGSRConfig:
-    """Sizes of the network, from the shapes of its tensors; KeyError names the tensor that is missing."""
+    """Sizes of the network, from the shapes of its tensors.
+
+    Raises:
+        CheckpointError: A tensor that tells a size is missing, or the sizes contradict each other.
+    """
+    try:
+        return _config_of(state)
+    except KeyError as missing:
+        raise CheckpointError(
+            f"it has no tensor {missing}, so it is no published SeG-SR network."
+        ) from missing
+    except (IndexError, ValueError, ZeroDivisionError) as error:
+        raise CheckpointError(f"its tensors have shapes that make no SeG-SR network ({error}).") from error
+
+
+def _config_of(state: Mapping[str, Tensor]) -> SeGSRConfig:
     tower = {
         re.sub(_TOWER, "", k).replace(".base_layer", ""): v for k, v in state.items() if re.match(_TOWER, k)
     }

@@ -56,6 +56,12 @@ class Tower(nn.Module):
                 low_rank = LowRank(outputs, inputs, config.lora_rank, config.lora_alpha, config.lora_dropout)
                 parametrize.register_parametrization(module, name, low_rank)
 
+    def base_weights(self) -> dict[str, nn.Parameter]:
+        """The transformer's own parameters by their names in open_clip, without the adapters."""
+        named = {k.replace("parametrizations.", ""): p for k, p in self.vit.named_parameters()}
+        adapters = (".0.A", ".0.B")
+        return {k.removesuffix(".original"): p for k, p in named.items() if not k.endswith(adapters)}
+
     def merge(self) -> None:
         """Fold the adapters into the weights, for inference: the same values with fewer steps."""
         if self.adapted:
