@@ -19,7 +19,9 @@ from geosegsr import __version__
 from geosegsr.errors import Cancelled, GeoSegSRError
 
 COMMANDS = {
+    "convert": "geosegsr_cli.convert",
     "info": "geosegsr_cli.info",
+    "models": "geosegsr_cli.models",
     "upscale": "geosegsr_cli.upscale",
 }
 
