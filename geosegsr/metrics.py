@@ -264,7 +264,7 @@ def _distance(a: Image, b: Image) -> Image:
 
 
 def _harmonised(sr: Image, hr: Image) -> Image:
-    """Sr with the truth's histogram, moved onto the truth by at most 5 pixels."""
+    """The sr image with the truth's histogram, moved onto the truth by at most 5 pixels."""
     matched = np.stack([_match_histogram(a, b) for a, b in zip(sr, hr, strict=True)])
     rows, cols = phase_shift(hr.mean(axis=0), matched.mean(axis=0))
     if max(abs(rows), abs(cols)) > 5 or math.hypot(rows, cols) < 0.05:
@@ -350,7 +350,8 @@ def seam_ratio(image: Image, rows: Sequence[int], cols: Sequence[int]) -> float:
     Returns:
         About 1 where no seam can be seen, more where there are seams; NaN without borders.
     """
-    at, inside = [], []
+    at: list[Any] = []
+    inside: list[Any] = []
     for axis, borders in ((-2, rows), (-1, cols)):
         jumps = _jumps(image, axis)
         wanted = sorted({border - 2 for border in borders if 2 <= border <= image.shape[axis] - 2})
@@ -404,4 +405,4 @@ def _lr_border(lr: Image, scale: int, border: int) -> int:
     """The border in lr pixels, but never so much that less than half of a side is left."""
     if min(lr.shape[-2:]) < 1:
         raise ConfigError("Cannot measure an empty image: it has no pixels.")
-    return min(border // scale, min(lr.shape[-2:]) // 4)
+    return min(border // scale, int(min(lr.shape[-2:])) // 4)

@@ -20,8 +20,10 @@ from geosegsr.errors import Cancelled, GeoSegSRError
 
 COMMANDS = {
     "convert": "geosegsr_cli.convert",
+    "evaluate": "geosegsr_cli.evaluate",
     "info": "geosegsr_cli.info",
     "models": "geosegsr_cli.models",
+    "train": "geosegsr_cli.train",
     "upscale": "geosegsr_cli.upscale",
 }
 
@@ -39,7 +41,9 @@ class LazyGroup(click.Group):
         return command
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(__version__, prog_name="geosegsr")
 def cli() -> None:
     """Super-resolution of georeferenced rasters."""

@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from geosegsr.errors import ConfigError
 from geosegsr.training.strict import refuse_unknown_keys
@@ -103,6 +104,25 @@ def sampling_matrix(size: int, scale: int, kernel: str = "bicubic", mtf: float =
     frozen = matrix.astype(np.float32)
     frozen.flags.writeable = False
     return frozen
+
+
+@lru_cache(maxsize=512)
+def _sparse(size: int, scale: int, kernel: str, mtf: float) -> Any:
+    return csr_array(sampling_matrix(size, scale, kernel, mtf))
+
+
+def _sampled(hr: Array, scale: int, kernel: str, mtf: float) -> Array:
+    """Both sides of every band, (C, H, W) -> (C, h, w).
+
+    Sparse products: threads that prepare patches must not each wake the processor's every core, as dense
+    ones do.
+    """
+    bands, height, width = hr.shape
+    tall = np.moveaxis(hr, 1, 0).reshape(height, bands * width)
+    tall = _sparse(height, scale, kernel, mtf) @ tall  # (h, C * W)
+    wide = np.moveaxis(tall.reshape(-1, bands, width), 2, 0).reshape(width, -1)
+    wide = _sparse(width, scale, kernel, mtf) @ wide  # (w, h * C)
+    return np.ascontiguousarray(wide.reshape(width // scale, -1, bands).transpose(2, 1, 0))
 
 
 def margin_of(scale: int, degradation: Degradation) -> int:
@@ -222,25 +242,16 @@ class Degradation:
         Returns:
             float32, shape (C, H // scale, W // scale).
         """
-        bands, height, width = hr.shape
         if self.kernel != "mtf" or not self.mtf_by_band:
-            mtf = round(rng.uniform(*self.mtf), 3)
-            rows = sampling_matrix(height, scale, self.kernel, mtf)
-            cols = sampling_matrix(width, scale, self.kernel, mtf)
-            return np.asarray(rows @ hr @ cols.T)
-        if len(self.mtf_by_band) != bands:
+            return _sampled(hr, scale, self.kernel, round(rng.uniform(*self.mtf), 3))
+        if len(self.mtf_by_band) != len(hr):
             raise ConfigError(
-                f"Cannot degrade {bands} bands: mtf_by_band describes {len(self.mtf_by_band)}. "
+                f"Cannot degrade {len(hr)} bands: mtf_by_band describes {len(self.mtf_by_band)}. "
                 "Give one value for each band."
             )
         drawn = [round(rng.uniform(*span), 3) for span in self.mtf_by_band]
-        return np.stack(
-            [
-                sampling_matrix(height, scale, "mtf", mtf)
-                @ band
-                @ sampling_matrix(width, scale, "mtf", mtf).T
-                for band, mtf in zip(hr, drawn, strict=True)
-            ]
+        return np.concatenate(
+            [_sampled(band[None], scale, "mtf", mtf) for band, mtf in zip(hr, drawn, strict=True)]
         )
 
     def record(self, lr: Array, rng: np.random.Generator) -> Array:
@@ -300,7 +311,7 @@ def _jpeg(lr: Array, quality: int) -> Array:
     picture = Image.fromarray(dn[0] if len(dn) == 1 else dn.transpose(1, 2, 0))
     packed = io.BytesIO()
     picture.save(packed, "JPEG", quality=quality)
-    back = np.asarray(Image.open(packed), np.float32) / 255
+    back: Array = np.asarray(Image.open(packed), np.float32) / np.float32(255)
     return back[None] if back.ndim == 2 else back.transpose(2, 0, 1)
 
 

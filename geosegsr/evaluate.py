@@ -1,0 +1,518 @@
+"""How good a model, or a finished file, is: against the truth, its own input, and bicubic interpolation."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geosegsr.errors import BandError, ConfigError, GeoSegSRWarning, SceneError
+from geosegsr.fill import fill_invalid
+from geosegsr.interpolation import Interpolator
+from geosegsr.metrics import agreement, correctness, quality, seam_ratio
+from geosegsr.radiometry import Radiometry, resolve_radiometry, to_dtype
+from geosegsr.scene import Scene
+from geosegsr.training.config import DataConfig
+from geosegsr.training.degradation import Degradation, imresize_down
+from geosegsr.training.images import find_images, open_images, report_left_out
+from geosegsr.training.pairs import align, match_images
+from geosegsr.training.patches import PairSource, Patch, SceneSource, Source
+from geosegsr.training.pictures import contact_sheet, write_png
+from geosegsr.upscaler import Upscaler, resolve_upscaler
+from geosegsr.windows import TileGrid, Window
+
+HIGHER_IS_BETTER = {
+    "psnr": True,
+    "ssim": True,
+    "psnr_y": True,
+    "ssim_y": True,
+    "uqi": True,
+    "sam": False,
+    "ergas": False,
+    "reflectance": False,
+    "spectral": False,
+    "spatial": False,
+    "improvement": True,
+    "omission": False,
+    "hallucination": False,
+}
+"""Every measure, in the order of the table."""
+
+_SEAM_SIDE = 4096  # pixels a side that the seam measure looks at
+_PICTURES = 6
+
+Numbers = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Means over the tiles of a group."""
+
+    group: str
+    """Name of the subfolder; "all" for everything."""
+    images: int
+    """Images it covers."""
+    tiles: int
+    """Tiles the means are over."""
+    model: Numbers
+    """What was evaluated."""
+    bicubic: Numbers
+    """Bicubic interpolation of the same input."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: NaN and infinities become null."""
+        return {
+            "group": self.group,
+            "images": self.images,
+            "tiles": self.tiles,
+            "model": _finite(self.model),
+            "bicubic": _finite(self.bicubic),
+        }
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All numbers of one evaluation."""
+
+    name: str
+    """The model or file."""
+    scale: int
+    """Output pixels per input pixel."""
+    rows: tuple[Row, ...]
+    """One a subfolder, where there are any; the last one is of everything."""
+    seam: float | None
+    """Roughness across tile borders against elsewhere, about 1 without seams; None where not known."""
+    notes: tuple[str, ...]
+    """How the input was made, what was left out."""
+
+    @property
+    def total(self) -> Row:
+        return self.rows[-1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "name": self.name,
+            "scale": self.scale,
+            "rows": [row.to_dict() for row in self.rows],
+            "seam": self.seam,
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """One tile."""
+
+    image: str
+    group: str
+    model: Numbers
+    bicubic: Numbers
+
+
+def evaluate_model(
+    model: str | Path | Upscaler,
+    hr: Sequence[str],
+    lr: Sequence[str] = (),
+    *,
+    scale: int | None = None,
+    degradation: Degradation | None = None,
+    bands: Sequence[int] = (),
+    user_range: tuple[float, float] | None = None,
+    border: int | None = None,
+    tile: int = 1024,
+    device: str = "auto",
+    precision: str = "auto",
+    picture: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Enlarge images whose truth is known, and measure what comes out.
+
+    Args:
+        model: A checkpoint, "bicubic" or another interpolation, or an Upscaler.
+        hr: Folders, patterns or files of the truth. Subfolders of a folder become groups.
+        lr: Real low-resolution counterparts; made by degradation otherwise.
+        scale: Output pixels per input pixel; a checkpoint's own by default.
+        degradation: hr to lr; the checkpoint's own by default, else bicubic.
+        bands: 1-based bands; all by default.
+        user_range: LO and HI in DN that the model sees as 0 and 1; from its card by default.
+        border: Pixels cropped at each edge; the scale by default.
+        tile: Longest side of what is measured at once, in hr pixels; made smaller to fit the model's tile.
+        device: As for upscale.
+        precision: As for upscale.
+        picture: A PNG of some tiles to write: lr, bicubic, sr, hr.
+        progress: Called with (images done, images).
+
+    Raises:
+        GeoSegSRError: The model or the images cannot be used.
+    """
+    policy, own_scale, own_degradation = _of_card(model)
+    scale = scale or own_scale
+    if scale is None:
+        raise ConfigError(f"Cannot evaluate '{model}' without its scale. Pass --scale 2, 3, 4 or 8.")
+    upscaler = resolve_upscaler(model, scale, device=device, precision=precision)
+    steady = (degradation or own_degradation or Degradation()).at_rest()
+    data = DataConfig(hr=tuple(hr), bands=tuple(bands))
+    sources, failures = _sources(data, lr, scale, policy, user_range)
+    side = max(min(tile, upscaler.tile * scale) // scale, 1) * scale
+    groups = _groups([name for name, _ in sources], hr)
+    bicubic, measured, sheet = Interpolator("bicubic", scale), list[_Measured](), list[Any]()
+    for number, (name, source) in enumerate(sources):
+        try:
+            tiles = list(_tiles(source, side, scale, steady))
+            _refuse_bands(upscaler, tiles, name)
+            for patch in tiles:
+                results = [_enlarged(u, patch, source) for u in (upscaler, bicubic)]
+                span = _span(policy, patch)
+                numbers = [_numbers(sr, patch, scale, border, span) for sr in results]
+                measured.append(_Measured(name, groups[name], numbers[0], numbers[1]))
+                if len(sheet) < _PICTURES:
+                    sheet.append((_blocky(patch.lr, scale), results[1], results[0], patch.hr))
+        except SceneError as error:
+            failures.append(str(error))
+        if progress is not None:
+            progress(number + 1, len(sources))
+    report_left_out(failures, len(failures) + len({m.image for m in measured}), "cannot be evaluated")
+    if not measured:
+        raise SceneError("Cannot evaluate: no image has a tile that is at least half valid.")
+    if picture is not None:
+        write_png(picture, contact_sheet(sheet))
+    made = "lr from real pairs" if lr else f"lr by the degradation '{steady.kernel}'"
+    return Evaluation(upscaler.name, scale, tuple(_rows(measured)), None, (made,))
+
+
+def evaluate_file(
+    sr: str | Path,
+    hr: str | Path,
+    lr: str | Path | None = None,
+    *,
+    scale: int | None = None,
+    tile: int | None = None,
+    overlap: int | None = None,
+    user_range: tuple[float, float] | None = None,
+    border: int | None = None,
+    window: int = 1024,
+    picture: Path | None = None,
+) -> Evaluation:
+    """Measure a finished file.
+
+    Args:
+        sr: The enlarged raster.
+        hr: The truth, on the same grid.
+        lr: What was enlarged; made from hr by bicubic reduction otherwise.
+        scale: Output pixels per input pixel; from the file's tags by default.
+        tile: Side of the tiles it was made of, in lr pixels, for the seam measure; from its tags by default.
+        overlap: Pixels that they share; likewise.
+        user_range: LO and HI in DN that count as 0 and 1; by dtype, declared scale or percentiles of hr otherwise.
+        border: Pixels cropped at each edge; the scale by default.
+        window: Longest side of what is measured at once, in hr pixels.
+        picture: A PNG to write: lr, bicubic, sr, hr.
+
+    Raises:
+        GeoSegSRError: The files do not lie on one grid, or cannot be read.
+    """
+    result, truth = Scene.open(sr), Scene.open(hr)
+    source = None if lr is None else Scene.open(lr)
+    scale = scale or _scale_of(result, source)
+    _refuse_other_grid(result, truth, source, scale)
+    radiometry = resolve_radiometry(truth, {"kind": "auto"}, user_range)
+    bicubic, measured, sheet = Interpolator("bicubic", scale), list[_Measured](), list[Any]()
+    for part in _windows(
+        truth.height // scale * scale, truth.width // scale * scale, window // scale * scale
+    ):
+        patch, image = _file_patch(result, truth, source, part, scale, radiometry)
+        if patch.valid.mean() < 0.5:
+            continue
+        simple = _as_file(bicubic(patch.lr[None])[0], radiometry, truth.dtype)
+        numbers = [_numbers(array, patch, scale, border, 1.0) for array in (image, simple)]
+        measured.append(_Measured(str(sr), "all", numbers[0], numbers[1]))
+        if len(sheet) < _PICTURES:
+            sheet.append((_blocky(patch.lr, scale), simple, image, patch.hr))
+    if not measured:
+        raise SceneError(f"Cannot evaluate '{sr}': it has no part that is at least half valid on both sides.")
+    if picture is not None:
+        write_png(picture, contact_sheet(sheet))
+    seam = _seam(result, radiometry, scale, tile, overlap)
+    made = f"lr '{lr}'" if lr is not None else "lr by bicubic reduction of hr: pass --lr for the real input"
+    return Evaluation(str(sr), scale, tuple(_rows(measured)), seam, (made, f"range {radiometry.describe()}"))
+
+
+def table(evaluation: Evaluation) -> str:
+    """The numbers for a person: each beside bicubic's."""
+    total = evaluation.total
+    lines = [f"{evaluation.name}, x{evaluation.scale}: {total.images} images, {total.tiles} tiles"]
+    lines += [f"  {note}" for note in evaluation.notes]
+    lines.append(f"{'':15}{'model':>10}{'bicubic':>10}{'difference':>12}")
+    for name in HIGHER_IS_BETTER:
+        if name in total.model:
+            lines.append(_line(name, total.model[name], total.bicubic[name]))
+    if evaluation.seam is not None:
+        lines.append(f"{'seam':15}{evaluation.seam:10.3f}   (about 1: no seam at tile borders)")
+    if len(evaluation.rows) > 1:
+        lines += ["", *_group_lines(evaluation)]
+    return "\n".join(lines)
+
+
+def _line(name: str, model: float, bicubic: float) -> str:
+    better = ""
+    if math.isfinite(model - bicubic) and model != bicubic:
+        better = " better" if (model > bicubic) == HIGHER_IS_BETTER[name] else " worse"
+    return f"{name:15}{model:10.4f}{bicubic:10.4f}{model - bicubic:+12.4f}{better}"
+
+
+def _group_lines(evaluation: Evaluation) -> list[str]:
+    main = [name for name in ("psnr", "ssim", "psnr_y", "ssim_y") if name in evaluation.total.model]
+    head = f"{'group':20}{'images':>8}" + "".join(f"{name:>10}{'bicubic':>10}" for name in main)
+    width = max(20, *(len(row.group) + 1 for row in evaluation.rows))
+    lines = [head.replace(f"{'group':20}", f"{'group':{width}}")]
+    for row in evaluation.rows:
+        cells = "".join(f"{row.model[name]:10.4f}{row.bicubic[name]:10.4f}" for name in main)
+        lines.append(f"{row.group:{width}}{row.images:8d}{cells}")
+    return lines
+
+
+def _of_card(model: str | Path | Upscaler) -> tuple[dict[str, Any], int | None, Degradation | None]:
+    """Radiometry, scale and degradation that a model brings along."""
+    if not isinstance(model, str | Path):
+        return {"kind": "auto"}, model.scale, None
+    if not Path(model).exists():
+        return {"kind": "auto"}, None, None
+    from geosegsr.checkpoint import read_card
+
+    card = read_card(model)
+    degradation = None if card.degradation is None else Degradation.from_dict(card.degradation, f"'{model}'")
+    return card.radiometry, card.scale, degradation
+
+
+def _sources(
+    data: DataConfig,
+    lr: Sequence[str],
+    scale: int,
+    policy: dict[str, Any],
+    user_range: tuple[float, float] | None,
+) -> tuple[list[tuple[str, Source]], list[str]]:
+    """Images or pairs by name, and a message for each that cannot be used."""
+    if user_range is not None:
+        policy = {"kind": "range", "lo": user_range[0], "hi": user_range[1]}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*plain pictures", category=GeoSegSRWarning)
+        scenes = open_images(find_images(data.hr), data)
+        if not lr:
+            return [(scene.path, SceneSource(scene, policy, scale)) for scene in scenes], []
+        lr_scenes = open_images(find_images(lr, "--lr"), data)
+    matched, failures = match_images(scenes, lr_scenes)
+    sources: list[tuple[str, Source]] = []
+    for i, j in matched:
+        try:
+            pair = align(scenes[i], lr_scenes[j], scale, policy, max_shift=data.max_shift, match_levels=True)
+        except SceneError as error:
+            failures.append(str(error))
+            continue
+        sources.append((scenes[i].path, PairSource(pair, scale)))
+    return sources, failures
+
+
+def _groups(paths: Sequence[str], roots: Sequence[str]) -> dict[str, str]:
+    """The first subfolder of each path below the folder that it was found in; "all" where there is none."""
+    folders = [Path(root) for root in roots if Path(root).is_dir()]
+    groups = {}
+    for path in paths:
+        below = [Path(path).relative_to(root).parts for root in folders if Path(path).is_relative_to(root)]
+        groups[path] = below[0][0] if below and len(below[0]) > 1 else "all"
+    return groups
+
+
+def _tiles(source: Source, side: int, scale: int, degradation: Degradation) -> Iterator[Patch]:
+    if isinstance(source, SceneSource):
+        height, width = source.scene.height // scale * scale, source.scene.width // scale * scale
+    else:
+        assert isinstance(source, PairSource)
+        height, width = source.pair.hr.shape[1:]
+    if min(height, width) < 4 * scale:
+        raise SceneError(
+            f"Cannot evaluate on '{source.name}': it has {width} x {height} pixels, and needed are at least "
+            f"{4 * scale} along each side."
+        )
+    for number, window in enumerate(_windows(height, width, side)):
+        patch = source.cut(window, degradation, np.random.default_rng(number))
+        if patch.valid.mean() >= 0.5:
+            yield patch
+
+
+def _windows(height: int, width: int, side: int) -> list[Window]:
+    """Tiles without overlap; what is left over at the lower and right edge belongs to the last ones."""
+    rows, cols = (
+        [(k * length // n, (k + 1) * length // n) for n in [max(1, -(-length // side))] for k in range(n)]
+        for length in (height, width)
+    )
+    return [Window(a, c, b - a, d - c) for a, b in rows for c, d in cols]
+
+
+def _refuse_bands(upscaler: Upscaler, tiles: Sequence[Patch], name: str) -> None:
+    if tiles and upscaler.bands not in (None, len(tiles[0].lr)):
+        raise BandError(
+            f"Cannot evaluate '{upscaler.name}' on '{name}': it has {len(tiles[0].lr)} bands, and the model was "
+            f"trained on {upscaler.bands}. Pass --bands."
+        )
+
+
+def _enlarged(upscaler: Upscaler, patch: Patch, source: Source) -> NDArray[Any]:
+    sr: NDArray[Any] = upscaler(patch.lr[None])[0]
+    if isinstance(source, SceneSource):
+        return _as_file(sr, source.radiometry, source.scene.dtype)
+    return sr
+
+
+def _as_file(sr: NDArray[Any], radiometry: Radiometry, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Rounded and clipped as a file of that dtype would hold it, back in the model's range."""
+    if dtype.kind == "f":
+        return sr
+    return radiometry.to_model(to_dtype(radiometry.from_model(sr.astype(np.float32)), dtype))
+
+
+def _numbers(sr: NDArray[Any], patch: Patch, scale: int, border: int | None, span: float) -> Numbers:
+    """All measures of one tile; those that compare with the input need all of it."""
+    valid = None if patch.valid.all() else patch.valid
+    found = quality(sr / span, patch.hr / span, scale, border=border, valid=valid)
+    if valid is None:
+        found |= agreement(sr, patch.lr, scale)
+        found |= correctness(sr, patch.hr, patch.lr, scale)
+    return found
+
+
+def _span(policy: dict[str, Any], patch: Patch) -> float:
+    """What counts as the full range: 1, or the truth's spread where the model's range has no ends."""
+    if policy["kind"] != "standard":
+        return 1.0
+    low, high = np.percentile(patch.hr[:, patch.valid], [0.1, 99.9])
+    return float(max(high - low, 1e-9))
+
+
+def _rows(measured: Sequence[_Measured]) -> Iterator[Row]:
+    groups = sorted({tile.group for tile in measured})
+    if len(groups) > 1:
+        for group in groups:
+            yield _row(group, [tile for tile in measured if tile.group == group])
+    yield _row("all", measured)
+
+
+def _row(group: str, tiles: Sequence[_Measured]) -> Row:
+    images = len({tile.image for tile in tiles})
+    return Row(
+        group, images, len(tiles), _means([t.model for t in tiles]), _means([t.bicubic for t in tiles])
+    )
+
+
+def _means(numbers: Sequence[Numbers]) -> Numbers:
+    """Mean of each measure over the tiles where it is defined."""
+    means = {}
+    for name in HIGHER_IS_BETTER:
+        values = [n[name] for n in numbers if name in n and not math.isnan(n[name])]
+        if values:
+            means[name] = float(np.mean(values))
+    return means
+
+
+def _scale_of(result: Scene, source: Scene | None) -> int:
+    tagged = result.metadata.tags.get("GEOSEGSR_SCALE", "")
+    if tagged.isdigit():
+        return int(tagged)
+    if source is not None:
+        return max(1, round(result.height / source.height))
+    raise ConfigError(
+        f"Cannot evaluate '{result.path}': its tags do not say its scale. Pass --scale, or --lr with its input."
+    )
+
+
+def _refuse_other_grid(result: Scene, truth: Scene, source: Scene | None, scale: int) -> None:
+    if (result.height, result.width, result.count) != (truth.height, truth.width, truth.count):
+        raise ConfigError(
+            f"Cannot compare '{result.path}' with '{truth.path}': the first has {result.count} bands of "
+            f"{result.width} x {result.height} pixels, the second {truth.count} of {truth.width} x {truth.height}. "
+            "Cut or warp the truth to the grid of the result."
+        )
+    if result.transform is not None and truth.transform is not None:
+        corners = [(0, 0), (truth.width, truth.height)]
+        off = [(~truth.transform) @ (result.transform @ corner) for corner in corners]
+        worst = max(
+            abs(a - b)
+            for moved, corner in zip(off, corners, strict=True)
+            for a, b in zip(moved, corner, strict=True)
+        )
+        if worst > 0.1:
+            raise ConfigError(
+                f"Cannot compare '{result.path}' with '{truth.path}': they lie {worst:.2f} pixels apart. "
+                "Warp the truth to the grid of the result."
+            )
+    if source is not None and (source.height * scale, source.width * scale) != (result.height, result.width):
+        raise ConfigError(
+            f"Cannot evaluate '{result.path}' at scale {scale}: its input '{source.path}' has "
+            f"{source.width} x {source.height} pixels. Pass the raster that was enlarged, or another --scale."
+        )
+
+
+def _file_patch(
+    result: Scene, truth: Scene, source: Scene | None, part: Window, scale: int, radiometry: Radiometry
+) -> tuple[Patch, NDArray[Any]]:
+    """A window of all three files in the model's range, and the enlarged image there."""
+    arrays, masks = [], []
+    for scene in (result, truth):
+        values, valid = scene.read(part)
+        arrays.append(radiometry.to_model(fill_invalid(values, valid) if valid.any() else values))
+        masks.append(valid.all(axis=0))
+    if source is None:
+        lr = imresize_down(arrays[1], scale)
+    else:
+        small = Window(part.row // scale, part.col // scale, part.height // scale, part.width // scale)
+        values, valid = source.read(small)
+        lr = radiometry.to_model(fill_invalid(values, valid) if valid.any() else values)
+        masks.append(np.repeat(np.repeat(valid.all(axis=0), scale, axis=0), scale, axis=1))
+    whole = np.logical_and.reduce(masks)
+    where = f"'{result.path}' at rows {part.row}-{part.row_stop}, columns {part.col}-{part.col_stop}"
+    return Patch(lr.astype(np.float32), arrays[1].astype(np.float32), whole, where), arrays[0]
+
+
+def _seam(
+    result: Scene, radiometry: Radiometry, scale: int, tile: int | None, overlap: int | None
+) -> float | None:
+    """The seam measure at the borders of the tiles that a file was made of, as far as they are known."""
+    options = _tagged_options(result)
+    tile = tile or options.get("tile")
+    overlap = options.get("overlap", 0) if overlap is None else overlap
+    if not isinstance(tile, int) or not isinstance(overlap, int):
+        return None
+    height, width = result.height // scale, result.width // scale
+    grid = TileGrid.plan(height, width, tile=tile, overlap=overlap, halo=0, block=tile)
+    area = Window(0, 0, min(result.height, _SEAM_SIDE), min(result.width, _SEAM_SIDE))
+    values, valid = result.read(area)
+    if not valid.all():
+        values = fill_invalid(values, valid)
+    borders = []
+    for axis in (grid.rows, grid.cols):
+        starts, ends = axis.origins[1:], (origin + axis.tile for origin in axis.origins[:-1])
+        borders.append(sorted({place * scale for place in (*starts, *ends)}))
+    found = seam_ratio(radiometry.to_model(values), borders[0], borders[1])
+    return None if math.isnan(found) else found
+
+
+def _tagged_options(result: Scene) -> dict[str, Any]:
+    try:
+        options = json.loads(result.metadata.tags.get("GEOSEGSR_OPTIONS", "{}"))
+    except ValueError:
+        return {}
+    return options if isinstance(options, dict) else {}
+
+
+def _blocky(lr: NDArray[Any], scale: int) -> NDArray[Any]:
+    return np.repeat(np.repeat(lr, scale, axis=1), scale, axis=2)
+
+
+def _finite(numbers: Numbers) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in numbers.items()}

@@ -1,0 +1,250 @@
+"""From a data configuration to patches, validation tiles, and a report of what was found."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geosegsr.errors import ConfigError, GeoSegSRWarning, SceneError
+from geosegsr.scene import Scene
+from geosegsr.training.config import TrainConfig
+from geosegsr.training.ground import Part, find_overlaps, split_by_place, whole
+from geosegsr.training.images import find_images, open_images, radiometry_policy, report_left_out
+from geosegsr.training.pairs import AlignedPair, align, match_images
+from geosegsr.training.patches import (
+    PairSource,
+    Patch,
+    Patches,
+    SceneSource,
+    Source,
+    keep_in_memory,
+    validation_tiles,
+)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """All that a run reads."""
+
+    patches: Patches
+    """To train on."""
+    tiles: tuple[Patch, ...]
+    """To validate on; may be empty."""
+    policy: dict[str, Any]
+    """How DN become the model's range; goes into the card."""
+    bands: int
+    """Bands of an image."""
+    band_names: tuple[str | None, ...]
+    """Descriptions of the bands, as far as the images give them."""
+    dtype: str
+    """Of the images the model will be given."""
+    resolution_m: float | None
+    """Side of an lr pixel on the ground, if the images are in a projected system."""
+    notes: tuple[str, ...]
+    """What a person should know: counts, shifts, what is held in memory."""
+
+
+def prepare_data(config: TrainConfig) -> Dataset:
+    """Open, check and split all images; nothing is written.
+
+    Raises:
+        SceneError: Nothing can be read, or no place is free of nodata.
+        BandError: Images with different bands.
+        ConfigError: Images that do not fit each other, the patch or the scale.
+    """
+    return _pairs(config) if config.data.lr else _scenes(config)
+
+
+def _scenes(config: TrainConfig) -> Dataset:
+    data, scale = config.data, config.model.scale
+    scenes = open_images(find_images(data.hr), data)
+    policy = radiometry_policy(scenes, data, config.seed)
+    sources = [SceneSource(scene, policy, scale) for scene in scenes]
+    notes = [f"{len(scenes)} images, {scenes[0].count} bands of {scenes[0].dtype}"]
+    if data.val:
+        val_scenes = open_images(find_images(data.val, "--val"), data)
+        _refuse_other_kind(scenes[0], val_scenes[0], "--val")
+        _report_overlaps(scenes, val_scenes)
+        val_sources = [SceneSource(scene, policy, scale) for scene in val_scenes]
+        train_parts, val_parts = _wholes(scenes, scale), _wholes(val_scenes, scale)
+    else:
+        val_sources = sources
+        train_parts, val_parts = split_by_place(
+            scenes, data.val_share, scale, data.patch * scale, config.seed
+        )
+        notes.append(_describe_split(train_parts, val_parts))
+    held, unreadable = keep_in_memory(sources, data.cache_gb)
+    report_left_out(unreadable, len(sources), "cannot be read")
+    notes.append(f"{held} of {len(sources)} images held in memory, the others read by windows")
+    readable = {source.name for source in sources} - _failed(unreadable, sources)
+    train_parts = [part for part in train_parts if sources[part.image].name in readable]
+    return _dataset(config, sources, train_parts, val_sources, val_parts, policy, scenes[0], scale, notes)
+
+
+def _pairs(config: TrainConfig) -> Dataset:
+    data, scale = config.data, config.model.scale
+    pairs, lr_scenes, policy, notes = _aligned(config, data.hr, data.lr, None)
+    sources = [PairSource(pair, scale) for pair, _ in pairs]
+    hr_scenes = [scene for _, scene in pairs]
+    parts = [Part(i, _extent(pair)) for i, (pair, _) in enumerate(pairs)]
+    val_sources: Sequence[Source] = sources
+    if data.val:
+        if not data.val_lr:
+            raise ConfigError("Cannot validate on '--val' without its lr side: pass --val-lr too.")
+        val_pairs, _, _, val_notes = _aligned(config, data.val, data.val_lr, policy)
+        _report_overlaps(hr_scenes, [scene for _, scene in val_pairs])
+        val_sources = [PairSource(pair, scale) for pair, _ in val_pairs]
+        val_parts = [Part(i, _extent(pair)) for i, (pair, _) in enumerate(val_pairs)]
+        notes += val_notes
+    else:
+        grids = [_OnLrGrid(pair, scene) for pair, scene in pairs]
+        parts, val_parts = split_by_place(grids, data.val_share, scale, data.patch * scale, config.seed)  # type: ignore[arg-type]
+        notes.append(_describe_split(parts, val_parts))
+    return _dataset(config, sources, parts, val_sources, val_parts, policy, lr_scenes[0], 1, notes)
+
+
+def _dataset(
+    config: TrainConfig,
+    sources: Sequence[Source],
+    parts: Sequence[Part],
+    val_sources: Sequence[Source],
+    val_parts: Sequence[Part],
+    policy: dict[str, Any],
+    example: Scene,
+    coarser: int,
+    notes: list[str],
+) -> Dataset:
+    scale, data = config.model.scale, config.data
+    patches = Patches(sources, parts, data, config.degradation, scale, config.seed)
+    if patches.left_out:
+        warnings.warn(
+            f"left out of training: {' '.join(patches.left_out[:4])}", GeoSegSRWarning, stacklevel=4
+        )
+    validation = config.validation
+    tiles, failures = validation_tiles(
+        val_sources, val_parts, config.degradation, scale, tile=validation.tile, most=validation.tiles
+    )
+    if failures:
+        warnings.warn(
+            f"{len(failures)} validation tiles cannot be read: {failures[0]}", GeoSegSRWarning, stacklevel=4
+        )
+    if val_parts and not tiles:
+        raise SceneError(
+            "Cannot validate: no validation tile can be read and is at least half valid. "
+            "Pass --val with other images."
+        )
+    notes.append(
+        f"{len(patches.cells.part)} places for patches in {patches.images} images; "
+        f"{len(tiles)} tiles to validate"
+    )
+    return Dataset(
+        patches=patches,
+        tiles=tuple(tiles),
+        policy=policy,
+        bands=example.count,
+        band_names=example.descriptions,
+        dtype=str(example.dtype),
+        resolution_m=_metres(example, coarser),
+        notes=tuple(notes),
+    )
+
+
+def _aligned(
+    config: TrainConfig, hr: Sequence[str], lr: Sequence[str], policy: dict[str, Any] | None
+) -> tuple[list[tuple[AlignedPair, Scene]], list[Scene], dict[str, Any], list[str]]:
+    """Pairs on one grid, with their hr scenes; the lr scenes; the radiometry; what was found."""
+    data, scale = config.data, config.model.scale
+    hr_scenes = open_images(find_images(hr), data)
+    lr_scenes = open_images(find_images(lr, "--lr"), data)
+    policy = policy or radiometry_policy(lr_scenes, data, config.seed)
+    matched, reasons = match_images(hr_scenes, lr_scenes)
+    pairs, notes = [], []
+    for i, j in matched:
+        try:
+            pair = align(
+                hr_scenes[i],
+                lr_scenes[j],
+                scale,
+                policy,
+                max_shift=data.max_shift,
+                match_levels=data.match_pairs,
+            )
+        except SceneError as error:
+            reasons.append(str(error))
+            continue
+        pairs.append((pair, hr_scenes[i]))
+        notes.append(_describe_shift(hr_scenes[i], lr_scenes[j], pair))
+    report_left_out(reasons, len(hr_scenes), "do not make a pair")
+    return pairs, lr_scenes, policy, notes
+
+
+class _OnLrGrid:
+    """A pair where its hr side was laid, as far as splitting by place asks."""
+
+    def __init__(self, pair: AlignedPair, scene: Scene) -> None:
+        self.path, self.crs, self.transform = pair.name, scene.crs, scene.transform
+        self.height, self.width = pair.hr.shape[1:]
+
+
+def _extent(pair: AlignedPair) -> Any:
+    from geosegsr.windows import Window
+
+    return Window(0, 0, *pair.hr.shape[1:])
+
+
+def _wholes(scenes: Sequence[Scene], scale: int) -> list[Part]:
+    return [Part(i, whole(scene, scale)) for i, scene in enumerate(scenes)]
+
+
+def _refuse_other_kind(train: Scene, val: Scene, option: str) -> None:
+    if (train.count, train.dtype) != (val.count, val.dtype):
+        raise ConfigError(
+            f"Cannot validate on '{val.path}': it has {val.count} bands of {val.dtype}, and the training "
+            f"images have {train.count} of {train.dtype}. Pass {option} with images of the same kind."
+        )
+
+
+def _report_overlaps(train: Sequence[Scene], val: Sequence[Scene]) -> None:
+    found = find_overlaps(train, val)
+    if found:
+        i, j = found[0]
+        warnings.warn(
+            f"{len({j for _, j in found})} of {len(val)} validation images show ground that is trained on, "
+            f"such as '{val[j].path}' and '{train[i].path}': their numbers will look better than they are",
+            GeoSegSRWarning,
+            stacklevel=4,
+        )
+
+
+def _failed(messages: Sequence[str], sources: Sequence[SceneSource]) -> set[str]:
+    return {source.name for source in sources if any(f"'{source.name}'" in message for message in messages)}
+
+
+def _describe_split(train: Sequence[Part], val: Sequence[Part]) -> str:
+    pixels = [sum(part.window.height * part.window.width for part in parts) for parts in (train, val)]
+    share = pixels[1] / max(sum(pixels), 1)
+    return (
+        f"split by ground: {len(train)} parts to train on, {len(val)} to validate on "
+        f"({share:.0%} of the pixels)"
+    )
+
+
+def _describe_shift(hr: Scene, lr: Scene, pair: AlignedPair) -> str:
+    rows, cols = pair.shift
+    size, rest = float(np.hypot(rows, cols)), float(np.hypot(*pair.residual))
+    return (
+        f"pair {Path(hr.path).name} + {Path(lr.path).name}: hr lay {size:.2f} lr pixels off "
+        f"({rows:+.2f} rows, {cols:+.2f} columns), {rest:.2f} after correction"
+    )
+
+
+def _metres(scene: Scene, coarser: int) -> float | None:
+    """Side of an lr pixel in metres; None for degrees or unknown units."""
+    if scene.crs is None or scene.resolution is None or not scene.crs.is_projected:
+        return None
+    return float(np.mean(scene.resolution)) * coarser * float(scene.crs.linear_units_factor[1])

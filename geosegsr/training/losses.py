@@ -1,0 +1,82 @@
+"""What training makes small. Each term takes sr and hr, shape (N, C, H, W), and gives one number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from geosegsr.errors import ConfigError
+
+
+def l1(sr: Tensor, hr: Tensor) -> Tensor:
+    """Mean absolute error."""
+    return (sr - hr).abs().mean()
+
+
+def charbonnier(sr: Tensor, hr: Tensor) -> Tensor:
+    """Mean absolute error, rounded off below a thousandth of the range so that its gradient has no jump.
+
+    Source:
+        Lai et al., "Deep Laplacian pyramid networks", 2017, section 3.3, epsilon 1e-3.
+    """
+    return ((sr - hr).square() + 1e-6).sqrt().mean()
+
+
+def mse(sr: Tensor, hr: Tensor) -> Tensor:
+    """Mean square error."""
+    return (sr - hr).square().mean()
+
+
+def fft(sr: Tensor, hr: Tensor) -> Tensor:
+    """Mean absolute difference of both spectra (unitary transform): fine detail weighs as much as coarse.
+
+    Source:
+        Cho et al., "Rethinking coarse-to-fine approach in single image deblurring", 2021, equation 3.
+    """
+    a, b = (torch.fft.rfft2(image.float(), norm="ortho") for image in (sr, hr))
+    difference: Tensor = (a - b).abs()
+    return difference.mean()
+
+
+def spectral_angle(sr: Tensor, hr: Tensor) -> Tensor:
+    """Mean angle between the bands of sr and hr at each pixel, in radians; 0 for a single band."""
+    a, b = sr.float(), hr.float()
+    # The distance between directions, unlike their cosine, has a finite gradient at equal ones.
+    a = a / (a.norm(dim=1, keepdim=True) + 1e-4)
+    b = b / (b.norm(dim=1, keepdim=True) + 1e-4)
+    chord = ((a - b).square().sum(dim=1) + 1e-12).sqrt().clamp(max=1.999)
+    return (2 * torch.asin(chord / 2)).mean()
+
+
+TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "l1": l1,
+    "charbonnier": charbonnier,
+    "mse": mse,
+    "fft": fft,
+    "spectral_angle": spectral_angle,
+}
+
+
+class Loss:
+    """A weighted sum of terms."""
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        unknown = sorted(set(weights) - set(TERMS))
+        if (
+            unknown
+            or not weights
+            or any(weight < 0 for weight in weights.values())
+            or not any(weights.values())
+        ):
+            raise ConfigError(
+                f"Cannot use the loss {dict(weights)}: it needs terms out of {', '.join(TERMS)}, "
+                "with weights of at least 0, one of them positive."
+            )
+        self.weights = {name: weight for name, weight in weights.items() if weight}
+
+    def __call__(self, sr: Tensor, hr: Tensor) -> Tensor:
+        """Both float32, shape (N, C, H, W); a scalar comes back."""
+        terms = [weight * TERMS[name](sr, hr) for name, weight in self.weights.items()]
+        return torch.stack(terms).sum()

@@ -1,0 +1,383 @@
+"""Patches for training and tiles for validation, cut from scenes or pairs.
+
+The n-th patch of a run is a pure function of the seed and n: where it lies, how it is turned and what the
+sensor does to it. So a resumed run sees the patches that an unbroken one would have seen, and two
+processes share out the patches of one.
+
+    window in the scene, grown by the margin that its lr pixels depend on
+    +-----------------+
+    |  +-----------+  |    read -> fill -> model's range -> degradation -> crop
+    |  |   patch   |  |    always on the lr grid, so a patch equals the whole scene degraded, then cut
+    |  +-----------+  |
+    +-----------------+
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geosegsr.errors import ConfigError, SceneError
+from geosegsr.fill import fill_invalid
+from geosegsr.radiometry import Radiometry, resolve_radiometry, to_dtype
+from geosegsr.scene import Scene
+from geosegsr.training.config import DataConfig
+from geosegsr.training.degradation import Degradation, margin_of
+from geosegsr.training.ground import Part
+from geosegsr.training.pairs import AlignedPair
+from geosegsr.windows import Window
+
+log = logging.getLogger("geosegsr")
+
+Floats = NDArray[np.float32]
+_MOST_CELLS = 4096  # looked at in one image; of larger images, a spread of that many
+
+
+@dataclass(frozen=True)
+class Patch:
+    """What the network sees and what it should make of it."""
+
+    lr: Floats
+    """Shape (C, h, w), in the model's range."""
+    hr: Floats
+    """Shape (C, scale*h, scale*w), in the model's range."""
+    valid: NDArray[np.bool_]
+    """Shape (scale*h, scale*w); all True in training."""
+    origin: str
+    """The image and where in it."""
+
+
+class Source(Protocol):
+    """An image, or a pair, that gives patches."""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+
+    def validity(self, window: Window) -> tuple[NDArray[np.bool_], Floats]:
+        """Valid pixels (h, w) and values (C, h, w) of a window in hr pixels, to find good places."""
+
+    def cut(self, window: Window, degradation: Degradation, rng: np.random.Generator) -> Patch:
+        """A patch at a window in hr pixels, on the lr grid."""
+
+
+class SceneSource:
+    """A scene whose lr side is made by degradation."""
+
+    def __init__(self, scene: Scene, policy: dict[str, Any], scale: int) -> None:
+        self.scene = scene
+        self.scale = scale
+        self.radiometry: Radiometry = resolve_radiometry(scene, policy)
+        self._kept: tuple[NDArray[Any], NDArray[np.bool_]] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.scene.path
+
+    @property
+    def bytes(self) -> int:
+        """Memory that keeping it takes."""
+        return self.scene.height * self.scene.width * self.scene.count * (self.scene.dtype.itemsize + 1)
+
+    def keep(self) -> None:
+        """Hold it decoded in memory."""
+        self._kept = self.scene.read(self.scene.window)
+
+    def validity(self, window: Window) -> tuple[NDArray[np.bool_], Floats]:
+        values, valid = self._read(window)
+        return np.asarray(valid.all(axis=0)), self.radiometry.to_model(values).astype(np.float32)
+
+    def cut(self, window: Window, degradation: Degradation, rng: np.random.Generator) -> Patch:
+        scale = self.scale
+        height, width = self.scene.height // scale * scale, self.scene.width // scale * scale
+        grown = window.grown(margin_of(scale, degradation), height, width)
+        values, valid = self._read(grown)
+        if valid.any():
+            values = fill_invalid(values, valid)
+        hr = self.radiometry.to_model(values).astype(np.float32)
+        lr = degradation.sample(hr, scale, rng)
+        inner = window.shifted(-grown.row, -grown.col)
+        rows, cols = inner.slices
+        lr_part = Window(
+            inner.row // scale, inner.col // scale, inner.height // scale, inner.width // scale
+        ).slices
+        lr = degradation.record(np.ascontiguousarray(lr[:, *lr_part]), rng)
+        if degradation.quantise and self.scene.dtype.kind != "f":
+            lr = self.radiometry.to_model(to_dtype(self.radiometry.from_model(lr), self.scene.dtype))
+        return Patch(
+            lr.astype(np.float32),
+            hr[:, rows, cols],
+            np.asarray(valid.all(axis=0))[rows, cols],
+            _where(self.name, window),
+        )
+
+    def _read(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        if self._kept is None:
+            return self.scene.read(window)
+        rows, cols = window.slices
+        return self._kept[0][:, rows, cols], self._kept[1][:, rows, cols]
+
+
+class PairSource:
+    """A real pair on one grid."""
+
+    def __init__(self, pair: AlignedPair, scale: int) -> None:
+        self.pair = pair
+        self.scale = scale
+        self._valid = np.repeat(np.repeat(pair.valid, scale, axis=0), scale, axis=1)
+
+    @property
+    def name(self) -> str:
+        return self.pair.name
+
+    def validity(self, window: Window) -> tuple[NDArray[np.bool_], Floats]:
+        rows, cols = window.slices
+        return self._valid[rows, cols], self.pair.hr[:, rows, cols]
+
+    def cut(self, window: Window, degradation: Degradation, rng: np.random.Generator) -> Patch:
+        rows, cols = window.slices
+        s = self.scale
+        lr = self.pair.lr[:, window.row // s : window.row_stop // s, window.col // s : window.col_stop // s]
+        return Patch(lr, self.pair.hr[:, rows, cols], self._valid[rows, cols], _where(self.name, window))
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Places that patches are drawn around, with their chances."""
+
+    part: NDArray[np.int64]
+    """Position of the part that each cell lies in."""
+    row: NDArray[np.int64]
+    """First row, in hr pixels."""
+    col: NDArray[np.int64]
+    """First column."""
+    chance: NDArray[np.float64]
+    """Running sum of the chances; the last is 1."""
+
+
+class Patches:
+    """All patches of a run, by number."""
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        parts: Sequence[Part],
+        data: DataConfig,
+        degradation: Degradation,
+        scale: int,
+        seed: int,
+    ) -> None:
+        self.sources, self.parts = sources, parts
+        self.data, self.degradation = data, degradation
+        self.scale, self.seed = scale, seed
+        self.side = data.patch * scale
+        self.left_out: list[str] = []
+        self.cells = self._find_cells()
+
+    @property
+    def images(self) -> int:
+        """Images that give patches."""
+        return len({self.parts[p].image for p in np.unique(self.cells.part)})
+
+    def __getitem__(self, number: int) -> Patch:
+        rng = np.random.default_rng([self.seed, number])
+        for _ in range(8):
+            try:
+                patch = self._draw(rng)
+                break
+            except SceneError as error:  # damaged in the middle: say so, and draw from another place
+                log.warning("left out a patch: %s", error)
+        else:
+            raise SceneError("Cannot read training patches: eight images in a row failed. Check the disk.")
+        return self._turned(patch, rng)
+
+    def batch(self, first: int, count: int) -> list[Patch]:
+        """Patches first .. first + count - 1."""
+        return [self[number] for number in range(first, first + count)]
+
+    def _draw(self, rng: np.random.Generator) -> Patch:
+        """A patch near a cell, moved by up to half its side; the cell itself if no move is all valid."""
+        cells = self.cells
+        cell = min(int(np.searchsorted(cells.chance, rng.random(), side="right")), len(cells.part) - 1)
+        part = self.parts[cells.part[cell]]
+        source, area = self.sources[part.image], part.window
+        row, col = int(cells.row[cell]), int(cells.col[cell])
+        reach = self.data.patch // 2
+        for attempt in range(4):
+            moves = rng.integers(-reach, reach + 1, 2) * self.scale * (attempt < 3)
+            top = int(np.clip(row + moves[0], area.row, area.row_stop - self.side))
+            left = int(np.clip(col + moves[1], area.col, area.col_stop - self.side))
+            patch: Patch = source.cut(Window(top, left, self.side, self.side), self.degradation, rng)
+            if patch.valid.all():
+                break
+        return patch
+
+    def _turned(self, patch: Patch, rng: np.random.Generator) -> Patch:
+        lr, hr = patch.lr, patch.hr
+        turn, flip = (int(rng.integers(4)), bool(rng.integers(2))) if self.data.augment else (0, False)
+        lr, hr = (np.rot90(image, turn, axes=(1, 2)) for image in (lr, hr))
+        if flip:
+            lr, hr = lr[:, :, ::-1], hr[:, :, ::-1]
+        if self.data.grey and rng.random() < self.data.grey:
+            weights = rng.dirichlet(np.ones(len(lr))).astype(np.float32)
+            lr, hr = (np.repeat(np.tensordot(weights, i, axes=1)[None], len(i), axis=0) for i in (lr, hr))
+        if self.data.shuffle_bands and rng.random() < self.data.shuffle_bands:
+            order = rng.permutation(len(lr))
+            lr, hr = lr[order], hr[order]
+        return Patch(np.ascontiguousarray(lr), np.ascontiguousarray(hr), patch.valid, patch.origin)
+
+    def _find_cells(self) -> Cells:
+        found: list[tuple[int, int, int, float]] = []
+        small, empty = 0, 0
+        for index, part in enumerate(self.parts):
+            if min(part.window.height, part.window.width) < self.side:
+                small += 1
+                continue
+            try:
+                here = [(index, *cell) for cell in self._cells_of(part)]
+            except SceneError as error:
+                self.left_out.append(str(error))
+                continue
+            empty += not here
+            found.extend(here)
+        if not found:
+            raise self._nothing_found(small, empty)
+        if small:
+            self.left_out.append(f"{small} are smaller than a patch of {self.side} hr pixels.")
+        if empty:
+            self.left_out.append(f"{empty} have no place of {self.side} hr pixels without nodata.")
+        owner, row, col, texture = (np.array(column) for column in zip(*found, strict=True))
+        return Cells(owner, row, col, self._chances(texture))
+
+    def _cells_of(self, part: Part) -> list[tuple[int, int, float]]:
+        """Row, column and texture of the cells of a part that hold valid pixels only."""
+        area, source, side = part.window, self.sources[part.image], self.side
+        places = [
+            (r, c) for r in _starts(area.row, area.height, side) for c in _starts(area.col, area.width, side)
+        ]
+        if len(places) > _MOST_CELLS:
+            chosen = np.random.default_rng([self.seed, part.image]).choice(
+                len(places), _MOST_CELLS, replace=False
+            )
+            places = [places[i] for i in np.sort(chosen)]
+        cells = []
+        for row, col in places:
+            valid, values = source.validity(Window(row, col, side, side))
+            if valid.all():
+                cells.append((row, col, _texture(values)))
+        return cells
+
+    def _chances(self, texture: NDArray[np.float64]) -> NDArray[np.float64]:
+        mean = texture.mean()
+        weight = np.ones_like(texture) if mean == 0 else texture / mean
+        weight = (1 - self.data.texture) + self.data.texture * weight
+        running: NDArray[np.float64] = np.cumsum(weight / weight.sum())
+        return running
+
+    def _nothing_found(self, small: int, empty: int) -> Exception:
+        if small:
+            largest = max((min(part.window.height, part.window.width) for part in self.parts), default=0)
+            fits = largest // self.scale
+            return ConfigError(
+                f"Cannot cut patches of {self.side} hr pixels ({self.data.patch} lr pixels): "
+                f"the shorter side of the largest image (or of its part for training) has {largest}. "
+                f"Pass --patch {fits}."
+                if fits >= 8
+                else f"Cannot cut patches from these images: the largest has {largest} pixels along its "
+                f"shorter side, and the smallest patch needs {8 * self.scale}. Pass larger images."
+            )
+        if empty:
+            return SceneError(
+                f"Cannot find a place of {self.side} hr pixels without nodata in any of {empty} images. Pass "
+                "a smaller --patch, or --nodata if their nodata value is wrong."
+            )
+        return SceneError(f"Cannot train: no image can be read. The first: {self.left_out[0]}")
+
+
+def keep_in_memory(sources: Sequence[SceneSource], limit_gb: float) -> tuple[int, list[str]]:
+    """Decode images into memory, in order, as long as they fit.
+
+    Returns:
+        How many are held, and a message for each that could not be read.
+    """
+    left, kept, failures = limit_gb * 1e9, 0, []
+    for source in sources:
+        if source.bytes > left:
+            continue
+        try:
+            source.keep()
+        except SceneError as error:
+            failures.append(str(error))
+            continue
+        left, kept = left - source.bytes, kept + 1
+    return kept, failures
+
+
+def validation_tiles(
+    sources: Sequence[Source],
+    parts: Sequence[Part],
+    degradation: Degradation,
+    scale: int,
+    *,
+    tile: int,
+    most: int,
+) -> tuple[list[Patch], list[str]]:
+    """Tiles to validate on: the same ones each time, spread over the parts.
+
+    Args:
+        sources: Images or pairs.
+        parts: Where tiles may lie.
+        degradation: Made constant by at_rest; its noise follows from the tile's number.
+        scale: hr pixels per lr pixel.
+        tile: Side, in hr pixels; smaller where a part is.
+        most: Number of tiles, at most.
+
+    Returns:
+        Tiles that are valid by at least half, and a message for each that cannot be read.
+    """
+    side = max(tile // scale, 1) * scale
+    windows = [(part, window) for part in parts for window in _tile_windows(part.window, side, scale)]
+    if len(windows) > most:
+        windows = [windows[i] for i in np.linspace(0, len(windows) - 1, most).round().astype(int)]
+    steady, tiles, failures = degradation.at_rest(), [], []
+    for number, (part, window) in enumerate(windows):
+        try:
+            cut = sources[part.image].cut(window, steady, np.random.default_rng(number))
+        except SceneError as error:
+            failures.append(str(error))
+            continue
+        if cut.valid.mean() >= 0.5:
+            tiles.append(cut)
+    return tiles, failures
+
+
+def _tile_windows(area: Window, side: int, scale: int) -> list[Window]:
+    height, width = min(side, area.height), min(side, area.width)
+    if min(height, width) < 4 * scale:
+        return []
+    rows, cols = (
+        range(area.row, area.row_stop - height + 1, height),
+        range(area.col, area.col_stop - width + 1, width),
+    )
+    return [Window(row, col, height, width) for row in rows for col in cols]
+
+
+def _starts(first: int, length: int, side: int) -> list[int]:
+    """Where cells begin: one after the other, the last moved back to end with the side."""
+    regular = list(range(first, first + length - side + 1, side))
+    last = first + length - side
+    return regular if regular[-1] == last else [*regular, last]
+
+
+def _texture(values: Floats) -> float:
+    """Mean absolute step between neighbours, over bands."""
+    return float(np.abs(np.diff(values, axis=1)).mean() + np.abs(np.diff(values, axis=2)).mean())
+
+
+def _where(name: str, window: Window) -> str:
+    return f"'{name}' at rows {window.row}-{window.row_stop}, columns {window.col}-{window.col_stop}"

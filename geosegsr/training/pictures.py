@@ -1,0 +1,58 @@
+"""Pictures of tiles side by side, for a person to look at."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning
+
+_GAP = 4
+
+
+def contact_sheet(rows: Sequence[Sequence[NDArray[Any]]], side: int = 256) -> NDArray[np.uint8]:
+    """Images in rows, all stretched alike in a row, from the last one's 1st to 99th percentile.
+
+    Args:
+        rows: Images of one size in each row, shape (C, H, W); the first three bands are shown, or the first
+            alone.
+        side: Longer images are cut to this, from their middle.
+
+    Returns:
+        uint8, shape (3, height, width).
+    """
+    shown = [_row([_cut(image, side) for image in row]) for row in rows]
+    width = max(strip.shape[2] for strip in shown)
+    padded = [np.pad(s, ((0, 0), (0, _GAP), (0, width - s.shape[2])), constant_values=255) for s in shown]
+    return np.concatenate(padded, axis=1)
+
+
+def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write a picture, shape (3, height, width)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        bands, height, width = picture.shape
+        with rasterio.open(
+            path, "w", driver="PNG", height=height, width=width, count=bands, dtype="uint8"
+        ) as out:
+            out.write(picture)
+
+
+def _row(images: Sequence[NDArray[Any]]) -> NDArray[np.uint8]:
+    colours = [image[:3] if len(image) >= 3 else np.repeat(image[:1], 3, axis=0) for image in images]
+    low, high = np.percentile(colours[-1], [1, 99])
+    span = max(float(high - low), 1e-9)
+    bytes_ = [np.rint(np.clip((image - low) / span, 0, 1) * 255).astype(np.uint8) for image in colours]
+    return np.concatenate(
+        [np.pad(b, ((0, 0), (0, 0), (0, _GAP)), constant_values=255) for b in bytes_], axis=2
+    )
+
+
+def _cut(image: NDArray[Any], side: int) -> NDArray[Any]:
+    top, left = (max(0, (length - side) // 2) for length in image.shape[1:])
+    return image[:, top : top + side, left : left + side]

@@ -1,0 +1,83 @@
+"""How good the network is on tiles it never learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geosegsr.interpolation import Interpolator
+from geosegsr.metrics import crop_border, luma, psnr
+from geosegsr.training.patches import Floats, Patch
+
+
+@dataclass(frozen=True)
+class Score:
+    """Means over tiles, in dB."""
+
+    psnr: float
+    """Over all bands."""
+    psnr_y: float | None
+    """Over brightness, for three bands."""
+
+    @property
+    def main(self) -> float:
+        """What decides which weights are best."""
+        return self.psnr if self.psnr_y is None else self.psnr_y
+
+
+class Validation:
+    """Tiles with their truth and what bicubic makes of them."""
+
+    def __init__(self, tiles: Sequence[Patch], scale: int, clip: bool, data_range: float) -> None:
+        self.tiles, self.scale, self.clip, self.data_range = tiles, scale, clip, data_range
+        enlarge = Interpolator("bicubic", scale)
+        self.bicubic = [self._as_file(enlarge(tile.lr[None])[0].astype(np.float32)) for tile in tiles]
+        self.baseline = self._score(self.bicubic)
+
+    def run(self, network: Callable[[Tensor], Tensor], device: torch.device) -> tuple[Score, list[Floats]]:
+        """Score a network, and return what it makes of the tiles, shape (C, H, W) each."""
+        enlarged: list[Floats] = []
+        with torch.inference_mode():
+            for group in _same_size(self.tiles):
+                lr = torch.from_numpy(np.stack([tile.lr for tile in group])).to(device)
+                sr = network(lr.contiguous(memory_format=torch.channels_last))
+                enlarged.extend(self._as_file(image) for image in sr.float().cpu().numpy())
+        return self._score(enlarged), enlarged
+
+    def _as_file(self, image: Floats) -> Floats:
+        return np.clip(image, 0, 1) if self.clip else image
+
+    def _score(self, images: Sequence[Floats]) -> Score:
+        colours = len(images[0]) == 3
+        all_bands, brightness = [], []
+        for tile, image in zip(self.tiles, images, strict=True):
+            sr, hr = crop_border(image, self.scale), crop_border(tile.hr, self.scale)
+            valid = crop_border(tile.valid, self.scale)
+            all_bands.append(psnr(sr, hr, valid, self.data_range))
+            if colours:
+                brightness.append(psnr(luma(sr), luma(hr), valid, self.data_range))
+        return Score(float(np.mean(all_bands)), float(np.mean(brightness)) if colours else None)
+
+
+def span_of(tiles: Sequence[Patch], kind: str) -> float:
+    """What PSNR counts as the full range: 1, or the spread of the truth where the model's has no ends."""
+    if kind != "standard":
+        return 1.0
+    values = np.concatenate([tile.hr[:, tile.valid].ravel()[::7] for tile in tiles])
+    low, high = np.percentile(values, [0.1, 99.9])
+    return float(high - low)
+
+
+def _same_size(tiles: Sequence[Patch], most: int = 8) -> list[list[Patch]]:
+    """Tiles in their order, cut into runs of one size."""
+    groups: list[list[Patch]] = []
+    for tile in tiles:
+        if groups and len(groups[-1]) < most and groups[-1][0].lr.shape == tile.lr.shape:
+            groups[-1].append(tile)
+        else:
+            groups.append([tile])
+    return groups
