@@ -191,8 +191,11 @@ def _dressed(
         out = out.rio.write_gcps([scaled_gcp(gcp, scale, whole) for gcp in gcps], data.rio.crs)
     else:
         out = out.rio.write_transform(transform)
-    if raster.nodata is not None:
-        out = out.rio.write_nodata(raster.nodata, encoded=data.rio.encoded_nodata is not None)
+    if data.rio.encoded_nodata is not None:  # NaN in memory, another value in a file
+        out = out.rio.write_nodata(data.rio.encoded_nodata, encoded=True)
+    elif raster.nodata is not None:
+        out = out.rio.write_nodata(raster.nodata)
+    out.name = data.name
     plain: xr.DataArray = (
         out.transpose(*data.dims) if data.ndim == ordered.ndim else out.isel(band=0, drop=True)
     )

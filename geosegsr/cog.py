@@ -18,6 +18,7 @@ import rasterio
 import rasterio.shutil
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
@@ -26,7 +27,7 @@ from rio_cogeo.cogeo import cog_validate
 
 from geosegsr.errors import ConfigError, SceneError, VerificationError
 from geosegsr.metadata import Metadata
-from geosegsr.scene import AlphaPolicy, Scene, forget_handles
+from geosegsr.scene import AlphaPolicy, Scene, forget_handles, gdal_reason
 from geosegsr.windows import Window
 
 log = logging.getLogger("geosegsr")
@@ -50,6 +51,34 @@ _KNOWN_OPTIONS = {
     "OVERVIEW_COUNT", "OVERVIEW_PREDICTOR", "OVERVIEW_QUALITY", "PROFILE", "QUALITY", "RES", "RESAMPLING",
     "SPARSE_OK", "TARGET_SRS", "TILING_SCHEME", "WARP_RESAMPLING", "ZOOM_LEVEL", "ZOOM_LEVEL_STRATEGY",
 }  # fmt: skip
+_COMPRESSIONS = "NONE LZW JPEG DEFLATE LZMA ZSTD WEBP LERC LERC_DEFLATE LERC_ZSTD JXL"
+_PREDICTORS = "YES NO STANDARD FLOATING_POINT 2 3"
+_RESAMPLINGS = "NEAREST AVERAGE BILINEAR CUBIC CUBICSPLINE LANCZOS MODE RMS"
+# It also takes whatever value it does not know for its default, and some end the process.
+_CHOICES = {
+    "COMPRESS": _COMPRESSIONS,
+    "OVERVIEW_COMPRESS": f"AUTO {_COMPRESSIONS}",
+    "PREDICTOR": _PREDICTORS,
+    "OVERVIEW_PREDICTOR": _PREDICTORS,
+    "OVERVIEWS": "AUTO IGNORE_EXISTING FORCE_USE_EXISTING NONE",
+    "RESAMPLING": _RESAMPLINGS,
+    "OVERVIEW_RESAMPLING": _RESAMPLINGS,
+    "BIGTIFF": "YES NO IF_NEEDED IF_SAFER",
+    "STATISTICS": "AUTO YES NO",
+    "INTERLEAVE": "PIXEL BAND TILE",
+    "GEOTIFF_VERSION": "AUTO 1.0 1.1",
+    "SPARSE_OK": "YES NO TRUE FALSE ON OFF",
+    "JXL_LOSSLESS": "YES NO TRUE FALSE ON OFF",
+}
+_WHOLE_NUMBERS = {
+    "LEVEL": (1, 22),
+    "QUALITY": (1, 100),
+    "OVERVIEW_QUALITY": (1, 100),
+    "BLOCKSIZE": (128, 4096),
+    "OVERVIEW_COUNT": (0, 30),
+    "NBITS": (1, 63),
+    "JXL_EFFORT": (1, 9),
+}
 _REGRIDDING_OPTIONS = {"TARGET_SRS", "TILING_SCHEME", "EXTENT", "RES", "ADD_ALPHA"}
 _LOSSY = {"JPEG", "WEBP", "LERC", "LERC_DEFLATE", "LERC_ZSTD", "JXL"}
 _GDAL_TYPES = {
@@ -124,10 +153,28 @@ def creation_options(user: Mapping[str, str]) -> dict[str, str]:
                 f"Cannot use creation option '{key}': it would resample the result to another grid. "
                 "Leave it out, and reproject the result with gdalwarp."
             )
+        _check_value(name, str(value))
         options[name] = str(value)
     if "COMPRESS" in {key.upper() for key in user} and "LEVEL" not in {key.upper() for key in user}:
         del options["LEVEL"]
     return options
+
+
+def _check_value(name: str, value: str) -> None:
+    """Refuse a value that GDAL would quietly replace by its default."""
+    choices = _CHOICES.get(name, "").split()
+    low, high = _WHOLE_NUMBERS.get(name, (0, 0))
+    needed = ""
+    if choices and value.upper() not in choices:
+        needed = f"one of {', '.join(choices)}"
+    elif high and not (value.isdecimal() and low <= int(value) <= high):
+        needed = f"a whole number from {low} to {high}"
+    elif name == "BLOCKSIZE" and int(value) % 16:
+        needed = "a multiple of 16"
+    elif name == "NUM_THREADS" and value.upper() != "ALL_CPUS" and not (value.isdecimal() and int(value)):
+        needed = "ALL_CPUS or a number of threads"
+    if needed:
+        raise ConfigError(f"Cannot use creation option {name}={value}: {name} must be {needed}.")
 
 
 def try_creation_options(
@@ -147,12 +194,12 @@ def try_creation_options(
         try:
             with tiny.open() as source:
                 rasterio.shutil.copy(source, trial.name, driver="COG", **options)
-        except RasterioError as error:
+        except (RasterioError, CPLE_BaseError) as error:
             shown = " ".join(
                 f"{key}={value}" for key, value in options.items() if DEFAULT_OPTIONS.get(key) != value
             )
             raise ConfigError(
-                f"Cannot write a COG of {bands} {dtype} bands with {shown or 'the default options'}: {error}. "
+                f"Cannot write a COG of {bands} {dtype} bands with {shown or 'the default options'}: {gdal_reason(error)}. "
                 "Pass other --co KEY=VALUE."
             ) from error
 
@@ -189,9 +236,9 @@ def write_cog(
             rasterio.shutil.copy(str(vrt), str(part), driver="COG", **options)
         with part.open("rb+") as file:
             os.fsync(file.fileno())
-    except (RasterioError, OSError) as error:
+    except (RasterioError, CPLE_BaseError, OSError) as error:
         raise SceneError(
-            f"Cannot write '{part}': {' '.join(str(error).split())}. The finished blocks are kept: "
+            f"Cannot write '{part}': {gdal_reason(error)}. The finished blocks are kept: "
             "make room or mend the cause, and give the same command again."
         ) from error
 
@@ -308,7 +355,7 @@ def _vrt(metadata: Metadata, dtype: np.dtype[Any], blocks: Sequence[BlockFile], 
 
 
 def _number(value: float) -> str:
-    return "nan" if value != value else repr(float(value))
+    return "nan" if value != value else repr(value)
 
 
 def _add_gcps(root: ET.Element, metadata: Metadata) -> None:

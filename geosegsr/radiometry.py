@@ -145,7 +145,7 @@ def avoid_nodata(values: NDArray[Any], nodata: float) -> None:
     """Move pixels that happen to equal nodata by the smallest step, in place: they are valid and must stay so."""
     if np.isnan(nodata):
         return
-    marker = np.asarray(nodata).astype(values.dtype)
+    marker = nodata_marker(nodata, values.dtype)
     hits = values == marker
     if not hits.any():
         return
@@ -160,8 +160,13 @@ def is_invalid(values: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:
     """Pixels that are NaN, infinite or nodata; same shape as `values`."""
     invalid = ~np.isfinite(values) if values.dtype.kind == "f" else np.zeros(values.shape, dtype=bool)
     if nodata is not None and not np.isnan(nodata):
-        invalid |= values == np.asarray(nodata).astype(values.dtype)
+        invalid |= values == nodata_marker(nodata, values.dtype)
     return invalid
+
+
+def nodata_marker(nodata: float, dtype: np.dtype[Any]) -> Any:
+    """A nodata value as a pixel of that dtype; integers keep all 64 bits."""
+    return np.array(nodata if dtype.kind == "f" else int(nodata), dtype=dtype)[()]
 
 
 def working_dtype(dtype: np.dtype[Any], linear: bool) -> np.dtype[np.floating[Any]]:

@@ -20,7 +20,7 @@ from geosegsr.errors import Cancelled
 from geosegsr.feather import Fold, feather_weights
 from geosegsr.fill import fill_invalid
 from geosegsr.interpolation import Interpolator
-from geosegsr.radiometry import Radiometry, avoid_nodata, to_dtype, working_dtype
+from geosegsr.radiometry import Radiometry, avoid_nodata, nodata_marker, to_dtype, working_dtype
 from geosegsr.upscaler import FloatArray, Upscaler
 from geosegsr.windows import Axis, Block, TileGrid, Window
 
@@ -251,7 +251,7 @@ def _finish(
     if wanted.all():
         return out
     if rendering.nodata is not None:
-        mark = np.full(values.shape, np.asarray(rendering.nodata).astype(rendering.dtype))
+        mark = np.full(values.shape, nodata_marker(rendering.nodata, rendering.dtype))
     else:
         mark = values
     fine = np.repeat(np.repeat(wanted, scale, axis=0), scale, axis=1)

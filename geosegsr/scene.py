@@ -37,8 +37,9 @@ _COLOURS = ("red", "green", "blue", "nir")
 _SAMPLE_SIDE = 1024
 _HANDLES_A_THREAD = 4  # a thread works on one scene at a time, so older ones have served
 _CACHE_MB = 128  # GDAL's block cache, for all threads together
-# An alpha that fades at its edges has some values between empty and full; an image has little else.
-_ALPHA_IMAGE_SHARE = 0.05
+# A mask is mostly empty and full, even if it fades at its edges; an image is mostly in between, at many levels.
+_IMAGE_SHARE_BETWEEN = 0.5
+_IMAGE_LEVELS = 16
 
 _handles = threading.local()
 
@@ -245,7 +246,7 @@ class Scene:
 
 
 def colour_of(description: str | None, colorinterp: str = "") -> str:
-    """ "red", "green", "blue", "nir", or "" where neither text says so."""
+    """What a band is: red, green, blue or nir; empty where neither text says so."""
     words = (
         (description or "")
         .lower()
@@ -284,18 +285,24 @@ def _reading(path: str | Path, window: Window | None = None) -> Iterator[Any]:
             yield _handle(str(path))
     except (RasterioIOError, CPLE_BaseError) as error:
         forget_handles()
-        reason = _innermost(error)
         if window is None:
-            if "://" not in str(path) and not str(path).startswith("/vsi") and not Path(path).exists():
-                raise SceneError(f"Cannot open '{path}': no such file. Check the path.") from error
-            raise SceneError(
-                f"Cannot open '{path}' as a raster: {reason}. Needed is a file that GDAL opens."
-            ) from error
+            raise _cannot_open(str(path), error) from error
         raise SceneError(
-            f"Cannot read '{path}'{where}: {reason}. The file is damaged or incomplete; get it again."
+            f"Cannot read '{path}'{where}: the file is damaged, incomplete or out of reach ({gdal_reason(error)}). "
+            "Get it again."
         ) from error
     except RasterioError as error:
-        raise SceneError(f"Cannot read '{path}'{where}: {_innermost(error)}.") from error
+        raise SceneError(f"Cannot read '{path}'{where}: {gdal_reason(error)}.") from error
+
+
+def _cannot_open(path: str, error: Exception) -> SceneError:
+    remote = "://" in path or path.startswith("/vsi")
+    if not remote and (not path or not Path(path).exists()):
+        return SceneError(f"Cannot open '{path}': no such file. Check the path.")
+    if not remote and Path(path).is_dir():
+        return SceneError(f"Cannot open '{path}' as a raster: it is a folder. Pass a file in it.")
+    reason = gdal_reason(error).removeprefix(f"'{path}' ")
+    return SceneError(f"Cannot open '{path}' as a raster: {reason}. Needed is a file that GDAL opens.")
 
 
 def _handle(path: str) -> Any:
@@ -320,7 +327,8 @@ def _version(path: str) -> tuple[int, ...]:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _innermost(error: BaseException) -> str:
+def gdal_reason(error: BaseException) -> str:
+    """What GDAL said first, in one line without a full stop."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = str(getattr(error, "errmsg", "") or error)
@@ -408,8 +416,8 @@ def _looks_like_image(source: Any, band: int) -> bool:
     shrink = max(1.0, max(source.height, source.width) / _SAMPLE_SIDE)
     shape = max(1, round(source.height / shrink)), max(1, round(source.width / shrink))
     values = source.read(band, out_shape=shape, resampling=Resampling.nearest)
-    between = (values > 0) & (values < values.max())
-    return bool(between.mean() > _ALPHA_IMAGE_SHARE)
+    between = values[(values > 0) & (values < values.max())]
+    return between.size > _IMAGE_SHARE_BETWEEN * values.size and np.unique(between).size >= _IMAGE_LEVELS
 
 
 def _metadata(source: Any, bands: list[int], nodata: float | None) -> Metadata:

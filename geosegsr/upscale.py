@@ -495,7 +495,7 @@ def _report(
     caught: Sequence[warnings.WarningMessage],
 ) -> Report:
     metadata = planned.metadata
-    stages = {
+    stages = {"total": sum(seconds.values())} | {
         f"blocks_{s}": sum(r.seconds[s] for r in records.values())
         for s in ("read", "model", "blend", "write")
     }
@@ -530,6 +530,8 @@ def _area(
 ) -> Area:
     if sum(item is not None for item in (aoi, bbox, window)) > 1:
         raise ConfigError("Cannot combine areas: pass only one of --aoi, --bbox and --window.")
+    if crs is not None and aoi is None and bbox is None:
+        raise ConfigError("Cannot use --aoi-crs without an area in it: pass --aoi or --bbox as well.")
     if aoi is not None:
         return area_from_geometry(scene, aoi, crs)
     if bbox is not None:
