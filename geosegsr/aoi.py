@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
-from rasterio.errors import CRSError
+from rasterio.errors import CRSError, RasterioError
 from rasterio.features import rasterize
 from rasterio.warp import transform as transform_coordinates
 
@@ -89,9 +91,10 @@ def area_from_window(scene: Scene, window: Sequence[int]) -> Area:
 def area_from_bbox(scene: Scene, bbox: Sequence[float], crs: str | None = None) -> Area:
     """An area from (west, south, east, north) in the scene's CRS or the one given."""
     west, south, east, north = bbox
-    if west >= east or south >= north:
+    if not (np.isfinite(bbox).all() and west < east and south < north):
         raise WindowError(
-            f"Cannot use bounding box {tuple(bbox)}: west must be less than east and south less than north. "
+            f"Cannot use bounding box {tuple(bbox)}: west must be less than east and south less than north, "
+            "and all four finite. "
             "Pass --bbox W S E N."
         )
     return _area(scene, shapely.box(west, south, east, north), _parse_crs(crs), whole_box=True)
@@ -121,8 +124,11 @@ def _load_geometry(source: str) -> tuple[Any, CRS | None]:
         return shapely.from_wkt(text), None
     except (shapely.errors.ShapelyError, UnicodeDecodeError) as error:
         shown = source if len(source) <= 80 else source[:77] + "..."
+        # Only text with brackets was meant as coordinates, and is worth saying what is wrong with.
+        reason = f" ({str(error).removeprefix('ParseException: ')})" if set(source) & set("({") else ""
         raise ConfigError(
-            f"Cannot use area '{shown}': it is no file, and neither WKT nor GeoJSON ({error}). Pass --aoi FILE or WKT."
+            f"Cannot use area of interest '{shown}': it is no file, and neither WKT nor GeoJSON{reason}. "
+            "Pass --aoi FILE or WKT."
         ) from error
 
 
@@ -133,7 +139,8 @@ def _read_vector_file(path: Path) -> tuple[Any, CRS | None]:
         meta, _, geometries, _ = pyogrio.raw.read(path, columns=[])
     except pyogrio.errors.DataSourceError as error:
         raise ConfigError(
-            f"Cannot read area of interest '{path}': {error}. Pass --aoi with a vector file."
+            f"Cannot read area of interest '{path}': {str(error).partition(';')[0].rstrip('.')}. "
+            "Pass --aoi with a vector file."
         ) from error
     shapes = [shape for shape in shapely.from_wkb(geometries) if shape is not None]
     if not shapes:
@@ -147,10 +154,11 @@ def _parse_crs(text: str | None) -> CRS | None:
     if text is None:
         return None
     try:
-        return CRS.from_user_input(text)
+        with rasterio.Env():  # inside one, PROJ's messages go to the log instead of the terminal
+            return CRS.from_user_input(text)
     except CRSError as error:
         raise ConfigError(
-            f"Cannot use CRS '{text}': {error}. Pass for example --aoi-crs EPSG:4326."
+            f"Cannot use CRS '{text}': it is no known code, WKT or PROJ text. Pass for example --aoi-crs EPSG:4326."
         ) from error
 
 
@@ -160,13 +168,15 @@ def _area(scene: Scene, geometry: Any, crs: CRS | None, *, whole_box: bool) -> A
             f"Cannot place an area of interest on '{scene.path}': it has no geotransform. "
             "Pass --window COL ROW WIDTH HEIGHT."
         )
-    if shapely.get_dimensions(geometry) < 2 or shapely.is_empty(geometry):
+    if shapely.is_empty(geometry) or not np.isfinite(shapely.bounds(geometry)).all():
+        raise WindowError("Cannot use the area of interest: it is empty. Pass --aoi with polygons.")
+    if shapely.get_dimensions(geometry) < 2:
         raise WindowError(
-            f"Cannot use an area of type {geometry.geom_type}: needed are polygons. Pass --aoi with some."
+            f"Cannot use the area of interest: it is a {geometry.geom_type}. Pass --aoi with polygons."
         )
     same = crs is None or scene.crs is None or crs == scene.crs
     if not same:
-        geometry = _reproject(geometry, crs, scene.crs)
+        geometry = _reproject(geometry, crs, scene.crs, scene.path)
     inverse = ~scene.transform
     pixels = shapely.make_valid(shapely.transform(geometry, lambda xy: _affine(inverse, xy)))
     left, top, right, bottom = shapely.bounds(pixels)
@@ -196,10 +206,20 @@ def _affine(transform: Affine, xy: NDArray[np.float64]) -> NDArray[np.float64]:
     )
 
 
-def _reproject(geometry: Any, source: CRS | None, target: CRS) -> Any:
+def _reproject(geometry: Any, source: CRS | None, target: CRS, path: str) -> Any:
     west, south, east, north = shapely.bounds(geometry)
     # A straight edge in one CRS is a curve in another.
     fine = shapely.segmentize(geometry, max(east - west, north - south) / 100)
-    return shapely.transform(
-        fine, lambda xy: np.column_stack(transform_coordinates(source, target, xy[:, 0], xy[:, 1]))
-    )
+    try:
+        with rasterio.Env():
+            moved = shapely.transform(
+                fine, lambda xy: np.column_stack(transform_coordinates(source, target, xy[:, 0], xy[:, 1]))
+            )
+    except (RasterioError, CPLE_BaseError):
+        moved = None
+    if moved is None or not np.isfinite(shapely.bounds(moved)).all():
+        raise WindowError(
+            f"Cannot use the area of interest: its coordinates do not exist in the CRS of '{path}'. "
+            "Pass an area near the scene, and --aoi-crs with the CRS that its coordinates are in."
+        )
+    return moved

@@ -8,7 +8,7 @@ import os
 import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -178,30 +178,52 @@ def _check_value(name: str, value: str) -> None:
 
 
 def try_creation_options(
-    options: Mapping[str, str], dtype: np.dtype[Any], bands: int, has_mask: bool
+    options: Mapping[str, str],
+    metadata: Metadata,
+    dtype: np.dtype[Any],
+    *,
+    has_mask: bool,
+    alpha: AlphaPolicy,
 ) -> None:
-    """Write a tiny COG in memory, so that a wrong value shows before the work and not behind it.
+    """Write a tiny COG in memory, so that what GDAL cannot do shows before the work and not behind it.
 
     Raises:
-        ConfigError: GDAL cannot write such a COG.
+        ConfigError: GDAL cannot write such a COG, or not with this metadata.
     """
-    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), MemoryFile() as tiny, MemoryFile(ext=".tif") as trial:
-        shape = {"count": bands, "height": 16, "width": 16, "transform": _SOMEWHERE}
-        with tiny.open(driver="GTiff", dtype=dtype, **shape) as target:
-            target.write(np.zeros((bands, 16, 16), dtype))
-            if has_mask:
-                target.write_mask(True)
+    small = replace(metadata, height=16, width=16)
+    # In GDAL's own threads errors would go to the terminal and nowhere else.
+    alone = {**_for_metadata(options, metadata), "NUM_THREADS": "1"}
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), MemoryFile(ext=".tif") as trial:
         try:
-            with tiny.open() as source:
-                rasterio.shutil.copy(source, trial.name, driver="COG", **options)
-        except (RasterioError, CPLE_BaseError) as error:
-            shown = " ".join(
-                f"{key}={value}" for key, value in options.items() if DEFAULT_OPTIONS.get(key) != value
-            )
-            raise ConfigError(
-                f"Cannot write a COG of {bands} {dtype} bands with {shown or 'the default options'}: {gdal_reason(error)}. "
-                "Pass other --co KEY=VALUE."
-            ) from error
+            source = MemoryFile(_vrt(small, dtype, [], has_mask), ext=".vrt")
+            with source:
+                rasterio.shutil.copy(source.name, trial.name, driver="COG", **alone)
+            written = Scene.open(trial.name, alpha=alpha)
+            written.read(written.window)
+        except (RasterioError, CPLE_BaseError, SceneError) as error:
+            reason = gdal_reason(error).removeprefix(f"{Path(trial.name).name}: ")
+            raise _unsuitable(options, metadata, dtype, reason) from error
+        finally:
+            forget_handles()
+    if differences := small.differences(written.metadata):
+        raise _unsuitable(
+            options, metadata, dtype, f"it would change (from, to) {'; '.join(differences[:3])}"
+        )
+
+
+def _unsuitable(
+    options: Mapping[str, str], metadata: Metadata, dtype: np.dtype[Any], reason: str
+) -> ConfigError:
+    shown = " ".join(f"{key}={value}" for key, value in options.items() if DEFAULT_OPTIONS.get(key) != value)
+    return ConfigError(
+        f"Cannot write a COG of {len(metadata.bands)} {dtype} bands with {shown or 'the default options'}: {reason}. "
+        "Pass other --co KEY=VALUE."
+    )
+
+
+def _for_metadata(options: Mapping[str, str], metadata: Metadata) -> dict[str, str]:
+    """With statistics, GDAL rewrites ground control points, rounded to four decimals."""
+    return {**options, "STATISTICS": "NO"} if metadata.gcps else dict(options)
 
 
 def write_cog(
@@ -226,14 +248,11 @@ def write_cog(
     Raises:
         SceneError: GDAL could not write, for want of space for example.
     """
-    options = dict(options)
-    if metadata.gcps:
-        options["STATISTICS"] = "NO"  # with statistics GDAL rewrites GCPs, rounded to four decimals
     vrt = blocks[0].path.parent / "result.vrt"
     vrt.write_bytes(_vrt(metadata, dtype, blocks, has_mask))
     try:
         with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, CPL_TMPDIR=str(part.parent), **_COPY_ENV):
-            rasterio.shutil.copy(str(vrt), str(part), driver="COG", **options)
+            rasterio.shutil.copy(str(vrt), str(part), driver="COG", **_for_metadata(options, metadata))
         with part.open("rb+") as file:
             os.fsync(file.fileno())
     except (RasterioError, CPLE_BaseError, OSError) as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 # More threads than this gain nothing: numpy, torch and GDAL use the cores inside a block as well.
 _MOST_THREADS = 4
+_CONNECT_TIMEOUT_S = 15
 _START_TIMEOUT_S = 60
 
 
@@ -87,7 +88,7 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
 
     if scheduler is not None:
         try:
-            client = Client(scheduler, timeout=_START_TIMEOUT_S, set_as_default=False)
+            client = Client(scheduler, timeout=_CONNECT_TIMEOUT_S, set_as_default=False)
         except (OSError, ValueError) as error:
             raise JobError(
                 f"Cannot reach a Dask scheduler at '{scheduler}': {error}. "
@@ -100,11 +101,14 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
         n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.ERROR
     )
     client = Client(cluster, set_as_default=False)
+    patience = 1  # interrupted or failed: what the workers still do is not wanted
     try:
         yield client
+        patience = _START_TIMEOUT_S
     finally:
-        client.close(timeout=1)
-        cluster.close(timeout=1)
+        for part in (client, cluster):
+            with suppress(TimeoutError):
+                part.close(timeout=patience)
 
 
 def _check_workers(client: Any, folder: Path) -> None:

@@ -106,6 +106,10 @@ def plan_rendering(
         other_bands=other_bands,
         scene=raster.path,
     )
+    if range is not None and not (np.isfinite(range).all() and range[0] < range[1]):
+        raise ConfigError(
+            f"Cannot use range {range[0]:g} to {range[1]:g}: LO must be below HI, both finite. Pass --range LO HI."
+        )
     radiometry: Radiometry | None = None
     if not upscaler.linear:
         policy = {"kind": "auto"} if card is None else card.radiometry
@@ -124,12 +128,18 @@ def plan_rendering(
         tile=upscaler.tile if tile is None else tile,
         overlap=chosen_overlap,
         halo=upscaler.halo,
-        block=0 if block == 0 else max(1, (_BLOCK_SIDE if block is None else block) // upscaler.scale),
+        block=_block_side(block, upscaler.scale),
         wanted=wanted.shifted(-region.row, -region.col),
         multiple_of=upscaler.multiple_of,
         min_size=upscaler.min_size,
     )
     return Rendering(grid, upscaler, groups, radiometry, raster.dtype, raster.nodata), region
+
+
+def _block_side(block: int | None, scale: int) -> int:
+    """Side of a block in lr pixels; a side that is no size at all stays so, for the grid to refuse."""
+    side = _BLOCK_SIDE if block is None else block
+    return side if side < 1 else max(1, side // scale)
 
 
 def warn(message: str) -> None:

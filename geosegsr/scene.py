@@ -384,7 +384,8 @@ def _nodata(source: Any, bands: tuple[int, ...], override: float | None, path: s
     if override is not None:
         if not _fits(override, dtype):
             raise BandError(
-                f"Cannot use nodata {override:g} for '{path}': no {dtype} pixel can have that value."
+                f"Cannot use nodata {override:g} for '{path}': no {dtype} pixel can have that value. "
+                f"Pass --nodata with a whole number from {np.iinfo(dtype).min} to {np.iinfo(dtype).max}."
             )
         return float(override)
     found = {source.nodatavals[band - 1] for band in bands}

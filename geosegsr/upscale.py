@@ -84,6 +84,11 @@ class Plan:
         )
 
     @property
+    def alpha(self) -> AlphaPolicy:
+        """What a band tagged alpha is in the output."""
+        return "image" if self.scene.alpha_band is None else "mask"
+
+    @property
     def metadata(self) -> Metadata:
         """Of the output, without provenance."""
         kept = {self.scene.image_bands[b] for b in output_bands(self.rendering.groups)}
@@ -305,15 +310,17 @@ def upscale(
     began = time.perf_counter()
     target = Path(dst)
     _check_target(target, str(src), overwrite=overwrite, resume=resume)
-    _check_engine(workers)
+    _check_engine(workers, scheduler)
     cog_options = creation_options(creation or {})
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", GeoSegSRWarning)
         planned = plan(src, scale, model, **options)
     for message in caught:
         warnings.warn_explicit(message.message, message.category, message.filename, message.lineno)
-    try_creation_options(cog_options, planned.scene.dtype, len(planned.metadata.bands), planned.has_mask)
     metadata = replace(planned.metadata, tags={**planned.metadata.tags, **planned.tags()})
+    try_creation_options(
+        cog_options, metadata, planned.scene.dtype, has_mask=planned.has_mask, alpha=planned.alpha
+    )
     identity = planned.identity()
     seconds = {"plan": time.perf_counter() - began}
     with Job(target) as job:
@@ -474,9 +481,14 @@ def _verify(
 ) -> None:
     if progress is not None:
         progress(Progress(len(blocks), len(blocks), 0, "verify"))
-    alpha: AlphaPolicy = "image" if planned.scene.alpha_band is None else "mask"
     verify_cog(
-        job.part, metadata, planned.scene.dtype, blocks, options, alpha=alpha, threads=default_threads()
+        job.part,
+        metadata,
+        planned.scene.dtype,
+        blocks,
+        options,
+        alpha=planned.alpha,
+        threads=default_threads(),
     )
 
 
@@ -541,7 +553,11 @@ def _area(
     return Area(scene.window)
 
 
-def _check_engine(workers: int | None) -> None:
+def _check_engine(workers: int | None, scheduler: str | None) -> None:
+    if workers is not None and scheduler is not None:
+        raise ConfigError(
+            "Cannot use both --workers and --scheduler: a scheduler has workers of its own. Pass one."
+        )
     if workers is not None and workers < 1:
         raise ConfigError(
             f"Cannot work with {workers} workers: pass --workers with at least 1, or leave it out."

@@ -100,7 +100,7 @@ def resolve_upscaler(
         found = model
     elif str(model) in interpolation.KERNELS:
         found = interpolation.Interpolator(str(model), scale)
-    elif Path(model).suffix == ".safetensors" or Path(model).exists():
+    elif Path(model).suffix == ".safetensors" or Path(model).is_file():
         from geosegsr.inference import load_upscaler
 
         found = load_upscaler(Path(model), device=device, precision=precision)

@@ -183,9 +183,10 @@ class TileGrid:
             WindowError: The numbers leave nothing to compute or no stride between tiles.
         """
         if tile < max(1, min_size) or tile % multiple_of:
+            also = f" and a multiple of {multiple_of}" if multiple_of > 1 else ""
             raise WindowError(
-                f"Cannot use tiles of {tile} pixels: the model needs at least {max(1, min_size)} "
-                f"and a multiple of {multiple_of}. Pass another --tile."
+                f"Cannot use tiles of {tile} pixels: the model needs at least {max(1, min_size)}{also}. "
+                "Pass another --tile."
             )
         if not 0 <= overlap < tile:
             raise WindowError(

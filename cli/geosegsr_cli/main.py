@@ -42,24 +42,33 @@ class LazyGroup(click.Group):
 
 
 @click.group(
-    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+    cls=LazyGroup,
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(__version__, prog_name="geosegsr")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Super-resolution of georeferenced rasters."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(2)
 
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line and leave the process with its exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        cli.main(args=args, prog_name="geosegsr", standalone_mode=False)
-        code = 0
+        left = cli.main(args=args, prog_name="geosegsr", standalone_mode=False)
+        code = left if isinstance(left, int) else 0  # what a command passed to ctx.exit()
     except click.exceptions.Exit as stop:
         code = stop.exit_code
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "geosegsr"
-        click.echo(f"Error: {error.format_message()} See `{where} --help`.", err=True)
+        message = error.format_message()
+        mark = "" if message.endswith((".", "?")) else "."
+        click.echo(f"Error: {message}{mark} See `{where} --help`.", err=True)
         code = error.exit_code
     except click.ClickException as error:
         error.show()
