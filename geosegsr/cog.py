@@ -5,12 +5,15 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import re
+import tempfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -87,6 +90,8 @@ _GDAL_TYPES = {
 }  # fmt: skip
 # A VRT over many files: few of them open at a time, and a small block cache, hold memory at any size.
 _COPY_ENV = {"GDAL_MAX_DATASET_POOL_SIZE": 16, "GDAL_CACHEMAX": 128}
+# "_tiffSeekProc: No space left on device." and "ERROR 1: LZWEncode: ..."
+_PRINTED_ERROR = re.compile(r"(?:_tiff\w+Proc|ERROR \d+): (.*)")
 # Block files get their place from the VRT; rasterio warns about files that have none at all.
 _SOMEWHERE = Affine.translation(1, 1)
 
@@ -249,17 +254,47 @@ def write_cog(
         SceneError: GDAL could not write, for want of space for example.
     """
     vrt = blocks[0].path.parent / "result.vrt"
-    vrt.write_bytes(_vrt(metadata, dtype, blocks, has_mask))
+    printed: list[str] = []
     try:
-        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, CPL_TMPDIR=str(part.parent), **_COPY_ENV):
+        vrt.write_bytes(_vrt(metadata, dtype, blocks, has_mask))
+        with (
+            _printed_errors(printed),
+            rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, CPL_TMPDIR=str(part.parent), **_COPY_ENV),
+        ):
             rasterio.shutil.copy(str(vrt), str(part), driver="COG", **_for_metadata(options, metadata))
+        if printed:
+            raise OSError(printed[0])
         with part.open("rb+") as file:
             os.fsync(file.fileno())
-    except (RasterioError, CPLE_BaseError, OSError) as error:
+    except (RasterioError, CPLE_BaseError, OSError, SystemError) as error:
+        # rasterio turns a failure that GDAL printed but did not report into a SystemError.
+        reason = printed[0] if printed else getattr(error, "strerror", None) or gdal_reason(error)
         raise SceneError(
-            f"Cannot write '{part}': {gdal_reason(error)}. The finished blocks are kept: "
+            f"Cannot write '{part}': {reason}. The finished blocks are kept: "
             "make room or mend the cause, and give the same command again."
         ) from error
+
+
+@contextmanager
+def _printed_errors(found: list[str]) -> Iterator[None]:
+    """Collect the errors that libtiff and GDAL's own threads print: a full disk is told of nowhere else.
+
+    All that is written to this process's standard error meanwhile, and is no such error, is written again.
+    """
+    with tempfile.TemporaryFile() as caught:
+        kept = os.dup(2)
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            caught.seek(0)
+            for line in caught.read().decode(errors="replace").splitlines():
+                if match := _PRINTED_ERROR.match(line):
+                    found.append(match[1].rstrip("."))
+                else:
+                    os.write(2, f"{line}\n".encode())
 
 
 def verify_cog(
@@ -280,10 +315,13 @@ def verify_cog(
     Raises:
         VerificationError: Something differs; the message says what.
     """
-    valid_layout, problems, _ = cog_validate(str(path), strict=True, quiet=True)
+    try:
+        valid_layout, problems, _ = cog_validate(str(path), strict=True, quiet=True)
+        written = Scene.open(path, alpha=alpha)
+    except (RasterioError, SceneError) as error:
+        _refuse(path, f"it cannot be read again ({gdal_reason(error)})")
     if not valid_layout:
         _refuse(path, f"it is not a valid COG ({'; '.join(problems)})")
-    written = Scene.open(path, alpha=alpha)
     if written.dtype != dtype:
         _refuse(path, f"its dtype is {written.dtype} instead of {dtype}")
     if differences := metadata.differences(written.metadata):
@@ -333,7 +371,7 @@ def _check_overview(path: Path, written: Scene) -> None:
                 _refuse(path, f"its overview does not show its pixels (off by {np.nanmax(off):g})")
 
 
-def _refuse(path: Path, reason: str) -> None:
+def _refuse(path: Path, reason: str) -> NoReturn:
     raise VerificationError(
         f"Cannot accept '{path}': {reason}. It was not moved into place; the finished blocks are kept. "
         "Give the same command again, and report it if it fails again."

@@ -15,7 +15,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -103,14 +104,15 @@ class Job:
         """
         manifest = self.folder / "manifest.json"
         wanted = json.loads(json.dumps(identity))
-        if not resume:
-            self._discard()
-        elif manifest.exists():
-            self._refuse_other(_read_json(manifest), wanted)
-            self._take_up()
-        self.blocks.mkdir(exist_ok=True)
-        if not manifest.exists():
-            write_atomically(manifest, json.dumps({**wanted, "key": job_key(wanted)}, indent=1).encode())
+        with self._writing():
+            if not resume:
+                self._discard()
+            elif manifest.exists():
+                self._refuse_other(_read_json(manifest), wanted)
+                self._take_up()
+            self.blocks.mkdir(exist_ok=True)
+            if not manifest.exists():
+                write_atomically(manifest, json.dumps({**wanted, "key": job_key(wanted)}, indent=1).encode())
 
     def finished_before(self, identity: Mapping[str, Any]) -> bool:
         """Whether an earlier run of the same identity put its target in place but could not clean up."""
@@ -122,14 +124,15 @@ class Job:
 
     def record(self, record: BlockRecord) -> None:
         """Note that a block is done."""
-        with (self.folder / "done.jsonl").open("a") as journal:
+        with self._writing(), (self.folder / "done.jsonl").open("a") as journal:
             journal.write(json.dumps(asdict(record)) + "\n")
         self.done[record.index] = record
 
     def commit(self) -> None:
         """Move the verified result into place and clear the job away."""
-        (self.folder / "verified").touch()
-        os.replace(self.part, self.target)
+        with self._writing():
+            (self.folder / "verified").touch()
+            os.replace(self.part, self.target)
         _sync_folder(self.target.parent)
         self.remove()
 
@@ -137,6 +140,16 @@ class Job:
         """Delete the folder; the lock is let go of first, for systems that delete no open file."""
         self._lock.release()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise SceneError(
+                f"Cannot write to '{self.folder}': {error.strerror or error}. The finished blocks are kept: make "
+                "room or mend the cause, and give the same command again."
+            ) from error
 
     def _discard(self) -> None:
         for entry in self.folder.iterdir():

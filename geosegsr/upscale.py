@@ -590,6 +590,6 @@ def _check_disk(planned: Plan, job: Job) -> None:
     free = shutil.disk_usage(job.folder).free
     if free < planned.output_bytes:
         warn(
-            f"'{job.folder.parent}' has {free / 1e9:.1f} GB free, and the result has {planned.output_bytes / 1e9:.1f} GB "
+            f"'{job.folder.parent}' has {free / 1e6:,.1f} MB free, and the result has {planned.output_bytes / 1e6:,.1f} MB "
             "before compression: the disk may fill up; a run that it stops can be resumed"
         )
