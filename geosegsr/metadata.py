@@ -105,10 +105,15 @@ class Metadata:
             found += [
                 f"band {number} {name}: {getattr(ours, name)!r}, {getattr(theirs, name)!r}"
                 for name in ("colorinterp", "description", "unit", "scale", "offset")
-                if (getattr(ours, name) or None) != (getattr(theirs, name) or None)
+                if _same_meaning(getattr(ours, name)) != _same_meaning(getattr(theirs, name))
             ]
             found += _missing(f"band {number} tags", ours.tags, theirs.tags)
         return found
+
+
+def _same_meaning(value: Any) -> Any:
+    # A TIFF's first band cannot say that its colour is undefined: it reads back as grey.
+    return None if value in ("", "undefined", "gray") else value
 
 
 def scaled_gcp(gcp: GroundControlPoint, scale: int, window: Window) -> GroundControlPoint:

@@ -22,7 +22,7 @@ from geosegsr.fill import fill_invalid
 from geosegsr.interpolation import Interpolator
 from geosegsr.radiometry import Radiometry, avoid_nodata, nodata_marker, to_dtype, working_dtype
 from geosegsr.upscaler import FloatArray, Upscaler
-from geosegsr.windows import Axis, Block, TileGrid, Window
+from geosegsr.windows import Axis, Block, TileGrid, Window, fitted
 
 cancel = threading.Event()
 """Set it, and every render of this process stops before its next call of a model."""
@@ -127,7 +127,7 @@ def _render_group(
 
         def prepare(window: Window) -> FloatArray:
             crop = (read, *window.slices)
-            return _prepare(values[crop], valid[crop], grid, call, dtype, read)
+            return _prepare(values[crop], valid[crop], call, dtype, read)
 
         for (tile_col, _), tile in zip(
             jobs, _batched(call, prepare, [window for _, window in jobs], counts), strict=True
@@ -175,7 +175,6 @@ def _group_call(rendering: Rendering, group: BandGroup) -> _GroupCall:
 def _prepare(
     values: NDArray[Any],
     valid: NDArray[np.bool_],
-    grid: TileGrid,
     call: _GroupCall,
     dtype: np.dtype[np.floating[Any]],
     read: list[int],
@@ -188,10 +187,9 @@ def _prepare(
         tile = filled.astype(dtype)
     else:
         tile = call.full_radiometry.select(tuple(read)).to_model(filled)
-    beyond_rows = max(grid.rows.tile - tile.shape[1], 0)
-    beyond_cols = max(grid.cols.tile - tile.shape[2], 0)
-    if beyond_rows or beyond_cols:
-        tile = np.pad(tile, ((0, 0), (0, beyond_rows), (0, beyond_cols)), mode="reflect")
+    rows, cols = (fitted(side, call.upscaler.multiple_of, call.upscaler.min_size) for side in tile.shape[1:])
+    if (rows, cols) != tile.shape[1:]:
+        tile = np.pad(tile, ((0, 0), (0, rows - tile.shape[1]), (0, cols - tile.shape[2])), mode="reflect")
     return tile
 
 

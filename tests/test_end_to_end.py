@@ -1,0 +1,106 @@
+"""Networks through the whole pipeline: presets, scales, other bands, seams."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import scene_factory as factory
+import torch
+from rio_cogeo.cogeo import cog_validate
+
+import geosegsr
+from geosegsr.checkpoint import ModelCard, save_checkpoint
+from geosegsr.models.segsr import PRESETS, SeGSR, preset
+
+SAMPLE = Path(__file__).resolve().parents[1] / "sample_data" / "scene.tif"
+
+
+def checkpoint(path: Path, name: str, scale: int, **entries: object) -> Path:
+    """A model with random weights."""
+    torch.manual_seed(7)
+    config = preset(name, scale=scale)
+    network = SeGSR(config).eval()
+    save_checkpoint(path, network, ModelCard.of(config, name, **entries))
+    return path
+
+
+def mask_is_kept(source: Path, target: Path, scale: int, window: tuple[slice, slice]) -> bool:
+    with rasterio.open(source) as before, rasterio.open(target) as after:
+        coarse = before.read_masks()[(slice(None), *window)]
+        return np.array_equal(after.read_masks(), np.repeat(np.repeat(coarse, scale, 1), scale, 2))
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4, 8])
+def test_the_compact_preset_at_every_scale(scale: int, tmp_path: Path) -> None:
+    model = checkpoint(tmp_path / "model.safetensors", "compact", scale)
+    target = tmp_path / "out.tif"
+    # The sample's nodata corner lies within the window.
+    report = geosegsr.upscale(SAMPLE, target, scale, model, window=(380, 300, 100, 100), tile=64, overlap=16)
+    assert (report.width, report.height) == (100 * scale, 100 * scale)
+    assert report.range == "0..255 (range of uint8)"
+    assert cog_validate(str(target), strict=True, quiet=True)[0]
+    assert mask_is_kept(SAMPLE, target, scale, (slice(300, 400), slice(380, 480)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [2, 3, 4, 8])
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_every_preset_at_every_scale_on_a_real_scene(
+    name: str, scale: int, real_scenes: Path, tmp_path: Path
+) -> None:
+    model = checkpoint(tmp_path / "model.safetensors", name, scale)
+    source = real_scenes / "ortho_25cm_1000.tif"
+    target = tmp_path / "out.tif"
+    report = geosegsr.upscale(source, target, scale, model, window=(300, 200, 70, 66))
+    assert (report.width, report.height) == (70 * scale, 66 * scale)
+    assert cog_validate(str(target), strict=True, quiet=True)[0]
+
+
+def test_bands_beyond_the_models(tmp_path: Path) -> None:
+    names = ["coastal", "blue", "green", "red", "red edge", "nir"]
+    source = factory.write_scene(tmp_path / "in.tif", factory.pixels(6, (40, 50)), descriptions=names)
+    model = checkpoint(tmp_path / "model.safetensors", "compact", 2, grey=True)
+    results = {}
+    for other in ("model", "bicubic", "drop"):
+        target = tmp_path / f"{other}.tif"
+        geosegsr.upscale(source, target, 2, model, other_bands=other, range=(0, 10000))
+        with rasterio.open(target) as out:
+            results[other] = dict(zip(out.descriptions, out.read(), strict=True))
+            if other != "drop":
+                assert '"grey"' in out.tags()["GEOSEGSR_OPTIONS"] or other == "bicubic"
+    assert list(results["drop"]) == ["blue", "green", "red"]
+    assert list(results["model"]) == list(results["bicubic"]) == names
+    for colour in ("red", "green", "blue"):
+        np.testing.assert_array_equal(results["model"][colour], results["drop"][colour])
+    geosegsr.upscale(source, tmp_path / "plain.tif", 2, "bicubic", bands=[6])
+    with rasterio.open(tmp_path / "plain.tif") as plain:
+        np.testing.assert_array_equal(results["bicubic"]["nir"], plain.read(1))
+    assert not np.array_equal(results["model"]["nir"], results["bicubic"]["nir"])
+
+
+def test_a_trained_model_gives_the_same_pixels_for_any_block_and_worker(tmp_path: Path) -> None:
+    source = factory.write_nodata(tmp_path / "in.tif", dtype="uint8")
+    model = checkpoint(tmp_path / "model.safetensors", "compact", 2)
+    pixels = []
+    for block, workers in ((40, None), (1000, None), (60, 2)):
+        target = tmp_path / f"{block}.tif"
+        geosegsr.upscale(source, target, 2, model, tile=32, overlap=16, block=block, workers=workers)
+        with rasterio.open(target) as out:
+            pixels.append(out.read())
+    np.testing.assert_array_equal(pixels[0], pixels[1])
+    np.testing.assert_array_equal(pixels[0], pixels[2])
+
+
+def test_one_tile_through_files_is_the_network_itself(tmp_path: Path) -> None:
+    values = np.random.default_rng(3).random((3, 64, 64)).astype(np.float32)
+    source = factory.write_scene(tmp_path / "in.tif", values)
+    model = checkpoint(tmp_path / "model.safetensors", "compact", 4)
+    geosegsr.upscale(source, tmp_path / "out.tif", 4, model, range=(0, 1), precision="fp32", tile=64)
+    from geosegsr.checkpoint import load_checkpoint
+
+    network, _ = load_checkpoint(model)
+    with torch.inference_mode(), rasterio.open(tmp_path / "out.tif") as out:
+        expected = network(torch.from_numpy(values)[None])[0].numpy()
+        scale = np.abs(expected).max()
+        assert np.abs(out.read() - expected).max() / scale < 1e-5
