@@ -155,7 +155,8 @@ def _run_distributed(
     def submit(index: int) -> Any:
         return client.submit(work, index, key=f"geosegsr-{run_id}-block-{index}", pure=False)
 
-    pending = as_completed([submit(index) for _, index in zip(range(in_flight), waiting, strict=False)])
+    first = [submit(index) for _, index in zip(range(in_flight), waiting, strict=False)]
+    pending = as_completed(first, loop=client.loop)
     try:
         for future in pending:
             on_done(future.result())

@@ -34,6 +34,7 @@ _OWN_DOMAINS = {
     "COLOR_PROFILE", "DERIVED_SUBDATASETS", "GEOLOCATION", "IMAGE_STRUCTURE", "RPC", "SUBDATASETS", "rio_creation_kwds",
 }  # fmt: skip
 _COLOURS = ("red", "green", "blue", "nir")
+_NUMBERED = {"b02": "blue", "b03": "green", "b04": "red", "b08": "nir"}
 _SAMPLE_SIDE = 1024
 _HANDLES_A_THREAD = 4  # a thread works on one scene at a time, so older ones have served
 _CACHE_MB = 128  # GDAL's block cache, for all threads together
@@ -246,18 +247,17 @@ class Scene:
 
 
 def colour_of(description: str | None, colorinterp: str = "") -> str:
-    """What a band is: red, green, blue or nir; empty where neither text says so."""
-    words = (
-        (description or "")
-        .lower()
-        .replace("near infrared", "nir")
-        .replace("-", " ")
-        .replace("_", " ")
-        .split()
-    )
-    named = [colour for colour in _COLOURS if colour in words]
-    if named:
-        return named[0]
+    """What a band is: red, green, blue or nir; empty where neither text says so.
+
+    Names with two digits (B04) are Sentinel-2's and HLS's; Landsat's own names (B4) mean other colours on other
+    satellites, so they say nothing.
+    """
+    text = (description or "").lower().replace("near infrared", "nir").replace("-", " ").replace("_", " ")
+    words = text.split()
+    found = {colour for colour in _COLOURS if colour in words}
+    found |= {_NUMBERED[word] for word in words if word in _NUMBERED}
+    if len(found) == 1 and not {"edge", "coastal"} & set(words):
+        return found.pop()
     return colorinterp if colorinterp in _COLOURS else ""
 
 

@@ -64,6 +64,11 @@ class Window:
         )
 
 
+def fitted(side: int, multiple_of: int, min_size: int) -> int:
+    """The shortest side that a model accepts and that is no shorter than `side`."""
+    return -(-max(side, min_size) // multiple_of) * multiple_of
+
+
 @dataclass(frozen=True)
 class Axis:
     """Tiles and blocks along one side of the scene, in lr pixels."""
@@ -198,9 +203,9 @@ class TileGrid:
         wanted = wanted or Window(0, 0, height, width)
 
         def axis(size: int, start: int, stop: int) -> Axis:
-            fitted = -(-max(size, min_size) // multiple_of) * multiple_of
-            if fitted < tile:
-                return Axis(size, fitted, 0, 0, start, stop)
+            whole = fitted(size, multiple_of, min_size)
+            if whole < tile:
+                return Axis(size, whole, 0, 0, start, stop)
             return Axis(size, tile, overlap, min(halo, overlap // 2), start, stop)
 
         return cls(axis(height, wanted.row, wanted.row_stop), axis(width, wanted.col, wanted.col_stop), block)
