@@ -34,6 +34,7 @@ def main() -> None:
     )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--model", choices=list(TILES), action="append", help="default: all")
     parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
@@ -45,7 +46,7 @@ def main() -> None:
     print(
         f"torch {torch.__version__}, {place}; matmul GFLOP/s: fp32 {peak['fp32']:.0f}, bf16 {peak['bf16']:.0f}\n"
     )
-    for name in TILES:
+    for name in options.model or TILES:
         if device.type == "cpu":
             on_cpu(name, options.scale, options.repeats, peak)
         else:
@@ -149,7 +150,7 @@ def least_time(run: Callable[[], object], repeats: int, device: torch.device | N
 def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
     side = 2048 if device.type == "cpu" else 8192
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    return 2 * side**3 / least_time(lambda: a @ b, 10, None if device.type == "cpu" else device) / 1e9
+    return 2 * side**3 / least_time(lambda: a @ b, 40, None if device.type == "cpu" else device) / 1e9
 
 
 def row(label: str, seconds: float, plain: float, operations: float, lr: Tensor, peak: float) -> None:
