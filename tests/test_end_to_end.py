@@ -1,5 +1,6 @@
 """Networks through the whole pipeline: presets, scales, other bands, seams."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,11 @@ import rasterio
 import scene_factory as factory
 import torch
 from rio_cogeo.cogeo import cog_validate
+from scipy import ndimage
 
 import geosegsr
 from geosegsr.checkpoint import ModelCard, save_checkpoint
+from geosegsr.metrics import seam_ratio
 from geosegsr.models.segsr import PRESETS, SeGSR, preset
 
 SAMPLE = Path(__file__).resolve().parents[1] / "sample_data" / "scene.tif"
@@ -104,3 +107,32 @@ def test_one_tile_through_files_is_the_network_itself(tmp_path: Path) -> None:
         expected = network(torch.from_numpy(values)[None])[0].numpy()
         scale = np.abs(expected).max()
         assert np.abs(out.read() - expected).max() / scale < 1e-5
+
+
+def seams(source: Path, target: Path, model: str | Path, overlap: int | None) -> float:
+    """Roughness of a result where the say of one tile begins or ends, against elsewhere."""
+    options = {"tile": 64, "overlap": overlap, "range": (0, 255)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an overlap of 0 is warned about
+        geosegsr.upscale(source, target, 2, model, **options)
+        grid = geosegsr.plan(source, 2, model, **options).rendering.grid  # type: ignore[arg-type]
+    rows, cols = ([2 * edge for pair in axis.supports for edge in pair] for axis in (grid.rows, grid.cols))
+    with rasterio.open(target) as out:
+        return seam_ratio(out.read().astype(np.float64), rows, cols)
+
+
+@pytest.fixture
+def soft_scene(tmp_path: Path) -> Path:
+    with rasterio.open(SAMPLE) as sample:
+        soft = ndimage.gaussian_filter(sample.read()[:, :200, :200].astype(np.float32), (0, 2, 2))
+    return factory.write_scene(tmp_path / "soft.tif", soft)
+
+
+@pytest.mark.parametrize("name", ["bicubic", "compact"])
+def test_seams_are_no_rougher_than_the_picture(name: str, soft_scene: Path, tmp_path: Path) -> None:
+    model = name if name == "bicubic" else checkpoint(tmp_path / "model.safetensors", name, 2)
+    assert seams(soft_scene, tmp_path / "out.tif", model, None if name == "bicubic" else 32) < 1.25
+
+
+def test_tiles_without_overlap_show_their_seams(soft_scene: Path, tmp_path: Path) -> None:
+    assert seams(soft_scene, tmp_path / "out.tif", "bicubic", 0) > 3
