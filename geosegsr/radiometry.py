@@ -46,7 +46,7 @@ class Radiometry:
     def to_model(self, values: NDArray[Any]) -> FloatArray:
         """DN to the model's range; any dtype, shape (bands, h, w) -> float32, same shape, not clipped."""
         lo, gain = self._columns()
-        scaled: FloatArray = ((values - lo) / gain).astype(np.float32)
+        scaled: NDArray[np.float32] = np.divide(values - lo, gain).astype(np.float32)
         return scaled
 
     def from_model(self, values: FloatArray) -> FloatArray:
