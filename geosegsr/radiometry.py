@@ -54,7 +54,8 @@ class Radiometry:
         lo, gain = self._columns()
         coarse = max(np.abs(lo).max(), np.abs(lo + gain).max()) >= 2**20
         dtype = np.float64 if coarse else values.dtype
-        return values.astype(dtype, copy=False) * gain.astype(dtype) + lo.astype(dtype)
+        dn: FloatArray = values.astype(dtype, copy=False) * gain.astype(dtype) + lo.astype(dtype)
+        return dn
 
     def select(self, bands: tuple[int, ...]) -> Radiometry:
         """The same map for some of the bands, named by their position."""
