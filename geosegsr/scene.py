@@ -98,6 +98,13 @@ class Scene:
         """
         with _reading(path) as source:
             _refuse_unfit(source, str(path))
+            if len(source.subdatasets) > 1:
+                warnings.warn(
+                    f"'{path}' holds {len(source.subdatasets)} rasters; the first is taken. "
+                    f"Pass the name of another instead of the file: '{source.subdatasets[1]}'",
+                    GeoSegSRWarning,
+                    stacklevel=2,
+                )
             selected = _selected_bands(source, bands)
             tagged = [i for i in source.indexes if source.colorinterp[i - 1] == ColorInterp.alpha]
             looks_like_image = bool(tagged) and source.count > 1 and _looks_like_image(source, tagged[-1])
@@ -338,10 +345,10 @@ def gdal_reason(error: BaseException) -> str:
 def _refuse_unfit(source: Any, path: str) -> None:
     if source.count == 0:
         found = source.subdatasets
-        listed = "".join(f" {name}" for name in found[:5])
+        listed = ", ".join(f"'{name}'" for name in found[:5])
         raise SceneError(
             f"Cannot upscale '{path}': it has no raster bands of its own but {len(found)} subdatasets. "
-            f"Pass one of them instead of the file:{listed}"
+            f"Pass one of them instead of the file: {listed}."
         )
     if ColorInterp.palette in source.colorinterp:
         raise SceneError(
