@@ -224,9 +224,7 @@ def evaluate_file(
     _refuse_other_grid(result, truth, source, scale)
     radiometry = resolve_radiometry(truth, {"kind": "auto"}, user_range)
     bicubic, measured, sheet = Interpolator("bicubic", scale), list[_Measured](), list[Any]()
-    for part in _windows(
-        truth.height // scale * scale, truth.width // scale * scale, window // scale * scale
-    ):
+    for part in _windows(truth.height, truth.width, window, scale):
         patch, image = _file_patch(result, truth, source, part, scale, radiometry)
         if patch.valid.mean() < 0.5:
             continue
@@ -340,19 +338,22 @@ def _tiles(source: Source, side: int, scale: int, degradation: Degradation) -> I
             f"Cannot evaluate on '{source.name}': it has {width} x {height} pixels, and needed are at least "
             f"{4 * scale} along each side."
         )
-    for number, window in enumerate(_windows(height, width, side)):
+    for number, window in enumerate(_windows(height, width, side, scale)):
         patch = source.cut(window, degradation, np.random.default_rng(number))
         if patch.valid.mean() >= 0.5:
             yield patch
 
 
-def _windows(height: int, width: int, side: int) -> list[Window]:
-    """Tiles without overlap; what is left over at the lower and right edge belongs to the last ones."""
-    rows, cols = (
-        [(k * length // n, (k + 1) * length // n) for n in [max(1, -(-length // side))] for k in range(n)]
-        for length in (height, width)
-    )
-    return [Window(a, c, b - a, d - c) for a, b in rows for c, d in cols]
+def _windows(height: int, width: int, side: int, scale: int) -> list[Window]:
+    """Tiles without overlap, of about one size and at most `side`, on the lr grid; all in hr pixels."""
+    most = max(side // scale, 1)
+    rows, cols = (_cuts(length // scale, most) for length in (height, width))
+    return [Window(a, c, b - a, d - c).scaled(scale) for a, b in rows for c, d in cols]
+
+
+def _cuts(length: int, most: int) -> list[tuple[int, int]]:
+    pieces = max(1, -(-length // most))
+    return [(k * length // pieces, (k + 1) * length // pieces) for k in range(pieces)]
 
 
 def _refuse_bands(upscaler: Upscaler, tiles: Sequence[Patch], name: str) -> None:

@@ -175,45 +175,41 @@ class _Training:
         self.validation = self._validation()
         self.best: Score | None = None
         self.step, elapsed = self._restore() if resume else (0, 0.0)
+        self.first = self.step
         self.logged = run.read_log() if resume else []
         self.clock = Clock(config.schedule, self.logged, elapsed)
         self.waited = self.busy = 0.0
         self.reported: set[str] = set()
 
     def run(self) -> TrainResult:
-        config, main = self.config, self.accelerator.is_main_process
-        first, batches = self.step, self._batches()
+        config, batches = self.config, self._batches()
         self.tell(self._started())
-        steps = self.folder.open_log(self.logged) if main else None
-        try:
-            with _stop_requests() as stop, _closing(batches, steps):
-                stream = iter(batches)
-                while True:
-                    elapsed, share, stopped = self._agree(*self.clock.at(self.step), stop.is_set())
-                    if stopped:
-                        self._save_last()
-                        raise Cancelled(
-                            f"Stopped after {self.step} steps. Go on with --resume {self.folder.path}."
-                        )
-                    if share >= 1:
-                        break
-                    began = time.perf_counter()
-                    rate = learning_rate(share, config.optimiser, config.schedule)
-                    loss, waited = self._one_step(stream, rate)
-                    self.busy += time.perf_counter() - began
-                    self.waited += waited
-                    if steps is not None:
-                        with self._going_on():
-                            steps.add(LoggedStep(self.step, elapsed, share, rate, loss, waited))
-                    self.step += 1
-                    self._report(first, share, loss, rate)
-                    if self.step % config.validation.every == 0:
-                        self._validate()
-                    if self.step % config.checkpoint_every == 0:
-                        self._save_last(or_go_on=True)
-            return self._finish()
-        finally:
-            self.accelerator.wait_for_everyone()
+        steps = self.folder.open_log(self.logged) if self.accelerator.is_main_process else None
+        with _stop_requests() as stop, _closing(batches, steps):
+            stream = iter(batches)
+            while True:
+                elapsed, share, stopped = self._agree(*self.clock.at(self.step), stop.is_set())
+                if stopped:
+                    self._save_last()
+                    raise Cancelled(
+                        f"Stopped after {self.step} steps. Go on with --resume {self.folder.path}."
+                    )
+                if share >= 1:
+                    return self._finish()
+                began = time.perf_counter()
+                rate = learning_rate(share, config.optimiser, config.schedule)
+                loss, waited = self._one_step(stream, rate)
+                self.busy += time.perf_counter() - began
+                self.waited += waited
+                if steps is not None:
+                    with self._going_on():
+                        steps.add(LoggedStep(self.step, elapsed, share, rate, loss, waited))
+                self.step += 1
+                self._report(share, loss, rate)
+                if self.step % config.validation.every == 0:
+                    self._validate()
+                if self.step % config.checkpoint_every == 0:
+                    self._save_last(or_go_on=True)
 
     def _one_step(self, stream: Iterator[Batch], rate: float) -> tuple[float, float]:
         """All batches of one step; the loss (mean over processes) and the seconds waited for patches."""
@@ -250,7 +246,7 @@ class _Training:
             if not all(bool(torch.isfinite(t).all()) for t in (lr, hr, out))
         ]
         raise JobError(
-            f"Cannot go on: the loss of step {self.step} is {float(loss)}. Its patches came from "
+            f"Cannot go on: the loss of step {self.step} is {float(loss.detach())}. Its patches came from "
             f"{'; '.join(bad or batch.origins)}. Look at these pixels (undeclared nodata?), or pass "
             f"a lower --learning-rate. '{self.folder.last}' holds the run as it was before."
         )
@@ -342,14 +338,11 @@ class _Training:
             "best": None if self.best is None else [self.best.psnr, self.best.psnr_y],
             "processes": self.accelerator.num_processes,
         }
-        try:
+        if not or_go_on:
             self.folder.save_last(state)
-        except JobError as error:
-            if not or_go_on:
-                raise
-            self.tell(
-                Noted(f"{error} The run goes on; until then it can be resumed from the older one only.")
-            )
+            return
+        with self._going_on():
+            self.folder.save_last(state)
 
     def _restore(self) -> tuple[int, float]:
         """Load the last checkpoint; (step, seconds of the run so far)."""
@@ -414,7 +407,7 @@ class _Training:
         return found
 
     def _on_device(self, images: Tensor) -> Tensor:
-        return images.to(self.accelerator.device, memory_format=torch.channels_last, non_blocking=True)
+        return images.to(self.accelerator.device, non_blocking=True)
 
     def _started(self) -> Started:
         return Started(
@@ -427,8 +420,8 @@ class _Training:
             baseline=self.validation.baseline if self.validation else None,
         )
 
-    def _report(self, first: int, share: float, loss: float, rate: float) -> None:
-        per_s = (self.step - first) / max(self.busy, 1e-9)
+    def _report(self, share: float, loss: float, rate: float) -> None:
+        per_s = (self.step - self.first) / max(self.busy, 1e-9)
         plan = self.config.schedule
         rest = (plan.steps - self.step) / per_s if plan.minutes is None else 60 * plan.minutes * (1 - share)
         wait = self.waited / max(self.busy, 1e-9)

@@ -185,7 +185,5 @@ def save_model(
 
 def _describe(config: TrainConfig, data: Dataset) -> str:
     folders = ", ".join(sorted({Path(source).name for source in config.data.hr}))
-    side = "" if data.resolution_m is None else f", lr pixels of {data.resolution_m * config.model.scale:g} m"
-    if config.data.lr:
-        side = "" if data.resolution_m is None else f", lr pixels of {data.resolution_m:g} m"
+    side = "" if data.resolution_m is None else f", lr pixels of {data.resolution_m:.6g} m"
     return f"{data.patches.images} images of {folders}{side}, {data.bands} bands of {data.dtype}"

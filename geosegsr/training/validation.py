@@ -44,7 +44,7 @@ class Validation:
         with torch.inference_mode():
             for group in _same_size(self.tiles):
                 lr = torch.from_numpy(np.stack([tile.lr for tile in group])).to(device)
-                sr = network(lr.contiguous(memory_format=torch.channels_last))
+                sr = network(lr)
                 enlarged.extend(self._as_file(image) for image in sr.float().cpu().numpy())
         return self._score(enlarged), enlarged
 

@@ -1,0 +1,160 @@
+import numpy as np
+import pytest
+from training_kit import as_dtype, folder_of, ground, write
+
+from geosegsr.errors import ConfigError, SceneError
+from geosegsr.scene import Scene
+from geosegsr.training.batches import Batches
+from geosegsr.training.config import DataConfig
+from geosegsr.training.degradation import Degradation
+from geosegsr.training.ground import Part, whole
+from geosegsr.training.patches import Patches, SceneSource, keep_in_memory, validation_tiles
+from geosegsr.windows import Window
+
+SCALE = 4
+PLAIN = DataConfig(patch=8, texture=0.0, augment=False)
+
+
+def patches_of(paths, data=PLAIN, degradation=None, seed=0, policy=None):
+    scenes = [Scene.open(path) for path in paths]
+    sources = [SceneSource(scene, policy or {"kind": "dtype"}, SCALE) for scene in scenes]
+    parts = [Part(i, whole(scene, SCALE)) for i, scene in enumerate(scenes)]
+    return Patches(sources, parts, data, degradation or Degradation(), SCALE, seed)
+
+
+@pytest.fixture
+def images(tmp_path):
+    return sorted(folder_of(tmp_path, number=3, size=(70, 90)).glob("*.tif"))
+
+
+def place_of(patch):
+    """Rows and columns that a patch's origin names."""
+    rows, cols = patch.origin.split(" at rows ")[1].split(", columns ")
+    return [int(n) for n in (*rows.split("-"), *cols.split("-"))]
+
+
+def test_a_patch_equals_the_whole_scene_degraded_and_cut(images):
+    patches = patches_of(images)
+    for number in range(12):
+        patch = patches[number]
+        top, bottom, left, right = place_of(patch)
+        values, _ = Scene.open(patch.origin.split("'")[1]).read(Window(0, 0, 68, 88))
+        hr = values.astype(np.float32) / 255
+        lr = Degradation().sample(hr, SCALE, np.random.default_rng(0))
+        lr = np.rint(np.clip(lr, 0, 1) * 255) / 255
+        assert patch.hr == pytest.approx(hr[:, top:bottom, left:right], abs=1e-6)
+        cut = lr[:, top // SCALE : bottom // SCALE, left // SCALE : right // SCALE]
+        assert patch.lr == pytest.approx(cut, abs=1e-6)
+
+
+def test_patches_follow_from_seed_and_number(images):
+    data = DataConfig(patch=8, grey=0.3, shuffle_bands=0.3)
+    sensor = Degradation(kernel="mtf", mtf=(0.1, 0.4), noise_read=(0.0, 0.02))
+    one, two, other = (patches_of(images, data, sensor, seed) for seed in (1, 1, 2))
+    assert np.array_equal(one[5].lr, two[5].lr)
+    assert np.array_equal(one[5].hr, two[5].hr)
+    assert not np.array_equal(one[5].lr, one[6].lr)
+    assert not np.array_equal(one[5].lr, other[5].lr)
+
+
+def test_turned_patches_stay_pairs(images):
+    patches = patches_of(images, DataConfig(patch=8, grey=0.4, shuffle_bands=0.4))
+    sensor, rng = Degradation(kernel="box"), np.random.default_rng(0)
+    seen = patches_of(images, DataConfig(patch=8, grey=0.4, shuffle_bands=0.4), sensor)
+    for number in range(16):
+        patch = seen[number]
+        assert patch.lr == pytest.approx(sensor.sample(patch.hr, SCALE, rng), abs=0.6 / 255)
+    turned = [patches[n].hr for n in range(16)]
+    assert len({image.tobytes() for image in turned}) > 8
+
+
+def test_held_in_memory_or_read_by_windows_is_the_same(images):
+    held, read = patches_of(images), patches_of(images)
+    assert keep_in_memory(held.sources, 1.0) == (3, [])
+    assert keep_in_memory(read.sources, 70 * 90 * 6 * 1.5e-9)[0] == 1  # the others do not fit
+    for number in range(6):
+        assert np.array_equal(held[number].lr, read[number].lr)
+
+
+def test_nodata_never_gets_into_a_patch(tmp_path):
+    field = as_dtype(ground(1, 128, 128), "uint8")
+    field[:, :60] = 0
+    field[:, :, 100:] = 0
+    patches = patches_of([write(tmp_path / "a.tif", field, nodata=0)])
+    for number in range(40):
+        patch = patches[number]
+        assert patch.valid.all()
+        top, _, _, right = place_of(patch)
+        assert top >= 60
+        assert right <= 100
+
+
+def test_textured_places_come_more_often(tmp_path):
+    field = np.full((1, 128, 128), 0.5)
+    field[:, :64] = ground(1, 64, 128)
+    path = write(tmp_path / "a.tif", as_dtype(field, "uint8"))
+
+    def share(texture):
+        patches = patches_of([path], DataConfig(patch=8, texture=texture, augment=False))
+        return np.mean([place_of(patches[n])[0] < 48 for n in range(60)])
+
+    assert share(1.0) > 0.85
+    assert share(0.0) < 0.7
+
+
+def test_patches_larger_than_the_images_are_refused_with_what_fits(images):
+    with pytest.raises(ConfigError, match=r"Cannot cut patches of 128 hr pixels .* has 68. Pass --patch 17"):
+        patches_of(images, DataConfig(patch=32))
+
+
+def test_small_images_among_large_ones_are_left_out_and_counted(images, tmp_path):
+    small = write(tmp_path / "small" / "s.tif", as_dtype(ground(3, 20, 20), "uint8"))
+    patches = patches_of([*images, small])
+    assert patches.images == 3
+    assert patches.left_out == ["1 are smaller than a patch of 32 hr pixels."]
+
+
+def test_images_of_nodata_only_are_refused(tmp_path):
+    path = write(tmp_path / "empty.tif", np.zeros((1, 64, 64), np.uint8), nodata=0)
+    with pytest.raises(SceneError, match="without nodata in any of 1 images"):
+        patches_of([path])
+
+
+def test_validation_tiles_are_always_the_same(images):
+    patches = patches_of(images)
+    sensor = Degradation(kernel="mtf", mtf=(0.1, 0.4), noise_read=(0.0, 0.02))
+    one, two = (
+        validation_tiles(patches.sources, patches.parts, sensor, SCALE, tile=32, most=5)[0] for _ in range(2)
+    )
+    assert len(one) == 5
+    assert all(np.array_equal(a.lr, b.lr) for a, b in zip(one, two, strict=True))
+    assert {tile.hr.shape for tile in one} == {(3, 32, 32)}
+
+
+def test_a_file_that_cannot_be_read_is_named(images):
+    patches = patches_of(images)
+    images[0].write_bytes(images[0].read_bytes()[:600])
+    from geosegsr.scene import forget_handles
+
+    forget_handles()
+    tiles, failures = validation_tiles(patches.sources, patches.parts, Degradation(), SCALE, tile=64, most=9)
+    assert {tile.origin.split("'")[1] for tile in tiles} == {str(images[1]), str(images[2])}
+    assert str(images[0]) in failures[0]
+
+
+def batches_of(patches, size, first=0, process=0, processes=1, count=3, workers=2):
+    made = Batches(patches, size, first=first, process=process, processes=processes, workers=workers)
+    stream = iter(made)
+    try:
+        return [next(stream).origins for _ in range(count)]
+    finally:
+        made.close()
+
+
+def test_two_processes_share_out_what_one_would_see(images):
+    patches = patches_of(images)
+    alone = batches_of(patches, 4)
+    first, second = (batches_of(patches, 2, process=p, processes=2) for p in (0, 1))
+    assert [a + b for a, b in zip(first, second, strict=True)] == alone
+    assert batches_of(patches, 4, first=1, count=2) == alone[1:]
+    assert batches_of(patches, 4, workers=1) == alone

@@ -1,0 +1,125 @@
+import math
+
+import pytest
+import tomlkit
+import torch
+
+from geosegsr.errors import ConfigError
+from geosegsr.training.config import (
+    OptimiserConfig,
+    ScheduleConfig,
+    TrainConfig,
+    parse_change,
+    recipes,
+    resolve_config,
+)
+from geosegsr.training.losses import TERMS, Loss
+from geosegsr.training.run_folder import LoggedStep
+from geosegsr.training.schedule import Clock, learning_rate
+
+
+def test_every_recipe_survives_toml():
+    assert {"compact", "segsr", "segsr-swinir", "segsr-rcan"} <= set(recipes())
+    for name in recipes():
+        config = resolve_config(name)
+        text = tomlkit.dumps(config.to_dict())
+        assert TrainConfig.from_dict(tomlkit.parse(text).unwrap()) == config
+        assert config.model.preset == name
+
+
+def test_the_papers_recipe_is_a_preset():
+    config = resolve_config("segsr")
+    steps = config.optimiser
+    assert (steps.name, steps.learning_rate, steps.betas, steps.batch) == ("adam", 2e-4, (0.9, 0.99), 4)
+    assert (config.schedule.steps, config.loss, config.data.patch) == (64000, {"l1": 1.0}, 64)
+    rates = [learning_rate(step / 64000, steps, config.schedule) for step in (0, 49999, 50000, 63999)]
+    assert rates == pytest.approx([2e-4, 2e-4, 1e-4, 1e-4])
+
+
+def test_later_settings_win(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("[optimiser]\nbatch = 5\nema = 0.9\n[loss]\nl1 = 1.0\nfft = 0.1\n")
+    config = resolve_config("compact", file, {"optimiser.batch": 3})
+    assert (config.optimiser.batch, config.optimiser.ema) == (3, 0.9)
+    assert config.loss == {"l1": 1.0, "fft": 0.1}  # not mixed with the recipe's charbonnier
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optimizer.batch": 8}, "unknown key 'optimizer'. Did you mean 'optimiser'"),
+        ({"optimiser.bach": 8}, r"\[optimiser\]: it has an unknown key 'bach'. Did you mean 'batch'"),
+        ({"optimiser.batch": "many"}, "optimiser.batch is 'many', and needed is a whole number"),
+        ({"optimiser.batch": 0}, "it must be at least 1"),
+        ({"data.val_share": 1.5}, "at least 0 and below 1"),
+        ({"precision": "bf61"}, "Did you mean 'bf16'"),
+        ({"loss": {"l3": 1.0}}, "terms out of l1, charbonnier"),
+        ({"loss": {"l1": 0.0}}, "one of them positive"),
+        ({"data.range": [0.0, 1.0]}, "only that, needs LO and HI"),
+        ({"data": 3}, "not a table"),
+        ({"degradation": {"kernl": "box"}}, "Did you mean 'kernel'"),
+    ],
+)
+def test_what_nobody_reads_or_can_use_is_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        resolve_config("compact", None, changes)
+
+
+def test_an_unknown_preset_names_the_nearest():
+    with pytest.raises(ConfigError, match="Did you mean 'compact'"):
+        resolve_config("compakt")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("a.b=3", ("a.b", 3)), ("a=[1, 2]", ("a", [1, 2])), ("a=true", ("a", True)), ("a=word", ("a", "word"))],
+)
+def test_settings_as_typed(text, expected):
+    assert parse_change(text) == expected
+
+
+def test_a_setting_without_a_value_is_refused():
+    with pytest.raises(ConfigError, match="NAME=VALUE"):
+        parse_change("optimiser.batch")
+
+
+def test_cosine_rises_and_falls():
+    steps, plan = OptimiserConfig(learning_rate=1.0), ScheduleConfig(warmup=0.1, floor=0.01)
+    assert learning_rate(0.05, steps, plan) == pytest.approx(0.5)
+    assert learning_rate(0.1, steps, plan) == pytest.approx(1.0)
+    assert learning_rate(0.55, steps, plan) == pytest.approx(0.505)
+    assert learning_rate(1.0, steps, plan) == pytest.approx(0.01)
+    assert learning_rate(0.0, steps, plan) > 0
+
+
+def test_a_clock_by_minutes_repeats_what_was_logged():
+    logged = [LoggedStep(7, 30.0, 0.05, 1e-3, 0.1, 0.0)]
+    clock = Clock(ScheduleConfig(minutes=10.0), logged, elapsed=20.0)
+    assert clock.at(7) == (30.0, 0.05)
+    elapsed, share = clock.at(8)  # goes on from where the log ends, not from the checkpoint
+    assert 30.0 <= elapsed < 60.0
+    assert share == pytest.approx(elapsed / 600)
+    assert Clock(ScheduleConfig(steps=40), [], 0.0).at(10)[1] == 0.25
+
+
+def test_losses_by_hand():
+    sr, hr = torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 4, 4)
+    hr[:, 0] = 0.3
+    assert float(TERMS["l1"](sr, hr)) == pytest.approx(0.15)
+    assert float(TERMS["mse"](sr, hr)) == pytest.approx(0.045)
+    assert float(TERMS["charbonnier"](hr, hr)) == pytest.approx(1e-3)
+    assert float(TERMS["fft"](sr, hr)) == pytest.approx(
+        0.3 * 4 / (2 * 4 * 3)
+    )  # one frequency of 12, two bands
+    red, yellow = torch.zeros(1, 2, 4, 4), torch.ones(1, 2, 4, 4)
+    red[:, 0] = 1
+    assert float(TERMS["spectral_angle"](red, yellow)) == pytest.approx(math.pi / 4, abs=1e-3)
+    assert float(Loss({"l1": 2.0, "mse": 1.0})(sr, hr)) == pytest.approx(0.345)
+
+
+def test_every_loss_has_a_finite_gradient_at_equal_and_black_images():
+    for name, term in TERMS.items():
+        for image in (torch.rand(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)):
+            sr = image.clone().requires_grad_()
+            term(sr, image).backward()
+            assert torch.isfinite(sr.grad).all(), name
