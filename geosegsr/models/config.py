@@ -9,7 +9,6 @@ from typing import Any
 from geosegsr.errors import ConfigError
 from geosegsr.scales import SCALES
 
-
 UNITS = ("hat", "swin", "residual", "compact")
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
