@@ -162,7 +162,8 @@ class Job:
         if found.get("key") == job_key(wanted):
             return
         keys = sorted(k for k in {*found, *wanted} - {"key"} if found.get(k) != wanted.get(k))
-        changed = "; ".join(f"{k} was {_short(found.get(k))}, now {_short(wanted.get(k))}" for k in keys)
+        changes = [f"{k} was {_short(found.get(k))}, now {_short(wanted.get(k))}" for k in keys]
+        changed = "; ".join(changes) if "key" in found else ""
         raise JobError(
             f"Cannot go on with the unfinished run in '{self.folder}': {changed or 'its manifest is damaged'}. "
             "Give the command as it was then, or pass --no-resume to discard it and start again."

@@ -7,6 +7,7 @@ import resource
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,10 @@ import rasterio
 import scene_factory as factory
 from command_line import Outcome, assert_refused, run, run_here
 
-import geosegsr.engine
-import geosegsr.upscale
 from geosegsr.errors import VerificationError
 
+UPSCALE = import_module("geosegsr.upscale")
+"""The module: the package offers its function under the same name."""
 Run = Callable[..., Outcome]
 SMALL_BLOCKS = ("--tile", 32, "--overlap", 8, "--block", 96)
 TRIANGLE = "POLYGON ((463300 5426300, 463500 5426300, 463500 5426100, 463300 5426300))"
@@ -266,7 +267,7 @@ def test_options_that_cannot_work(
     upscale: Run,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(geosegsr.engine, "_CONNECT_TIMEOUT_S", 1)
+    monkeypatch.setattr("geosegsr.engine._CONNECT_TIMEOUT_S", 1)
     given = [str(option).replace("{scene}", str(scene)) for option in options]
     assert_refused(upscale(scene, *given), 1, *[part.replace("{scene}", str(scene)) for part in parts])
     assert left_in(folder) == []
@@ -355,7 +356,7 @@ def test_overwrite_keeps_the_old_target_when_the_source_breaks_off(
 def test_overwrite_keeps_the_old_target_when_the_new_one_is_not_what_was_computed(
     tmp_path: Path, folder: Path, upscale: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = geosegsr.upscale.write_cog
+    honest = UPSCALE.write_cog
 
     def write_one_wrong_pixel(part: Path, *args: object, **kwargs: object) -> None:
         honest(part, *args, **kwargs)  # type: ignore[arg-type]
@@ -365,7 +366,7 @@ def test_overwrite_keeps_the_old_target_when_the_new_one_is_not_what_was_compute
         assert content.count(row) == 1
         part.write_bytes(content.replace(row, bytes([row[0] ^ 1]) + row[1:]))
 
-    monkeypatch.setattr(geosegsr.upscale, "write_cog", write_one_wrong_pixel)
+    monkeypatch.setattr(UPSCALE, "write_cog", write_one_wrong_pixel)
     source = factory.write_plain(tmp_path / "source.tif", count=1)
     (folder / "out.tif").write_bytes(b"precious")
     outcome = upscale(source, "--overwrite", "--co", "COMPRESS=NONE")
@@ -383,7 +384,7 @@ def test_a_result_that_is_not_accepted_never_stands_under_the_target_name(
     def refuse(*args: object, **kwargs: object) -> None:
         raise VerificationError("Cannot accept it.")
 
-    monkeypatch.setattr(geosegsr.upscale, "verify_cog", refuse)
+    monkeypatch.setattr(UPSCALE, "verify_cog", refuse)
     assert_refused(upscale(scene), 1, "Cannot accept it.")
     assert not (folder / "out.tif").exists()
 
