@@ -21,6 +21,7 @@ from geosegsr.feather import Fold, feather_weights
 from geosegsr.fill import fill_invalid
 from geosegsr.interpolation import Interpolator
 from geosegsr.radiometry import Radiometry, avoid_nodata, nodata_marker, to_dtype, working_dtype
+from geosegsr.tilecache import TileCache
 from geosegsr.upscaler import FloatArray, Upscaler
 from geosegsr.windows import Axis, Block, TileGrid, Window, fitted
 
@@ -48,7 +49,7 @@ class RenderCounts:
     """What rendering a block took."""
 
     tiles: int = 0
-    """Tiles computed, each band group counted once."""
+    """Tiles computed, in each band group."""
     empty: int = 0
     """Tiles skipped because nothing in them is wanted."""
     seconds: dict[str, float] = field(default_factory=dict)
@@ -61,6 +62,7 @@ def render_block(
     values: NDArray[Any],
     valid: NDArray[np.bool_],
     wanted: NDArray[np.bool_],
+    cache: TileCache | None = None,
 ) -> tuple[NDArray[Any], RenderCounts]:
     """Compute a block.
 
@@ -71,6 +73,7 @@ def render_block(
         valid: Same shape; pixels that hold data.
         wanted: Same shape; valid pixels that belong to the result. The others keep nodata, or the value
             of the input pixel they lie in.
+        cache: Where results of tiles are kept for the blocks beside and below; of the same rendering and scene.
 
     Returns:
         The block in the scene's dtype, shape (bands in output order, scale * rows, scale * cols).
@@ -81,8 +84,8 @@ def render_block(
     inner = block.window.shifted(-source.row, -source.col)
     out_bands = sorted(band for group in rendering.groups for band in group.bands)
     out = np.empty((len(out_bands), inner.height * scale, inner.width * scale), dtype=rendering.dtype)
-    for group in rendering.groups:
-        computed = _render_group(rendering, group, block, values, valid, wanted, counts)
+    for number, group in enumerate(rendering.groups):
+        computed = _render_group(rendering, number, block, values, valid, wanted, counts, cache)
         for position, band in enumerate(group.bands):
             out[out_bands.index(band)] = _finish(
                 computed[position], values[band][inner.slices], wanted[band][inner.slices], rendering, scale
@@ -97,51 +100,84 @@ def output_bands(groups: tuple[BandGroup, ...]) -> tuple[int, ...]:
 
 def _render_group(
     rendering: Rendering,
-    group: BandGroup,
+    number: int,
     block: Block,
     values: NDArray[Any],
     valid: NDArray[np.bool_],
     wanted: NDArray[np.bool_],
     counts: RenderCounts,
+    cache: TileCache | None,
 ) -> FloatArray:
     """DN of one group's bands over the block, not rounded; (bands, scale * rows, scale * cols)."""
     grid, scale = rendering.grid, rendering.upscaler.scale
+    group = rendering.groups[number]
     call = _group_call(rendering, group)
     dtype = working_dtype(rendering.dtype, call.linear)
     source = grid.source_window(block)
-    read = sorted({*group.bands, *(group.guide or ())})
-    mean = np.zeros((len(group.bands), block.window.height * scale, block.window.width * scale), dtype=dtype)
+    bands = list(group.bands)
+    whole = block.window
+    mean = np.zeros((len(bands), whole.height * scale, whole.width * scale), dtype=dtype)
     rows = Fold(mean, axis=1)
+
+    def prepare(tile: tuple[int, int]) -> FloatArray:
+        crop = (call.read, *grid.tile_window(*tile).shifted(-source.row, -source.col).slices)
+        return _prepare(values[crop], valid[crop], call, dtype)
+
+    def is_wanted(tile: tuple[int, int]) -> bool:
+        window = grid.tile_window(*tile).shifted(-source.row, -source.col)
+        return bool(wanted[(bands, *window.slices)].any())
+
     for tile_row in block.tile_rows:
-        first, stop = _clip(grid.rows, tile_row, block.window.row, block.window.row_stop)
-        strip = np.zeros((len(group.bands), (stop - first) * scale, mean.shape[2]), dtype=dtype)
+        tiles = [(tile_row, col) for col in block.tile_cols if is_wanted((tile_row, col))]
+        counts.empty += len(block.tile_cols) - len(tiles)
+        parts = {tile: grid.support_window(*tile).intersection(whole) for tile in tiles}
+        kept = (
+            {tile: cache.get((number, *tile), part, scale) for tile, part in parts.items()} if cache else {}
+        )
+        missing = [tile for tile in tiles if kept.get(tile) is None]
+        counts.tiles += len(missing)
+        computed = _batched(call, prepare, missing, counts)
+        first, stop = _clip(grid.rows, tile_row, whole.row, whole.row_stop)
+        strip = np.zeros((len(bands), (stop - first) * scale, mean.shape[2]), dtype=dtype)
         cols = Fold(strip, axis=2)
-        top = grid.rows.origins[tile_row]
-        jobs = []
-        for tile_col in block.tile_cols:
-            window = grid.tile_window(tile_row, tile_col).shifted(-source.row, -source.col)
-            if wanted[(list(group.bands), *window.slices)].any():
-                jobs.append((tile_col, window))
-        counts.empty += len(block.tile_cols) - len(jobs)
-        counts.tiles += len(jobs)
-
-        def prepare(window: Window) -> FloatArray:
-            crop = (read, *window.slices)
-            return _prepare(values[crop], valid[crop], call, dtype, read)
-
-        for (tile_col, _), tile in zip(
-            jobs, _batched(call, prepare, [window for _, window in jobs], counts), strict=True
-        ):
-            left = grid.cols.origins[tile_col]
-            start, end = grid.cols.supports[tile_col]
-            piece = tile[
-                :, (first - top) * scale : (stop - top) * scale, (start - left) * scale : (end - left) * scale
-            ]
-            cols.add(piece, _weights(grid.cols, tile_col, scale), (start - block.window.col) * scale)
-        support = grid.rows.supports[tile_row][0]
-        weights = _weights(grid.rows, tile_row, scale)[(first - support) * scale : (stop - support) * scale]
-        rows.add(strip, weights, (first - block.window.row) * scale)
+        for tile, part in parts.items():
+            piece = kept.get(tile)
+            if piece is None:
+                output = next(computed)
+                piece = _part_of(grid, tile, output, part, scale)
+                if cache is not None:
+                    _keep_beyond(cache, number, grid, tile, output, whole, scale)
+            weights = _weights(grid.cols, tile[1], part.col, part.col_stop, scale)
+            cols.add(piece, weights, (part.col - whole.col) * scale)
+        weights = _weights(grid.rows, tile_row, first, stop, scale)
+        rows.add(strip, weights, (first - whole.row) * scale)
     return mean if call.radiometry is None else call.radiometry.from_model(mean)
+
+
+def _part_of(
+    grid: TileGrid, tile: tuple[int, int], output: FloatArray, window: Window, scale: int
+) -> FloatArray:
+    """The part of a tile's output that lies over a window of the region."""
+    own = grid.tile_window(*tile)
+    return output[(slice(None), *window.shifted(-own.row, -own.col).scaled(scale).slices)]
+
+
+def _keep_beyond(
+    cache: TileCache,
+    number: int,
+    grid: TileGrid,
+    tile: tuple[int, int],
+    output: FloatArray,
+    block: Window,
+    scale: int,
+) -> None:
+    """Keep what of a tile's support lies to the right of its block and below it, for the blocks there."""
+    support = grid.support_window(*tile)
+    right = Window(support.row, block.col_stop, support.height, support.col_stop - block.col_stop)
+    below = Window(block.row_stop, support.col, support.row_stop - block.row_stop, support.width)
+    for beyond in (right, below):
+        if beyond.height > 0 and beyond.width > 0:
+            cache.put((number, *tile), beyond, _part_of(grid, tile, output, beyond, scale))
 
 
 @dataclass(frozen=True)
@@ -162,6 +198,11 @@ class _GroupCall:
     def linear(self) -> bool:
         return self.upscaler.linear
 
+    @property
+    def read(self) -> list[int]:
+        """Positions of all bands that a call needs."""
+        return sorted({*self.bands, *(self.guide or ())})
+
 
 def _group_call(rendering: Rendering, group: BandGroup) -> _GroupCall:
     upscaler, radiometry = rendering.upscaler, rendering.radiometry
@@ -177,7 +218,6 @@ def _prepare(
     valid: NDArray[np.bool_],
     call: _GroupCall,
     dtype: np.dtype[np.floating[Any]],
-    read: list[int],
 ) -> FloatArray:
     """A tile as the model takes it: filled, in its range, and padded by reflection beyond a small scene."""
     if not valid.any():  # wanted pixels are valid, so this is a tile that no one asks for
@@ -186,7 +226,7 @@ def _prepare(
     if call.full_radiometry is None:
         tile = filled.astype(dtype)
     else:
-        tile = call.full_radiometry.select(tuple(read)).to_model(filled)
+        tile = call.full_radiometry.select(tuple(call.read)).to_model(filled)
     rows, cols = (fitted(side, call.upscaler.multiple_of, call.upscaler.min_size) for side in tile.shape[1:])
     if (rows, cols) != tile.shape[1:]:
         tile = np.pad(tile, ((0, 0), (0, rows - tile.shape[1]), (0, cols - tile.shape[2])), mode="reflect")
@@ -195,20 +235,19 @@ def _prepare(
 
 def _batched(
     call: _GroupCall,
-    prepare: Callable[[Window], FloatArray],
-    windows: list[Window],
+    prepare: Callable[[tuple[int, int]], FloatArray],
+    tiles: list[tuple[int, int]],
     counts: RenderCounts,
 ) -> Iterator[FloatArray]:
-    """The model's result for each window, in order, computed a batch at a time."""
+    """The model's result for each tile, in order, computed a batch at a time."""
     size = max(1, call.upscaler.batch)
-    read = sorted({*call.bands, *(call.guide or ())})
-    own = [read.index(band) for band in call.bands]
-    for start in range(0, len(windows), size):
+    own = [call.read.index(band) for band in call.bands]
+    for start in range(0, len(tiles), size):
         if cancel.is_set():
             raise Cancelled("The run was asked to stop.")
-        tiles = np.stack([prepare(window) for window in windows[start : start + size]])
-        lr = tiles[:, own]
-        guide = None if call.guide is None else tiles[:, [read.index(band) for band in call.guide]]
+        stack = np.stack([prepare(tile) for tile in tiles[start : start + size]])
+        lr = stack[:, own]
+        guide = None if call.guide is None else stack[:, [call.read.index(band) for band in call.guide]]
         if call.channels != len(own):
             lr = np.repeat(lr, call.channels, axis=1)
         began = time.perf_counter()
@@ -224,15 +263,13 @@ def _clip(axis: Axis, tile: int, start: int, stop: int) -> tuple[int, int]:
     return max(first, start), min(end, stop)
 
 
-def _weights(axis: Axis, tile: int, scale: int) -> NDArray[np.float32]:
-    """Weights of a tile's output along one side of its support."""
-    start, stop = axis.supports[tile]
-    return feather_weights(
-        (stop - start) * scale,
-        axis.ramp * scale,
-        fade_in=tile > 0,
-        fade_out=tile < len(axis.origins) - 1,
+def _weights(axis: Axis, tile: int, start: int, stop: int, scale: int) -> NDArray[np.float32]:
+    """Weights of a tile's output over start..stop, along one side of its support."""
+    first, end = axis.supports[tile]
+    weights = feather_weights(
+        (end - first) * scale, axis.ramp * scale, fade_in=tile > 0, fade_out=tile < len(axis.origins) - 1
     )
+    return weights[(start - first) * scale : (stop - first) * scale]
 
 
 def _finish(

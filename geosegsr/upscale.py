@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import shutil
+import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -37,11 +38,13 @@ from geosegsr.planning import DEFAULT_MODEL, check_scale, plan_rendering, warn
 from geosegsr.radiometry import working_dtype
 from geosegsr.render import Rendering, output_bands, render_block
 from geosegsr.scene import AlphaPolicy, Scene
+from geosegsr.tilecache import TileCache
 from geosegsr.upscaler import Upscaler, shared_upscaler
 from geosegsr.windows import TileGrid, Window
 
 log = logging.getLogger("geosegsr")
 
+_TILE_CACHE_BYTES = 256_000_000  # the tiles along a row of blocks of a scene some 30,000 pixels wide
 _SYNTHETIC = (
     "Detail finer than the source's pixels was made by the model from what such scenes look like; "
     "it was not measured."
@@ -187,9 +190,9 @@ class Report:
     blocks_resumed: int
     """Blocks that an earlier, interrupted run had finished."""
     tiles: int
-    """Different tiles."""
+    """Different tiles, in each group of bands that goes through the model together."""
     tiles_computed: int
-    """Tile computations of this run's blocks; above `tiles` where blocks share tiles."""
+    """Tiles computed; above `tiles` where blocks that share a tile were in different processes or far apart."""
     tiles_empty: int
     """Tiles skipped because they hold nothing valid."""
     valid_pixels: tuple[int, ...]
@@ -362,7 +365,7 @@ def compute_block(planned: Plan, folder: Path, index: int) -> BlockRecord:
     area = planned.area.mask(window)
     wanted = valid & area
     read = time.perf_counter()
-    image, counts = render_block(rendering, block, values, valid, wanted)
+    image, counts = render_block(rendering, block, values, valid, wanted, _tile_cache(folder))
     rendered = time.perf_counter()
     core = inner.shifted(-window.row, -window.col)
     kept = list(output_bands(rendering.groups))
@@ -409,6 +412,19 @@ def _with_alpha(image: np.ndarray[Any, Any], alpha: np.ndarray[Any, Any] | None,
 
 def _enlarge(array: Any, scale: int) -> Any:
     return np.repeat(np.repeat(array, scale, axis=0), scale, axis=1)
+
+
+_caches: dict[Path, TileCache] = {}
+_caches_lock = threading.Lock()
+
+
+def _tile_cache(folder: Path) -> TileCache:
+    """The cache of a job in this process; that of an earlier job is let go."""
+    with _caches_lock:
+        if folder not in _caches:
+            _caches.clear()
+            _caches[folder] = TileCache(_TILE_CACHE_BYTES)
+        return _caches[folder]
 
 
 def _loaded(planned: Plan) -> Rendering:
@@ -522,8 +538,8 @@ def _report(
         model=planned.rendering.upscaler.name,
         blocks=len(planned.grid.blocks),
         blocks_resumed=resumed,
-        tiles=planned.grid.tiles,
-        tiles_computed=planned.grid.tiles_computed,
+        tiles=planned.grid.tiles * len(planned.rendering.groups),
+        tiles_computed=sum(r.tiles for r in records.values()),
         tiles_empty=sum(r.empty for r in records.values()),
         valid_pixels=tuple(np.sum([r.valid for r in records.values()], axis=0).tolist()) if records else (),
         bytes=target.stat().st_size,

@@ -50,8 +50,24 @@ class Window:
         """The same ground on a grid `scale` times as fine."""
         return Window(self.row * scale, self.col * scale, self.height * scale, self.width * scale)
 
+    def intersection(self, other: Window) -> Window:
+        """The pixels both hold; they must share some."""
+        row, col = max(self.row, other.row), max(self.col, other.col)
+        return Window(
+            row, col, min(self.row_stop, other.row_stop) - row, min(self.col_stop, other.col_stop) - col
+        )
+
     def shifted(self, rows: int, cols: int) -> Window:
         return Window(self.row + rows, self.col + cols, self.height, self.width)
+
+    def contains(self, other: Window) -> bool:
+        """Whether all of another window lies inside this one."""
+        return (
+            self.row <= other.row
+            and self.col <= other.col
+            and other.row_stop <= self.row_stop
+            and other.col_stop <= self.col_stop
+        )
 
     def grown(self, margin: int, height: int, width: int) -> Window:
         """With `margin` more pixels on each side, as far as a scene of that size reaches."""
@@ -246,6 +262,11 @@ class TileGrid:
             min(self.rows.tile, self.rows.size),
             min(self.cols.tile, self.cols.size),
         )
+
+    def support_window(self, row: int, col: int) -> Window:
+        """What tile (row, col) has a say in."""
+        (top, bottom), (left, right) = self.rows.supports[row], self.cols.supports[col]
+        return Window(top, left, bottom - top, right - left)
 
     def source_window(self, block: Block) -> Window:
         """The one window that holds all that the block's tiles read."""

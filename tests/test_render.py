@@ -12,6 +12,7 @@ from geosegsr.errors import BandError
 from geosegsr.interpolation import Interpolator
 from geosegsr.radiometry import Radiometry
 from geosegsr.render import Rendering, render_block
+from geosegsr.tilecache import TileCache
 from geosegsr.upscaler import FloatArray, Upscaler
 from geosegsr.windows import TileGrid, Window
 
@@ -215,3 +216,31 @@ def test_other_bands_can_be_interpolated_or_dropped() -> None:
 def test_a_model_that_never_saw_grey_refuses_other_bands(other: str | None) -> None:
     with pytest.raises(BandError, match="it has 4 bands, but model 'm' was trained on 3"):
         group_bands(("", "", "", ""), model="m", model_bands=3, other_bands=other)  # type: ignore[arg-type]
+
+
+def test_a_cache_of_tiles_changes_no_pixel_and_saves_computation() -> None:
+    values = texture("uint16", (3, 90, 110))
+    grid = TileGrid.plan(90, 110, tile=24, overlap=10, halo=2, block=28)
+    rendering = Rendering(
+        grid, Fake(tilt=0.3, overlap=10, halo=2), (BandGroup((0, 1, 2), "model"),),
+        Radiometry((0,) * 3, (300,) * 3), values.dtype, None,
+    )  # fmt: skip
+    valid = np.ones(values.shape, bool)
+
+    def run(cache: TileCache | None) -> tuple[list[np.ndarray], int]:
+        pieces, tiles = [], 0
+        for block in grid.blocks:
+            source = (slice(None), *grid.source_window(block).slices)
+            pixels, counts = render_block(
+                rendering, block, values[source], valid[source], valid[source], cache
+            )
+            pieces.append(pixels)
+            tiles += counts.tiles
+        return pieces, tiles
+
+    plain, computed = run(None)
+    assert computed == grid.tiles_computed > grid.tiles
+    for limit, expected in ((10**9, grid.tiles), (20_000, None), (10, computed)):
+        cached, fewer = run(TileCache(limit))
+        assert all(np.array_equal(a, b) for a, b in zip(plain, cached, strict=True))
+        assert fewer == expected if expected else grid.tiles < fewer < computed
