@@ -80,7 +80,8 @@ def _scenes(config: TrainConfig) -> Dataset:
         notes.append(_describe_split(train_parts, val_parts))
     held, unreadable = keep_in_memory(sources, data.cache_gb)
     report_left_out(unreadable, len(sources), "cannot be read")
-    notes.append(f"{held} of {len(sources)} images held in memory, the others read by windows")
+    others = "" if held == len(sources) else ", the others read by windows"
+    notes.append(f"{held} of {len(sources)} images held in memory{others}")
     readable = {source.name for source in sources} - _failed(unreadable, sources)
     train_parts = [part for part in train_parts if sources[part.image].name in readable]
     return _dataset(config, sources, train_parts, val_sources, val_parts, policy, scenes[0], scale, notes)
@@ -123,7 +124,9 @@ def _dataset(
     patches = Patches(sources, parts, data, config.degradation, scale, config.seed)
     if patches.left_out:
         warnings.warn(
-            f"left out of training: {' '.join(patches.left_out[:4])}", GeoSegSRWarning, stacklevel=4
+            f"left out of training: {' '.join(patches.left_out[:4]).rstrip('.')}",
+            GeoSegSRWarning,
+            stacklevel=4,
         )
     validation = config.validation
     tiles, failures = validation_tiles(
@@ -131,7 +134,9 @@ def _dataset(
     )
     if failures:
         warnings.warn(
-            f"{len(failures)} validation tiles cannot be read: {failures[0]}", GeoSegSRWarning, stacklevel=4
+            f"{len(failures)} validation tiles cannot be read: {failures[0].rstrip('.')}",
+            GeoSegSRWarning,
+            stacklevel=4,
         )
     if val_parts and not tiles:
         raise SceneError(

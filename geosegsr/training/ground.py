@@ -131,10 +131,12 @@ def _whole_places(
     parts: tuple[list[Part], list[Part]] = ([], [])
     aside = 0
     for position, g in enumerate(np.random.default_rng(seed).permutation(len(groups))):
-        to_val = aside < wanted and position < len(groups) - 1
+        pixels = sum(scenes[i].height * scenes[i].width for i in groups[g])
+        fits = aside + pixels / 2 <= wanted or not aside
+        to_val = fits and position < len(groups) - 1
         for i in groups[g]:
             parts[to_val].append(Part(i, whole(scenes[i], scale)))
-            aside += to_val * scenes[i].height * scenes[i].width
+        aside += to_val * pixels
     return parts
 
 

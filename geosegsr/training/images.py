@@ -100,7 +100,9 @@ def report_left_out(reasons: Sequence[str], total: int, what: str) -> None:
         raise SceneError(f"Cannot train: all {total} images are left out ({what}). The first: {reasons[0]}")
     listed = " ".join(reasons[:3]) + (" ..." if len(reasons) > 3 else "")
     warnings.warn(
-        f"{len(reasons)} of {total} images left out ({what}): {listed}", GeoSegSRWarning, stacklevel=3
+        f"{len(reasons)} of {total} images left out ({what}): {listed.rstrip('.')}",
+        GeoSegSRWarning,
+        stacklevel=3,
     )
 
 
