@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
 
 from geosegsr.errors import BandError, ConfigError, GeoSegSRWarning, SceneError
@@ -25,6 +27,7 @@ from geosegsr.training.images import find_images, open_images, report_left_out
 from geosegsr.training.pairs import align, match_images
 from geosegsr.training.patches import PairSource, Patch, SceneSource, Source
 from geosegsr.training.pictures import contact_sheet, write_png
+from geosegsr.upscale import upscale
 from geosegsr.upscaler import Upscaler, resolve_upscaler
 from geosegsr.windows import TileGrid, Window
 
@@ -185,7 +188,8 @@ def evaluate_model(
     if picture is not None:
         write_png(picture, contact_sheet(sheet))
     made = "lr from real pairs" if lr else f"lr by the degradation '{steady.kernel}'"
-    return Evaluation(upscaler.name, scale, tuple(_rows(measured)), None, (made,))
+    seam = _model_seam(upscaler, sources, scale, steady)
+    return Evaluation(upscaler.name, scale, tuple(_rows(measured)), seam, (made,))
 
 
 def evaluate_file(
@@ -501,6 +505,39 @@ def _seam(
         borders.append(sorted({place * scale for place in (*starts, *ends)}))
     found = seam_ratio(radiometry.to_model(values), borders[0], borders[1])
     return None if math.isnan(found) else found
+
+
+def _model_seam(
+    upscaler: Upscaler, sources: Sequence[tuple[str, Source]], scale: int, degradation: Degradation
+) -> float | None:
+    """The seam measure of the largest image that takes several of the model's tiles, through upscale itself."""
+    large = [
+        source
+        for _, source in sources
+        if isinstance(source, SceneSource)
+        and max(source.scene.height, source.scene.width) // scale > upscaler.tile
+    ]
+    if not large:
+        return None
+    source = max(large, key=lambda candidate: candidate.scene.height * candidate.scene.width)
+    height, width = (
+        min(side, _SEAM_SIDE) // scale * scale for side in (source.scene.height, source.scene.width)
+    )
+    patch = source.cut(Window(0, 0, height, width), degradation, np.random.default_rng(0))
+    lr = to_dtype(source.radiometry.from_model(patch.lr), source.scene.dtype)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a scratch file without georeference
+        bands, rows, cols = lr.shape
+        path = Path(folder) / "lr.tif"
+        with rasterio.open(
+            path, "w", count=bands, height=rows, width=cols, dtype=lr.dtype, driver="GTiff"
+        ) as out:
+            out.write(lr)
+        ends = (source.radiometry.lo[0], source.radiometry.hi[0])
+        same = len(set(source.radiometry.lo)) == len(set(source.radiometry.hi)) == 1
+        result = Path(folder) / "sr.tif"
+        upscale(path, result, scale, upscaler, range=ends if same and not upscaler.linear else None)
+        return _seam(Scene.open(result), source.radiometry, scale, None, None)
 
 
 def _tagged_options(result: Scene) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class Flat:
     """An upscaler that paints everything grey: the worst there is."""
 
     name, fingerprint, scale, bands, tile, overlap, halo = "flat", "0", 2, 3, 64, 8, 2
-    multiple_of, min_size, batch, linear = 1, 1, 1, False
+    multiple_of, min_size, batch, linear, concurrent = 1, 1, 1, False, False
 
     def __call__(self, lr, guide=None):
         n, c, h, w = lr.shape
@@ -161,6 +161,13 @@ def test_hard_cut_tiles_show_in_the_seam_measure(tmp_path):
     cut = evaluate_file(*finished(tmp_path / "b", model=Stamped(), tile=32, overlap=0)).seam
     assert smooth < 2
     assert cut > 5 * smooth
+
+
+def test_a_model_on_a_large_image_is_measured_through_the_pipeline(tmp_path):
+    write(tmp_path / "large" / "a.tif", as_dtype(0.1 + 0.8 * ground(3, 160, 160), "uint8"))
+    folder_of(tmp_path / "small", 1, size=(48, 48))
+    assert evaluate_model(Stamped(), [str(tmp_path / "large")]).seam > 5
+    assert evaluate_model(Stamped(), [str(tmp_path / "small")]).seam is None
 
 
 def test_files_on_other_grids_are_refused(tmp_path):
