@@ -10,6 +10,7 @@ import logging
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -119,13 +120,19 @@ def _check_workers(client: Any, folder: Path) -> None:
         raise JobError(
             f"Cannot start: the scheduler at {client.scheduler.address} has no workers. Start some with `dask worker`."
         ) from error
-    token = folder / f"token-{uuid.uuid4().hex}"
+    token = folder.absolute() / f"token-{uuid.uuid4().hex}"
     token.write_text(token.name)
     try:
-        seen = client.run(_look_around, str(token))
+        seen = client.run(_look_around, str(token), on_error="return")
     finally:
         token.unlink()
-    for worker, (text, version) in seen.items():
+    for worker, found in seen.items():
+        if isinstance(found, Exception):
+            raise JobError(
+                f"Cannot use worker {worker}: it cannot run geosegsr ({' '.join(str(found).split())}). "
+                f"Install geosegsr {__version__} on all workers."
+            )
+        text, version = found
         if text != token.name:
             raise JobError(
                 f"Cannot use worker {worker}: it does not see the folder '{folder}'. "
@@ -143,6 +150,21 @@ def _look_around(token: str) -> tuple[str, str]:
     return (path.read_text() if path.exists() else ""), __version__
 
 
+@dataclass(frozen=True)
+class _Failure:
+    """One of our errors on its way from a worker: its cause may be of a kind that cannot travel."""
+
+    kind: type[GeoSegSRError]
+    message: str
+
+
+def _attempt(work: Callable[[int], T], index: int) -> T | _Failure:
+    try:
+        return work(index)
+    except GeoSegSRError as error:
+        return _Failure(type(error), str(error))
+
+
 def _run_distributed(
     client: Any, work: Callable[[int], T], indices: Sequence[int], on_done: Callable[[T], None]
 ) -> None:
@@ -153,13 +175,16 @@ def _run_distributed(
     run_id = uuid.uuid4().hex[:8]
 
     def submit(index: int) -> Any:
-        return client.submit(work, index, key=f"geosegsr-{run_id}-block-{index}", pure=False)
+        return client.submit(_attempt, work, index, key=f"geosegsr-{run_id}-block-{index}", pure=False)
 
     first = [submit(index) for _, index in zip(range(in_flight), waiting, strict=False)]
     pending = as_completed(first, loop=client.loop)
     try:
         for future in pending:
-            on_done(future.result())
+            result = future.result()
+            if isinstance(result, _Failure):
+                raise result.kind(result.message)
+            on_done(result)
             future.release()
             for index in waiting:
                 pending.add(submit(index))
@@ -170,8 +195,6 @@ def _run_distributed(
             "the workers before it, most likely for want of memory. The other finished blocks are kept: give the "
             "same command again with fewer --workers or a smaller --block."
         ) from error
-    except BaseException as error:
-        client.cancel(pending.futures if hasattr(pending, "futures") else [], force=True)
-        if isinstance(error, GeoSegSRError | KeyboardInterrupt):
-            raise
+    except BaseException:
+        client.cancel(list(pending.futures), force=True)
         raise

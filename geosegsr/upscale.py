@@ -455,11 +455,22 @@ def _compute(
         tell(Progress(len(job.done), total, resumed, "blocks"))
 
     if todo:
-        work = partial(compute_block, planned, job.folder.absolute())
+        sent = planned if scheduler is None else _for_anywhere(planned)
+        work = partial(compute_block, sent, job.folder.absolute())
         call = partial(
             run, work, todo, on_done, workers=workers, scheduler=scheduler, shared_folder=job.folder
         )
         _timed(seconds, "blocks", call)
+
+
+def _for_anywhere(planned: Plan) -> Plan:
+    """The plan with absolute paths, for workers that run in another folder."""
+    scene, model = planned.scene, planned.model
+    if Path(scene.path).exists():
+        scene = replace(scene, path=str(Path(scene.path).absolute()))
+    if isinstance(model, str) and model != planned.rendering.upscaler.name:
+        model = str(Path(model).absolute())
+    return replace(planned, scene=scene, model=model)
 
 
 def _block_files(planned: Plan, job: Job) -> list[BlockFile]:
