@@ -42,6 +42,7 @@ def run(
     indices: Sequence[int],
     on_done: Callable[[T], None],
     *,
+    threads: int,
     workers: int | None,
     scheduler: str | None,
     shared_folder: Path,
@@ -52,6 +53,7 @@ def run(
         work: Picklable where workers or a scheduler are asked for; small results.
         indices: What to work on.
         on_done: Called in this process, one call at a time.
+        threads: Calls at a time, where neither workers nor a scheduler are asked for.
         workers: Number of worker processes on this machine; None for threads of this process.
         scheduler: Address of a Dask scheduler that exists; beats `workers`.
         shared_folder: Must be the same folder for every worker.
@@ -61,15 +63,18 @@ def run(
             block that keeps killing its workers.
     """
     if scheduler is None and workers is None:
-        _run_threads(work, indices, on_done)
+        _run_threads(work, indices, on_done, threads)
         return
     with _client(workers, scheduler) as client:
         _check_workers(client, shared_folder)
         _run_distributed(client, work, indices, on_done)
 
 
-def _run_threads(work: Callable[[int], T], indices: Sequence[int], on_done: Callable[[T], None]) -> None:
-    graph = {f"block-{index}": (work, index) for index in indices}
+def _run_threads(
+    work: Callable[[int], T], indices: Sequence[int], on_done: Callable[[T], None], threads: int
+) -> None:
+    # Dask takes tasks from the last name to the first; in the scene's order neighbours can share tiles.
+    graph = {f"block-{len(indices) - n:08d}": (work, index) for n, index in enumerate(indices)}
 
     def deliver(key: str, result: T, *_: Any) -> None:
         on_done(result)
@@ -77,7 +82,7 @@ def _run_threads(work: Callable[[int], T], indices: Sequence[int], on_done: Call
     cancel.clear()
     try:
         with Callback(posttask=deliver):
-            threaded_get(graph, list(graph), num_workers=default_threads())
+            threaded_get(graph, list(graph), num_workers=threads)
     except BaseException:
         cancel.set()  # threads that are inside a block stop at its next tile
         raise

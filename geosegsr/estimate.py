@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from geosegsr.engine import default_threads
 from geosegsr.upscale import Plan, compute_block
 
 # A COG takes the block files' size again, with its overviews a third more.
@@ -48,14 +47,13 @@ def estimate(planned: Plan) -> Estimate:
     middle = grid.blocks[len(grid.blocks) // 2]
     with tempfile.TemporaryDirectory(prefix="geosegsr-") as folder:
         (Path(folder) / "blocks").mkdir()
-        compute_block(planned, Path(folder), middle.index)  # the first one pays for loading and caches
+        compute_block(planned, Path(folder), "first", middle.index)  # it pays for loading
         began = time.perf_counter()
-        record = compute_block(planned, Path(folder), middle.index)
+        record = compute_block(planned, Path(folder), "second", middle.index)
         took = time.perf_counter() - began
     area = planned.area.window
     share = (area.height * area.width) / (middle.window.height * middle.window.width)
-    # Threads help where a block leaves cores idle; numpy and torch mostly do not.
-    at_a_time = min(default_threads(), len(grid.blocks)) if planned.rendering.upscaler.linear else 1
+    at_a_time = min(planned.threads, len(grid.blocks))
     return Estimate(
         width=metadata.width,
         height=metadata.height,

@@ -48,6 +48,7 @@ class TorchUpscaler:
         self.multiple_of = self.card.multiple_of
         self.min_size = self.card.min_size
         self.batch = 1 if self.device.type == "cpu" else max(1, GPU_BATCH_PIXELS // self.tile**2)
+        self.concurrent = self.device.type != "cpu"
         self._lock = threading.Lock()
 
     def __call__(self, lr: FloatArray, guide: FloatArray | None = None) -> FloatArray:

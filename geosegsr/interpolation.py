@@ -14,7 +14,9 @@ from geosegsr.blas import single_threaded_blas
 from geosegsr.errors import ConfigError
 from geosegsr.upscaler import FloatArray
 
-_CHUNK = 32  # lr pixels one product with the kernel matrix covers: the matrix is mostly zeros, so keep it small
+_CHUNK = (
+    32  # lr pixels one product with the kernel matrix covers: the matrix is mostly zeros, so keep it small
+)
 
 
 def _triangle(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -61,6 +63,7 @@ class Interpolator:
     min_size: int = 1
     batch: int = 1
     linear: bool = True
+    concurrent: bool = True
 
     def __post_init__(self) -> None:
         if self.name not in KERNELS:

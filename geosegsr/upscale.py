@@ -9,6 +9,7 @@ import os
 import shutil
 import threading
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -92,6 +93,11 @@ class Plan:
         return "image" if self.scene.alpha_band is None else "mask"
 
     @property
+    def threads(self) -> int:
+        """Blocks computed at a time in one process."""
+        return default_threads() if self.rendering.upscaler.concurrent else 1
+
+    @property
     def metadata(self) -> Metadata:
         """Of the output, without provenance."""
         kept = {self.scene.image_bands[b] for b in output_bands(self.rendering.groups)}
@@ -115,7 +121,7 @@ class Plan:
         work = working_dtype(self.scene.dtype, rendering.upscaler.linear).itemsize
         tiles = grid.rows.tile * grid.cols.tile * self.scale**2 * rendering.upscaler.batch
         one = pixels * (together * work * 3 + len(self.metadata.bands) * self.scene.dtype.itemsize * 3)
-        return 300_000_000 + default_threads() * (one + 3 * tiles * together * work)
+        return 300_000_000 + self.threads * (one + 3 * tiles * together * work)
 
     def tags(self) -> dict[str, str]:
         """Provenance for the output."""
@@ -349,8 +355,14 @@ def upscale(
     return _report(planned, target, records, resumed, seconds, caught)
 
 
-def compute_block(planned: Plan, folder: Path, index: int) -> BlockRecord:
+def compute_block(planned: Plan, folder: Path, run_id: str, index: int) -> BlockRecord:
     """Read, render and write one block; runs in any thread or process that sees source and folder.
+
+    Args:
+        planned: The same for all blocks of a run.
+        folder: The job's folder.
+        run_id: Any text of this run alone; blocks of one run share tiles within a process.
+        index: The block's position in the grid.
 
     Returns:
         A small record: pixels never travel.
@@ -365,7 +377,7 @@ def compute_block(planned: Plan, folder: Path, index: int) -> BlockRecord:
     area = planned.area.mask(window)
     wanted = valid & area
     read = time.perf_counter()
-    image, counts = render_block(rendering, block, values, valid, wanted, _tile_cache(folder))
+    image, counts = render_block(rendering, block, values, valid, wanted, _tile_cache(run_id))
     rendered = time.perf_counter()
     core = inner.shifted(-window.row, -window.col)
     kept = list(output_bands(rendering.groups))
@@ -414,17 +426,17 @@ def _enlarge(array: Any, scale: int) -> Any:
     return np.repeat(np.repeat(array, scale, axis=0), scale, axis=1)
 
 
-_caches: dict[Path, TileCache] = {}
+_caches: dict[str, TileCache] = {}
 _caches_lock = threading.Lock()
 
 
-def _tile_cache(folder: Path) -> TileCache:
-    """The cache of a job in this process; that of an earlier job is let go."""
+def _tile_cache(run_id: str) -> TileCache:
+    """The cache of a run in this process; that of an earlier run is let go."""
     with _caches_lock:
-        if folder not in _caches:
+        if run_id not in _caches:
             _caches.clear()
-            _caches[folder] = TileCache(_TILE_CACHE_BYTES)
-        return _caches[folder]
+            _caches[run_id] = TileCache(_TILE_CACHE_BYTES)
+        return _caches[run_id]
 
 
 def _loaded(planned: Plan) -> Rendering:
@@ -455,22 +467,18 @@ def _compute(
         tell(Progress(len(job.done), total, resumed, "blocks"))
 
     if todo:
-        sent = planned if scheduler is None else _for_anywhere(planned)
-        work = partial(compute_block, sent, job.folder.absolute())
+        work = partial(compute_block, planned, job.folder.absolute(), uuid.uuid4().hex)
         call = partial(
-            run, work, todo, on_done, workers=workers, scheduler=scheduler, shared_folder=job.folder
+            run,
+            work,
+            todo,
+            on_done,
+            workers=workers,
+            scheduler=scheduler,
+            threads=planned.threads,
+            shared_folder=job.folder,
         )
         _timed(seconds, "blocks", call)
-
-
-def _for_anywhere(planned: Plan) -> Plan:
-    """The plan with absolute paths, for workers that run in another folder."""
-    scene, model = planned.scene, planned.model
-    if Path(scene.path).exists():
-        scene = replace(scene, path=str(Path(scene.path).absolute()))
-    if isinstance(model, str) and model != planned.rendering.upscaler.name:
-        model = str(Path(model).absolute())
-    return replace(planned, scene=scene, model=model)
 
 
 def _block_files(planned: Plan, job: Job) -> list[BlockFile]:

@@ -64,6 +64,10 @@ class Upscaler(Protocol):
     def linear(self) -> bool:
         """True if output follows input in offset and gain, so that DN pass through without a model range."""
 
+    @property
+    def concurrent(self) -> bool:
+        """True if calls from several threads overlap; False if one call at a time already uses the whole machine."""
+
     def __call__(self, lr: FloatArray, guide: FloatArray | None = None) -> FloatArray:
         """Enlarge a batch of tiles.
 

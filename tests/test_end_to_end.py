@@ -96,6 +96,28 @@ def test_a_trained_model_gives_the_same_pixels_for_any_block_and_worker(tmp_path
     np.testing.assert_array_equal(pixels[0], pixels[2])
 
 
+def test_tiles_on_block_borders_are_computed_once_and_never_for_another_run(tmp_path: Path) -> None:
+    source = factory.write_scene(tmp_path / "in.tif", factory.pixels(3, (90, 100), "uint8"))
+    pixels = []
+    for name in ("a", "b"):
+        torch.manual_seed(ord(name))
+        network = SeGSR(preset("compact", scale=2)).eval()
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.add_(0.01 * torch.randn_like(parameter))
+        model = tmp_path / f"{name}.safetensors"
+        save_checkpoint(model, network, ModelCard.of(network.config, name))
+        options = {"tile": 32, "overlap": 16, "block": 64, "overwrite": True}
+        report = geosegsr.upscale(source, tmp_path / "out.tif", 2, model, **options)
+        assert report.tiles_computed == report.tiles
+        with rasterio.open(tmp_path / "out.tif") as out:
+            pixels.append(out.read())
+        geosegsr.upscale(source, tmp_path / "one.tif", 2, model, **{**options, "block": 1000})
+        with rasterio.open(tmp_path / "one.tif") as out:
+            np.testing.assert_array_equal(pixels[-1], out.read())
+    assert not np.array_equal(*pixels)
+
+
 def test_one_tile_through_files_is_the_network_itself(tmp_path: Path) -> None:
     values = np.random.default_rng(3).random((3, 64, 64)).astype(np.float32)
     source = factory.write_scene(tmp_path / "in.tif", values)
