@@ -467,7 +467,8 @@ def _compute(
         tell(Progress(len(job.done), total, resumed, "blocks"))
 
     if todo:
-        work = partial(compute_block, planned, job.folder.absolute(), uuid.uuid4().hex)
+        sent = planned if scheduler is None else _for_anywhere(planned)
+        work = partial(compute_block, sent, job.folder.absolute(), uuid.uuid4().hex)
         call = partial(
             run,
             work,
@@ -479,6 +480,16 @@ def _compute(
             shared_folder=job.folder,
         )
         _timed(seconds, "blocks", call)
+
+
+def _for_anywhere(planned: Plan) -> Plan:
+    """The plan with absolute paths, for workers that run in another folder."""
+    scene, model = planned.scene, planned.model
+    if Path(scene.path).exists():
+        scene = replace(scene, path=str(Path(scene.path).absolute()))
+    if isinstance(model, str) and model != planned.rendering.upscaler.name:
+        model = str(Path(model).absolute())
+    return replace(planned, scene=scene, model=model)
 
 
 def _block_files(planned: Plan, job: Job) -> list[BlockFile]:
