@@ -338,6 +338,8 @@ def gdal_reason(error: BaseException) -> str:
     """What GDAL said first, in one line without a full stop."""
     while error.__cause__ is not None:
         error = error.__cause__
+    if isinstance(error, SystemError):  # rasterio's way to say so
+        return "GDAL failed without a reason"
     text = str(getattr(error, "errmsg", "") or error)
     return " ".join(text.split()).rstrip(".") or type(error).__name__
 

@@ -302,7 +302,8 @@ def upscale(
         dst: A local path; its folder must exist.
         scale: Output pixels per input pixel along each side: 2, 3, 4 or 8.
         model: A name, a checkpoint file or an Upscaler; see geosegsr.upscaler.resolve_upscaler.
-        workers: Worker processes on this machine; by default threads of this process.
+        workers: Worker processes on this machine; by default threads of this process. They import the script that
+            calls this, which so needs `if __name__ == "__main__":` around the call.
         scheduler: Address of a Dask scheduler that exists; the output's folder must be shared with its workers.
         creation: Creation options of GDAL's COG driver, over the defaults in geosegsr.cog.
         overwrite: Whether an existing target may be replaced; it stands until the new one is verified.

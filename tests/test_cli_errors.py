@@ -232,6 +232,9 @@ WRITING = [
     (["--co", "NUM_THREADS=many"], ["NUM_THREADS=many", "ALL_CPUS"]),
     (["--co", "OVERVIEW_RESAMPLING=nice"], ["OVERVIEW_RESAMPLING=nice", "AVERAGE"]),
     (["--co", "NBITS=12"], ["NBITS=12"]),
+    (["--co", "OVERVIEW_COUNT=0"], ["OVERVIEW_COUNT=0", "1 to 30"]),
+    (["--co", "OVERVIEW_COMPRESS=JPEG"], ["OVERVIEW_COMPRESS=JPEG"]),
+    (["--co", "OVERVIEWS=FORCE_USE_EXISTING"], ["OVERVIEWS=FORCE_USE_EXISTING", "IGNORE_EXISTING"]),
     (["--co", "TARGET_SRS=EPSG:4326"], ["'TARGET_SRS'", "another grid", "gdalwarp"]),
     (["--co", "RES=1"], ["'RES'", "another grid"]),
 ]
@@ -271,6 +274,19 @@ def test_options_that_cannot_work(
     given = [str(option).replace("{scene}", str(scene)) for option in options]
     assert_refused(upscale(scene, *given), 1, *[part.replace("{scene}", str(scene)) for part in parts])
     assert left_in(folder) == []
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["OVERVIEWS=NONE", "BLOCKSIZE=128", "BLOCKSIZE=1024", "COMPRESS=JPEG", "COMPRESS=LERC", "OVERVIEW_COMPRESS=JPEG",
+     "INTERLEAVE=BAND", "RESAMPLING=CUBIC", "NBITS=8", "BIGTIFF=YES"],
+)  # fmt: skip
+def test_creation_options_that_work(option: str, tmp_path: Path, folder: Path, upscale: Run) -> None:
+    """They pass verification, of overviews and lossy pixels too: it must not fail after all the work."""
+    source = factory.write_plain(tmp_path / "a.tif", dtype="uint8", size=(140, 150), photometric="rgb")
+    outcome = upscale(source, "--co", option)
+    assert (outcome.code, outcome.said) == (0, [])
+    assert left_in(folder) == ["out.tif"]
 
 
 def test_colours_that_jpeg_would_invent_are_refused_before_the_work(

@@ -113,8 +113,11 @@ def test_killed_again_and_again(scene: Path, undisturbed: Callable[[Path], Path]
     assert_equal_files(target, undisturbed(scene), scene)
 
 
-@pytest.mark.parametrize("workers", [(), ("--workers", 1)], ids=["threads", "processes"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "workers"),
+    [(signal.SIGINT, ()), (signal.SIGTERM, ()), (signal.SIGINT, ("--workers", 1))],
+    ids=["INT", "TERM", "INT with workers"],
+)
 def test_interrupted(
     number: signal.Signals,
     workers: tuple[object, ...],
@@ -342,9 +345,9 @@ def test_a_source_that_changes_during_the_run(
     shutil.copy(small_scene, source)
     honest = UPSCALE.compute_block
 
-    def compute_and_touch(planned: object, folder: Path, index: int) -> object:
-        os.utime(source, ns=(1, index))
-        return honest(planned, folder, index)  # type: ignore[arg-type]
+    def compute_and_touch(planned: object, folder: Path, *args: object) -> object:
+        os.utime(source, ns=(1, time.time_ns()))
+        return honest(planned, folder, *args)
 
     monkeypatch.setattr(UPSCALE, "compute_block", compute_and_touch)
     assert_refused(upscale(capfd, source, target), 1, f"'{source}' changed while it was read", "--no-resume")
