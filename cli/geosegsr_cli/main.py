@@ -92,6 +92,10 @@ def _interrupt(signum: int, frame: FrameType | None) -> Any:
 
 def _leave_at_once(code: int) -> None:
     """Leave without waiting for threads that are still inside a tile: what counts is on disk already."""
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        # Frees the semaphores of worker processes; else Python's tracker of them complains after we have gone.
+        util._run_finalizers(0)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
