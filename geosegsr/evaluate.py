@@ -27,6 +27,7 @@ from geosegsr.training.images import find_images, open_images, report_left_out
 from geosegsr.training.pairs import align, match_images
 from geosegsr.training.patches import PairSource, Patch, SceneSource, Source
 from geosegsr.training.pictures import contact_sheet, write_png
+from geosegsr.training.threads import arithmetic_threads, idle_threads
 from geosegsr.upscale import upscale
 from geosegsr.upscaler import Upscaler, resolve_upscaler
 from geosegsr.windows import TileGrid, Window
@@ -120,6 +121,32 @@ class _Measured:
     bicubic: Numbers
 
 
+class _Tally:
+    """Collects the numbers of tiles, and some tiles to look at."""
+
+    def __init__(self, scale: int, border: int | None, groups: dict[str, str]) -> None:
+        self.scale, self.border, self.groups = scale, border, groups
+        self.bicubic = Interpolator("bicubic", scale)
+        self.measured: list[_Measured] = []
+        self._sheet: list[tuple[NDArray[Any], ...]] = []
+
+    @property
+    def images(self) -> int:
+        return len({tile.image for tile in self.measured})
+
+    def add(self, image: str, patch: Patch, sr: NDArray[Any], bicubic: NDArray[Any], span: float) -> None:
+        """Measure what a model and bicubic made of a tile."""
+        model, simple = (_numbers(array, patch, self.scale, self.border, span) for array in (sr, bicubic))
+        self.measured.append(_Measured(image, self.groups[image], model, simple))
+        if len(self._sheet) < _PICTURES:
+            self._sheet.append((_blocky(patch.lr, self.scale), bicubic, sr, patch.hr))
+
+    def draw(self, picture: Path | None) -> None:
+        """Write lr, bicubic, sr and hr of the first tiles."""
+        if picture is not None:
+            write_png(picture, contact_sheet(self._sheet))
+
+
 def evaluate_model(
     model: str | Path | Upscaler,
     hr: Sequence[str],
@@ -165,31 +192,25 @@ def evaluate_model(
     data = DataConfig(hr=tuple(hr), bands=tuple(bands))
     sources, failures = _sources(data, lr, scale, policy, user_range)
     side = max(min(tile, upscaler.tile * scale) // scale, 1) * scale
-    groups = _groups([name for name, _ in sources], hr)
-    bicubic, measured, sheet = Interpolator("bicubic", scale), list[_Measured](), list[Any]()
-    for number, (name, source) in enumerate(sources):
-        try:
-            tiles = list(_tiles(source, side, scale, steady))
-            _refuse_bands(upscaler, tiles, name)
-            for patch in tiles:
-                results = [_enlarged(u, patch, source) for u in (upscaler, bicubic)]
-                span = _span(policy, patch)
-                numbers = [_numbers(sr, patch, scale, border, span) for sr in results]
-                measured.append(_Measured(name, groups[name], numbers[0], numbers[1]))
-                if len(sheet) < _PICTURES:
-                    sheet.append((_blocky(patch.lr, scale), results[1], results[0], patch.hr))
-        except SceneError as error:
-            failures.append(str(error))
-        if progress is not None:
-            progress(number + 1, len(sources))
-    report_left_out(failures, len(failures) + len({m.image for m in measured}), "cannot be evaluated")
-    if not measured:
-        raise SceneError("Cannot evaluate: no image has a tile that is at least half valid.")
-    if picture is not None:
-        write_png(picture, contact_sheet(sheet))
+    tally = _Tally(scale, border, _groups([name for name, _ in sources], hr))
+    with arithmetic_threads(idle_threads()):
+        for number, (name, source) in enumerate(sources):
+            try:
+                for patch in _tiles(source, side, scale, steady):
+                    _refuse_bands(upscaler, patch, name)
+                    simple, result = (_enlarged(u, patch, source) for u in (tally.bicubic, upscaler))
+                    tally.add(name, patch, result, simple, _span(policy, patch))
+            except SceneError as error:
+                failures.append(str(error))
+            if progress is not None:
+                progress(number + 1, len(sources))
+        report_left_out(failures, len(failures) + tally.images, "cannot be evaluated")
+        if not tally.measured:
+            raise SceneError("Cannot evaluate: no image has a tile that is at least half valid.")
+        seam = _model_seam(upscaler, sources, scale, steady)
+    tally.draw(picture)
     made = "lr from real pairs" if lr else f"lr by the degradation '{steady.kernel}'"
-    seam = _model_seam(upscaler, sources, scale, steady)
-    return Evaluation(upscaler.name, scale, tuple(_rows(measured)), seam, (made,))
+    return Evaluation(upscaler.name, scale, tuple(_rows(tally.measured)), seam, (made,))
 
 
 def evaluate_file(
@@ -227,23 +248,20 @@ def evaluate_file(
     scale = scale or _scale_of(result, source)
     _refuse_other_grid(result, truth, source, scale)
     radiometry = resolve_radiometry(truth, {"kind": "auto"}, user_range)
-    bicubic, measured, sheet = Interpolator("bicubic", scale), list[_Measured](), list[Any]()
-    for part in _windows(truth.height, truth.width, window, scale):
-        patch, image = _file_patch(result, truth, source, part, scale, radiometry)
-        if patch.valid.mean() < 0.5:
-            continue
-        simple = _as_file(bicubic(patch.lr[None])[0], radiometry, truth.dtype)
-        numbers = [_numbers(array, patch, scale, border, 1.0) for array in (image, simple)]
-        measured.append(_Measured(str(sr), "all", numbers[0], numbers[1]))
-        if len(sheet) < _PICTURES:
-            sheet.append((_blocky(patch.lr, scale), simple, image, patch.hr))
-    if not measured:
-        raise SceneError(f"Cannot evaluate '{sr}': it has no part that is at least half valid on both sides.")
-    if picture is not None:
-        write_png(picture, contact_sheet(sheet))
-    seam = _seam(result, radiometry, scale, tile, overlap)
+    tally = _Tally(scale, border, {str(sr): "all"})
+    with arithmetic_threads(idle_threads()):
+        for part in _windows(truth.height, truth.width, window, scale):
+            patch, image = _file_patch(result, truth, source, part, scale, radiometry)
+            if patch.valid.mean() >= 0.5:
+                simple = _as_file(tally.bicubic(patch.lr[None])[0], radiometry, truth.dtype)
+                tally.add(str(sr), patch, image, simple, 1.0)
+        if not tally.measured:
+            raise SceneError(f"Cannot evaluate '{sr}': no part of it is at least half valid on both sides.")
+        seam = _seam(result, radiometry, scale, tile, overlap)
+    tally.draw(picture)
     made = f"lr '{lr}'" if lr is not None else "lr by bicubic reduction of hr: pass --lr for the real input"
-    return Evaluation(str(sr), scale, tuple(_rows(measured)), seam, (made, f"range {radiometry.describe()}"))
+    notes = (made, f"range {radiometry.describe()}")
+    return Evaluation(str(sr), scale, tuple(_rows(tally.measured)), seam, notes)
 
 
 def table(evaluation: Evaluation) -> str:
@@ -360,10 +378,10 @@ def _cuts(length: int, most: int) -> list[tuple[int, int]]:
     return [(k * length // pieces, (k + 1) * length // pieces) for k in range(pieces)]
 
 
-def _refuse_bands(upscaler: Upscaler, tiles: Sequence[Patch], name: str) -> None:
-    if tiles and upscaler.bands not in (None, len(tiles[0].lr)):
+def _refuse_bands(upscaler: Upscaler, patch: Patch, name: str) -> None:
+    if upscaler.bands not in (None, len(patch.lr)):
         raise BandError(
-            f"Cannot evaluate '{upscaler.name}' on '{name}': it has {len(tiles[0].lr)} bands, and the model was "
+            f"Cannot evaluate '{upscaler.name}' on '{name}': it has {len(patch.lr)} bands, and the model was "
             f"trained on {upscaler.bands}. Pass --bands."
         )
 

@@ -8,7 +8,7 @@ out of SSIM and UQI. Each function is of one image; means over images are the ca
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -69,12 +69,12 @@ def ssim(sr: Image, hr: Image, valid: Mask | None = None, data_range: float = 1.
         Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to structural
         similarity", 2004: 11 x 11 Gaussian window, sigma 1.5, K 0.01 and 0.03.
     """
-    if min(sr.shape[-2:]) <= 2 * SSIM_REACH:
-        return math.nan
-    _, full = structural_similarity_index_measure(
-        _batch(sr), _batch(hr), data_range=data_range, return_full_image=True
-    )
-    return _mean_of_map(crop_border(full[0].numpy(), SSIM_REACH), valid)
+
+    def index(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        found = structural_similarity_index_measure(a, b, data_range=data_range, return_full_image=True)
+        return crop_border(found[1], SSIM_REACH)  # type: ignore[arg-type, return-value]
+
+    return _mean_of_windows(index, sr, hr, valid)
 
 
 def uqi(sr: Image, hr: Image, valid: Mask | None = None) -> float:
@@ -83,10 +83,12 @@ def uqi(sr: Image, hr: Image, valid: Mask | None = None) -> float:
     Source:
         Wang, Bovik, "A universal image quality index", 2002, as torchmetrics computes it (Gaussian window).
     """
-    if min(sr.shape[-2:]) <= 2 * SSIM_REACH:
-        return math.nan
-    index = universal_image_quality_index(_batch(sr), _batch(hr), reduction="none")
-    return _mean_of_map(index[0].numpy(), valid)
+
+    def index(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = universal_image_quality_index(a, b, reduction="none")
+        return found
+
+    return _mean_of_windows(index, sr, hr, valid)
 
 
 def sam(sr: Image, hr: Image, valid: Mask | None = None) -> float:
@@ -385,13 +387,28 @@ def _batch(image: Image) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(image, np.float64))[None]
 
 
-def _mean_of_map(index: Image, valid: Mask | None) -> float:
-    """Mean over the places whose window holds valid pixels only."""
-    if valid is None:
-        return float(index.mean())
-    whole = ndimage.minimum_filter(valid, 2 * SSIM_REACH + 1, mode="constant", cval=True)
-    chosen = index[:, crop_border(whole, SSIM_REACH)]
-    return float(chosen.mean()) if chosen.size else math.nan
+def _mean_of_windows(
+    index: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], sr: Image, hr: Image, valid: Mask | None
+) -> float:
+    """Mean of an index over bands and the places whose window holds valid pixels only; NaN if there is none.
+
+    Args:
+        index: Of two images (1, 1, h, w), its value at each place a whole window fits, SSIM_REACH off the edges.
+        sr: Shape (C, h, w).
+        hr: Same shape.
+        valid: Shape (h, w).
+    """
+    height, width = sr.shape[-2:]
+    if min(height, width) <= 2 * SSIM_REACH:
+        return math.nan
+    whole = np.ones((height, width), bool) if valid is None else valid
+    counted = ndimage.minimum_filter(whole, 2 * SSIM_REACH + 1, mode="constant", cval=True)
+    chosen = counted[SSIM_REACH : height - SSIM_REACH, SSIM_REACH : width - SSIM_REACH]
+    if not chosen.any():
+        return math.nan
+    # float32: torch unfolds every window of a float64 image first, which is 121 times its size.
+    values = index(_batch(sr).float(), _batch(hr).float())[0].double().numpy()
+    return float(values[:, chosen].mean())
 
 
 def _interpolate(image: Image, factor: float) -> Image:

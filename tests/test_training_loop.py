@@ -16,11 +16,11 @@ from training_kit import TINY, as_dtype, folder_of, ground, tiny_config, write
 
 from geosegsr.checkpoint import load_checkpoint, read_card
 from geosegsr.errors import Cancelled, CheckpointError, ConfigError, GeoSegSRWarning, JobError, SceneError
-from geosegsr.training import loop
 from geosegsr.training.degradation import Degradation, imresize_down
 from geosegsr.training.loop import Noted, Started, Stepped, Validated, train
 from geosegsr.training.patches import Patches
 from geosegsr.training.run_folder import RunFolder
+from geosegsr.training.threads import idle_threads
 from geosegsr.upscale import upscale
 
 ROOT = Path(__file__).parents[1]
@@ -417,7 +417,7 @@ def test_a_busy_processor_gets_fewer_threads(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     for load, threads in ((0.1, 4), (2.2, 2), (9.0, 1)):
         monkeypatch.setattr(os, "getloadavg", lambda load=load: (load, 0, 0))
-        assert loop._free_threads() == threads
+        assert idle_threads() == threads
 
 
 def test_bf16_on_a_processor_and_no_fp16(images, tmp_path):

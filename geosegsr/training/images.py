@@ -40,7 +40,7 @@ def find_images(sources: Sequence[str], what: str = "--hr") -> list[Path]:
         if not here:
             kind = "folder" if Path(source).is_dir() else "file or pattern"
             raise SceneError(
-                f"Cannot train on '{source}': the {kind} holds no image. Needed are files that end in "
+                f"Cannot find images in '{source}': the {kind} holds no image. Needed are files that end in "
                 f"{', '.join(sorted(SUFFIXES))}. Pass {what} with a folder, a pattern or files."
             )
         found.extend(here)
@@ -97,7 +97,7 @@ def report_left_out(reasons: Sequence[str], total: int, what: str) -> None:
     if not reasons:
         return
     if len(reasons) == total:
-        raise SceneError(f"Cannot train: all {total} images are left out ({what}). The first: {reasons[0]}")
+        raise SceneError(f"Cannot go on: all {total} images are left out ({what}). The first: {reasons[0]}")
     listed = " ".join(reasons[:3]) + (" ..." if len(reasons) > 3 else "")
     warnings.warn(
         f"{len(reasons)} of {total} images left out ({what}): {listed.rstrip('.')}",

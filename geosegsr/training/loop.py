@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import random
 import signal
 import threading
@@ -34,6 +33,7 @@ from geosegsr.training.network import build_network, save_model
 from geosegsr.training.pictures import contact_sheet, write_png
 from geosegsr.training.run_folder import LoggedStep, RunFolder, StepLog
 from geosegsr.training.schedule import Clock, learning_rate
+from geosegsr.training.threads import arithmetic_threads, idle_threads
 from geosegsr.training.validation import Score, Validation, span_of
 
 log = logging.getLogger("geosegsr")
@@ -133,18 +133,16 @@ def train(
     main = accelerator.is_main_process
     tell = on_event if on_event is not None and main else _say_nothing
     data = prepare_data(config)  # before anything is written
-    config = replace(config, threads=config.threads or _free_threads())
+    config = replace(config, threads=config.threads or idle_threads())
     if main:
         if not resume:
             run.create(config)
         run.lock()
     accelerator.wait_for_everyone()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(config.threads)
     try:
-        return _Training(config, run, data, accelerator, tell, resume).run()
+        with arithmetic_threads(config.threads):
+            return _Training(config, run, data, accelerator, tell, resume).run()
     finally:
-        torch.set_num_threads(threads)
         if main:
             run.close()
 
@@ -443,19 +441,6 @@ class _Training:
 
 
 _PRECISION_NAMES = {"no": "fp32", "bf16": "bf16", "fp16": "fp16"}
-
-
-def _free_threads() -> int:
-    """Threads for arithmetic on a processor: as many as it has cores that are idle now.
-
-    Threads that wait for one that another program keeps from running are worse than none: on two busy cores
-    a step was measured to take ten times as long with two threads as with one.
-    """
-    try:
-        busy = os.getloadavg()[0]
-    except OSError:
-        busy = 0.0
-    return max(1, min(torch.get_num_threads(), round(torch.get_num_threads() - busy)))
 
 
 def _accelerator(config: TrainConfig) -> Accelerator:
