@@ -44,7 +44,7 @@ DEFAULT_OPTIONS = {
     "OVERVIEW_RESAMPLING": "AVERAGE",
     "BIGTIFF": "IF_SAFER",
     "NUM_THREADS": "ALL_CPUS",
-    "STATISTICS": "YES",
+    "STATISTICS": "NO",  # ours come from the blocks
 }
 # GDAL's COG driver only logs a warning about an option that it does not know.
 _KNOWN_OPTIONS = {

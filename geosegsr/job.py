@@ -24,6 +24,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from geosegsr.bandstats import BandStatistics
 from geosegsr.errors import JobError, SceneError
 
 log = logging.getLogger("geosegsr")
@@ -43,6 +44,8 @@ class BlockRecord:
     """Of its pixels; see cog.pixel_checksum."""
     valid: tuple[int, ...]
     """Valid output pixels of each image band."""
+    statistics: tuple[BandStatistics, ...]
+    """Of each image band's output pixels."""
     tiles: int
     """Tiles computed for it."""
     empty: int
@@ -174,7 +177,8 @@ class Job:
         for line in _lines(self.folder / "done.jsonl"):
             try:
                 raw = json.loads(line)
-                record = BlockRecord(**{**raw, "valid": tuple(raw["valid"])})
+                statistics = tuple(BandStatistics(**band) for band in raw["statistics"])
+                record = BlockRecord(**{**raw, "valid": tuple(raw["valid"]), "statistics": statistics})
             except (ValueError, TypeError, KeyError):
                 continue  # the last line of a killed run may be torn; its block is computed again
             self.done[record.index] = record

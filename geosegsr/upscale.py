@@ -22,6 +22,7 @@ import numpy as np
 from geosegsr import __version__
 from geosegsr.aoi import Area, area_from_bbox, area_from_geometry, area_from_window
 from geosegsr.bands import OtherBands
+from geosegsr.bandstats import BandStatistics
 from geosegsr.cog import (
     BlockFile,
     block_bytes,
@@ -404,6 +405,10 @@ def compute_block(planned: Plan, folder: Path, run_id: str, index: int) -> Block
         sha256=hashlib.sha256(data).hexdigest(),
         checksum=pixel_checksum(image, fine_alpha),
         valid=tuple(int(wanted[band][core.slices].sum()) * planned.scale**2 for band in kept),
+        statistics=tuple(
+            BandStatistics.of(fine, _enlarge(wanted[band][core.slices], planned.scale))
+            for band, fine in zip(kept, image, strict=True)
+        ),
         tiles=counts.tiles,
         empty=counts.empty,
         seconds={
@@ -515,7 +520,23 @@ def _finalize(
     if progress is not None:
         progress(Progress(len(blocks), len(blocks), 0, "cog"))
     job.part.unlink(missing_ok=True)
+    metadata = _with_statistics(metadata, planned, job)
     write_cog(job.part, metadata, planned.scene.dtype, blocks, options, has_mask=planned.has_mask)
+
+
+def _with_statistics(metadata: Metadata, planned: Plan, job: Job) -> Metadata:
+    """Statistics from the blocks: GDAL's own take longer than all the rest of writing a COG."""
+    images = [planned.scene.image_bands[b] for b in output_bands(planned.rendering.groups)]
+    pixels = metadata.height * metadata.width
+
+    def tags(index: int) -> dict[str, str]:
+        if index not in images:
+            return {}
+        position = images.index(index)
+        return BandStatistics.of_all(job.done[i].statistics[position] for i in sorted(job.done)).tags(pixels)
+
+    bands = tuple(replace(band, tags={**band.tags, **tags(band.index)}) for band in metadata.bands)
+    return replace(metadata, bands=bands)
 
 
 def _verify(

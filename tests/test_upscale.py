@@ -147,6 +147,20 @@ def test_provenance_and_the_report(tmp_path: Path) -> None:
     assert json.loads(json.dumps(report.to_dict()))["seconds"]["total"] > 0
 
 
+@pytest.mark.parametrize("write", [factory.write_nodata, factory.write_gcps, factory.write_alpha])
+def test_statistics_are_those_of_the_pixels(write, tmp_path: Path) -> None:
+    target = upscaled(write(tmp_path / "in.tif"), 3, block=70)
+    with rasterio.open(target) as out:
+        for band in range(1, min(out.count, 3) + 1):
+            pixels = out.read(band)[out.read_masks(band) > 0].astype(np.float64)
+            tags = {key: float(value) for key, value in out.tags(band).items() if "STATISTICS" in key}
+            assert tags["STATISTICS_MINIMUM"] == pixels.min() and tags["STATISTICS_MAXIMUM"] == pixels.max()
+            assert tags["STATISTICS_MEAN"] == pytest.approx(pixels.mean(), rel=1e-12)
+            assert tags["STATISTICS_STDDEV"] == pytest.approx(pixels.std(), rel=1e-10)
+            share = 100 * pixels.size / (out.width * out.height)
+            assert tags["STATISTICS_VALID_PERCENT"] == pytest.approx(share, rel=1e-3)
+
+
 def test_the_same_pixels_for_any_block_size(tmp_path: Path) -> None:
     source = factory.write_nodata(tmp_path / "in.tif")
     results = []
