@@ -30,7 +30,13 @@ METADATA_KEY = "geosegsr"
 MOST_HEADER_BYTES = 16 * 2**20
 STORAGE = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 _BYTES = {"F32": 4, "BF16": 2, "F16": 2}
-_RADIOMETRY = {"dtype": (), "range": ("lo", "hi"), "percentiles": ("lo", "hi"), "standard": ("mean", "std")}
+_RADIOMETRY = {
+    "auto": (),
+    "dtype": (),
+    "range": ("lo", "hi"),
+    "percentiles": ("lo", "hi"),
+    "standard": ("mean", "std"),
+}
 
 
 @dataclass(frozen=True)
