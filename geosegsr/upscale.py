@@ -525,7 +525,12 @@ def _finalize(
 
 
 def _with_statistics(metadata: Metadata, planned: Plan, job: Job) -> Metadata:
-    """Statistics from the blocks: GDAL's own take longer than all the rest of writing a COG."""
+    """Statistics from the blocks: GDAL's own take longer than all the rest of writing a COG.
+
+    None beside ground control points: a COG with both has the points rounded to four decimals.
+    """
+    if metadata.gcps:
+        return metadata
     images = [planned.scene.image_bands[b] for b in output_bands(planned.rendering.groups)]
     pixels = metadata.height * metadata.width
 

@@ -147,7 +147,7 @@ def test_provenance_and_the_report(tmp_path: Path) -> None:
     assert json.loads(json.dumps(report.to_dict()))["seconds"]["total"] > 0
 
 
-@pytest.mark.parametrize("write", [factory.write_nodata, factory.write_gcps, factory.write_alpha])
+@pytest.mark.parametrize("write", [factory.write_nodata, factory.write_rotated, factory.write_alpha])
 def test_statistics_are_those_of_the_pixels(write, tmp_path: Path) -> None:
     target = upscaled(write(tmp_path / "in.tif"), 3, block=70)
     with rasterio.open(target) as out:
