@@ -44,7 +44,7 @@ DEFAULT_OPTIONS = {
     "OVERVIEW_RESAMPLING": "AVERAGE",
     "BIGTIFF": "IF_SAFER",
     "NUM_THREADS": "ALL_CPUS",
-    "STATISTICS": "NO",  # ours come from the blocks
+    "STATISTICS": "AUTO",  # those of the source, which come from the blocks
 }
 # GDAL's COG driver only logs a warning about an option that it does not know.
 _KNOWN_OPTIONS = {
