@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from geosegsr.arrays import super_resolve
-    from geosegsr.upscale import Plan, Report, plan, upscale
+    from geosegsr.runplan import Plan, plan
+    from geosegsr.upscale import Report, upscale
 
 try:
     __version__ = version("geosegsr")
@@ -19,9 +20,9 @@ except PackageNotFoundError:  # run from a source tree that was never installed
     __version__ = "0+unknown"
 
 _HOMES = {
-    "Plan": "geosegsr.upscale",
+    "Plan": "geosegsr.runplan",
     "Report": "geosegsr.upscale",
-    "plan": "geosegsr.upscale",
+    "plan": "geosegsr.runplan",
     "super_resolve": "geosegsr.arrays",
     "upscale": "geosegsr.upscale",
 }

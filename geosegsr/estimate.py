@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from geosegsr.upscale import Plan, compute_block
+from geosegsr.blockwork import compute_block
+from geosegsr.runplan import Plan
 
 # A COG takes the block files' size again, with its overviews a third more.
 _COG_TO_BLOCKS = 4 / 3

@@ -119,7 +119,7 @@ def command(
 
 def _dry_run(src: str, scale: int, model: str, options: dict[str, Any], *, as_json: bool) -> None:
     from geosegsr.estimate import estimate
-    from geosegsr.upscale import plan
+    from geosegsr.runplan import plan
 
     expected = estimate(plan(src, scale, model, **options))
     if as_json:

@@ -1,0 +1,121 @@
+"""One block from the scene to its file: what a worker does."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geosegsr.bandstats import BandStatistics
+from geosegsr.cog import block_bytes, pixel_checksum
+from geosegsr.errors import SceneError
+from geosegsr.job import BlockRecord, block_path, write_atomically
+from geosegsr.render import Rendering, output_bands, render_block
+from geosegsr.runplan import Plan
+from geosegsr.tilecache import TileCache
+from geosegsr.upscaler import shared_upscaler
+
+_TILE_CACHE_BYTES = 256_000_000  # the tiles along a row of blocks of a scene some 30,000 pixels wide
+
+
+def compute_block(planned: Plan, folder: Path, run_id: str, index: int) -> BlockRecord:
+    """Read, render and write one block; runs in any thread or process that sees source and folder.
+
+    Args:
+        planned: The same for all blocks of a run.
+        folder: The job's folder.
+        run_id: Any text of this run alone; blocks of one run share tiles within a process.
+        index: The block's position in the grid.
+
+    Returns:
+        A small record: pixels never travel.
+    """
+    began = time.perf_counter()
+    rendering = _loaded(planned)
+    block = rendering.grid.blocks[index]
+    window = rendering.grid.source_window(block).shifted(planned.region.row, planned.region.col)
+    inner = block.window.shifted(planned.region.row, planned.region.col)
+    values, valid = planned.scene.read(window)
+    alpha = planned.scene.read_alpha(inner)
+    area = planned.area.mask(window)
+    wanted = valid & area
+    read = time.perf_counter()
+    image, counts = render_block(rendering, block, values, valid, wanted, _tile_cache(run_id))
+    rendered = time.perf_counter()
+    core = inner.shifted(-window.row, -window.col)
+    kept = list(output_bands(rendering.groups))
+    fine_alpha = None
+    if alpha is not None and planned.scene.alpha_position is not None:
+        fine_alpha = _enlarge(np.where(area[core.slices], alpha, 0).astype(alpha.dtype), planned.scale)
+    mask = None
+    if planned.has_mask:
+        mask = _enlarge(np.any(wanted[kept][(slice(None), *core.slices)], axis=0), planned.scale)
+    data = block_bytes(_with_alpha(image, fine_alpha, planned), mask)
+    try:
+        write_atomically(block_path(folder, index), data)
+    except OSError as error:
+        raise SceneError(
+            f"Cannot write block {index} to '{folder}': {error.strerror}. The finished blocks are kept: make room "
+            "or mend the cause, and give the same command again."
+        ) from error
+    done = time.perf_counter()
+    model_s = counts.seconds.get("model", 0.0)
+    return BlockRecord(
+        index=index,
+        size=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        checksum=pixel_checksum(image, fine_alpha),
+        valid=tuple(int(wanted[band][core.slices].sum()) * planned.scale**2 for band in kept),
+        statistics=tuple(
+            BandStatistics.of(fine, _enlarge(wanted[band][core.slices], planned.scale))
+            for band, fine in zip(kept, image, strict=True)
+        ),
+        tiles=counts.tiles,
+        empty=counts.empty,
+        seconds={
+            "read": read - began,
+            "model": model_s,
+            "blend": rendered - read - model_s,
+            "write": done - rendered,
+        },
+    )
+
+
+def _with_alpha(image: np.ndarray[Any, Any], alpha: np.ndarray[Any, Any] | None, planned: Plan) -> Any:
+    """The alpha band put back among the output bands."""
+    if alpha is None:
+        return image
+    position = [b.index for b in planned.metadata.bands].index(planned.scene.alpha_band or 0)
+    return np.insert(image, position, alpha, axis=0)
+
+
+def _enlarge(array: Any, scale: int) -> Any:
+    return np.repeat(np.repeat(array, scale, axis=0), scale, axis=1)
+
+
+_caches: dict[str, TileCache] = {}
+_caches_lock = threading.Lock()
+
+
+def _tile_cache(run_id: str) -> TileCache:
+    """The cache of a run in this process; that of an earlier run is let go."""
+    with _caches_lock:
+        if run_id not in _caches:
+            _caches.clear()
+            _caches[run_id] = TileCache(_TILE_CACHE_BYTES)
+        return _caches[run_id]
+
+
+def _loaded(planned: Plan) -> Rendering:
+    """The plan's rendering with this process's copy of the model."""
+    if not isinstance(planned.model, str):
+        return planned.rendering
+    upscaler = shared_upscaler(
+        planned.model, planned.scale, device=planned.device, precision=planned.precision
+    )
+    return replace(planned.rendering, upscaler=upscaler)

@@ -1,0 +1,224 @@
+"""Everything about a run that is known before a pixel is computed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from geosegsr import __version__
+from geosegsr.aoi import Area, area_from_bbox, area_from_geometry, area_from_window
+from geosegsr.bands import OtherBands
+from geosegsr.engine import default_threads
+from geosegsr.errors import ConfigError
+from geosegsr.job import source_identity
+from geosegsr.metadata import Metadata
+from geosegsr.planning import DEFAULT_MODEL, check_scale, plan_rendering, warn
+from geosegsr.radiometry import working_dtype
+from geosegsr.render import Rendering, output_bands
+from geosegsr.scene import AlphaPolicy, Scene
+from geosegsr.upscaler import Upscaler, shared_upscaler
+from geosegsr.windows import TileGrid, Window
+
+_SYNTHETIC = (
+    "Detail finer than the source's pixels was made by the model from what such scenes look like; "
+    "it was not measured."
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything about a run that is known before a pixel is computed."""
+
+    scene: Scene
+    """The input."""
+    area: Area
+    """The part of it that is wanted, all of it by default."""
+    region: Window
+    """The pixels that may be read: the area with some context around it."""
+    rendering: Rendering
+    """Grid, model, bands and radiometry."""
+    model: str | Upscaler
+    """What the workers load the model from."""
+    device: str
+    precision: str
+
+    @property
+    def scale(self) -> int:
+        return self.rendering.upscaler.scale
+
+    @property
+    def grid(self) -> TileGrid:
+        return self.rendering.grid
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether the output carries a mask: the input does, or what lies outside the area has no other mark."""
+        marked = self.scene.nodata is not None or self.scene.alpha_position is not None
+        return (
+            self.scene.has_mask
+            or (self.scene.alpha_band is not None and self.scene.alpha_position is None)
+            or (self.area.polygon is not None and not marked)
+        )
+
+    @property
+    def alpha(self) -> AlphaPolicy:
+        """What a band tagged alpha is in the output."""
+        return "image" if self.scene.alpha_band is None else "mask"
+
+    @property
+    def threads(self) -> int:
+        """Blocks computed at a time in one process."""
+        return default_threads() if self.rendering.upscaler.concurrent else 1
+
+    @property
+    def metadata(self) -> Metadata:
+        """Of the output, without provenance."""
+        kept = {self.scene.image_bands[b] for b in output_bands(self.rendering.groups)}
+        scaled = self.scene.metadata.scaled(self.scale, self.area.window)
+        bands = tuple(b for b in scaled.bands if b.index in kept or b.index == self.scene.alpha_band)
+        return replace(scaled, bands=bands)
+
+    @property
+    def output_bytes(self) -> int:
+        """Size of the output's pixels, uncompressed."""
+        metadata = self.metadata
+        return metadata.height * metadata.width * len(metadata.bands) * self.scene.dtype.itemsize
+
+    @property
+    def memory_bytes(self) -> int:
+        """A rough upper bound for one process: libraries, and the blocks in flight."""
+        rendering, grid = self.rendering, self.grid
+        block = max((b.window for b in grid.blocks), key=lambda w: w.height * w.width)
+        pixels = block.height * block.width * self.scale**2
+        together = max(len(group.bands) for group in rendering.groups)
+        work = working_dtype(self.scene.dtype, rendering.upscaler.linear).itemsize
+        tiles = grid.rows.tile * grid.cols.tile * self.scale**2 * rendering.upscaler.batch
+        one = pixels * (together * work * 3 + len(self.metadata.bands) * self.scene.dtype.itemsize * 3)
+        return 300_000_000 + self.threads * (one + 3 * tiles * together * work)
+
+    def tags(self) -> dict[str, str]:
+        """Provenance for the output."""
+        upscaler, rendering = self.rendering.upscaler, self.rendering
+        options = {
+            "tile": self.grid.rows.tile,
+            "overlap": self.grid.rows.overlap,
+            "bands": [self.scene.image_bands[b] for b in output_bands(rendering.groups)],
+            "window": [
+                self.area.window.col,
+                self.area.window.row,
+                self.area.window.width,
+                self.area.window.height,
+            ],
+        }
+        through = {g.through for g in rendering.groups}
+        if through != {"model"}:
+            options["through"] = {
+                str(self.scene.image_bands[b]): g.through for g in rendering.groups for b in g.bands
+            }
+        tags = {
+            "GEOSEGSR_VERSION": __version__,
+            "GEOSEGSR_MODEL": upscaler.name,
+            "GEOSEGSR_MODEL_HASH": upscaler.fingerprint,
+            "GEOSEGSR_SCALE": str(upscaler.scale),
+            "GEOSEGSR_OPTIONS": json.dumps(options),
+            "GEOSEGSR_NOTE": _SYNTHETIC,
+        }
+        if rendering.radiometry is not None:
+            tags["GEOSEGSR_RANGE"] = rendering.radiometry.describe()
+        return tags
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides the pixels and how they are cut into blocks; the key of a resumable job."""
+        rendering = self.rendering
+        polygon = self.area.polygon
+        return {
+            "version": __version__,
+            "source": source_identity(self.scene.path),
+            "model": rendering.upscaler.fingerprint,
+            "scale": self.scale,
+            "device": self.device,
+            "precision": self.precision,
+            "bands": [[*g.bands, g.through, g.guide] for g in rendering.groups],
+            "source_bands": [*self.scene.image_bands, self.scene.alpha_band, self.scene.alpha_position],
+            "nodata": str(self.scene.nodata),
+            "range": None
+            if rendering.radiometry is None
+            else [rendering.radiometry.lo, rendering.radiometry.hi],
+            "tile": [self.grid.rows.tile, self.grid.cols.tile],
+            "overlap": [self.grid.rows.overlap, self.grid.cols.overlap],
+            "block": self.grid.block,
+            "window": asdict(self.area.window),
+            "polygon": None if polygon is None else hashlib.sha256(polygon).hexdigest(),
+        }
+
+
+def plan(
+    src: str | Path,
+    scale: int = 4,
+    model: str | Path | Upscaler = DEFAULT_MODEL,
+    *,
+    bands: Sequence[int] | None = None,
+    other_bands: OtherBands | None = None,
+    nodata: float | None = None,
+    alpha: AlphaPolicy = "auto",
+    range: tuple[float, float] | None = None,
+    tile: int | None = None,
+    overlap: int | None = None,
+    block: int | None = None,
+    aoi: str | Path | None = None,
+    bbox: Sequence[float] | None = None,
+    aoi_crs: str | None = None,
+    window: Sequence[int] | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+) -> Plan:
+    """Work out what `upscale` with the same arguments would do; nothing is computed or written.
+
+    Raises:
+        GeoSegSRError: What cannot be done, and what to do about it.
+    """
+    check_scale(scale)
+    scene = Scene.open(src, bands, nodata, alpha)
+    if scene.metadata.crs is None and scene.metadata.gcps_crs is None and not scene.metadata.rpcs:
+        warn(f"'{scene.path}' has no coordinate reference system; neither will the result")
+    if scene.alpha_looks_like_image:
+        kind = "a mask, as you said" if scene.alpha_band is not None else "an image, such as near infrared"
+        warn(f"the band of '{scene.path}' that is tagged alpha holds more than mask values: taken as {kind}")
+    model = str(model) if isinstance(model, Path) else model
+    upscaler = shared_upscaler(model, scale, device=device, precision=precision)
+    area = _area(scene, aoi, bbox, aoi_crs, window)
+    rendering, region = plan_rendering(
+        scene,
+        upscaler,
+        area.window,
+        other_bands=other_bands,
+        range=range,
+        tile=tile,
+        overlap=overlap,
+        block=block,
+    )
+    return Plan(scene, area, region, rendering, model, device, precision)
+
+
+def _area(
+    scene: Scene,
+    aoi: str | Path | None,
+    bbox: Sequence[float] | None,
+    crs: str | None,
+    window: Sequence[int] | None,
+) -> Area:
+    if sum(item is not None for item in (aoi, bbox, window)) > 1:
+        raise ConfigError("Cannot combine areas: pass only one of --aoi, --bbox and --window.")
+    if crs is not None and aoi is None and bbox is None:
+        raise ConfigError("Cannot use --aoi-crs without an area in it: pass --aoi or --bbox as well.")
+    if aoi is not None:
+        return area_from_geometry(scene, aoi, crs)
+    if bbox is not None:
+        return area_from_bbox(scene, bbox, crs)
+    if window is not None:
+        return area_from_window(scene, window)
+    return Area(scene.window)
