@@ -86,8 +86,8 @@ def test_rpc_projects_the_same_ground_to_the_same_place(tmp_path: Path) -> None:
             rows, cols = a.rowcol(lon, lat, zs=height, op=lambda v: v)
             fine_rows, fine_cols = b.rowcol(lon, lat, zs=height, op=lambda v: v)
         # GDAL's RPC pixels: a position p on the coarse grid is p * 4 on the fine one, both counted from the corner.
-        np.testing.assert_allclose(fine_rows, np.asarray(rows) * 4, atol=1e-5)
-        np.testing.assert_allclose(fine_cols, np.asarray(cols) * 4, atol=1e-5)
+        np.testing.assert_allclose(fine_rows, np.asarray(rows) * 4, atol=1e-6)
+        np.testing.assert_allclose(fine_cols, np.asarray(cols) * 4, atol=1e-6)
 
 
 def test_an_unpicked_alpha_band_becomes_a_mask(tmp_path: Path) -> None:
