@@ -14,7 +14,7 @@ from geosegsr.runplan import Plan
 # A COG takes the block files' size again, with its overviews a third more.
 _COG_TO_BLOCKS = 4 / 3
 # Copying into a COG and reading it back, in output bytes before compression; measured in docs/benchmarks.md.
-_COG_BYTES_PER_S = 80e6
+_COG_BYTES_PER_S = 37e6
 
 
 @dataclass(frozen=True)

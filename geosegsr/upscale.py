@@ -8,7 +8,8 @@ import shutil
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -127,22 +128,23 @@ def upscale(
     Raises:
         GeoSegSRError: What could not be done. No file is left under the target's name that looks finished.
     """
-    began = time.perf_counter()
+    seconds: dict[str, float] = {}
+    tell = progress or (lambda _: None)
     target = Path(dst)
     _check_target(target, str(src), overwrite=overwrite, resume=resume)
     _check_engine(workers, scheduler)
     cog_options = creation_options(creation or {})
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", GeoSegSRWarning)
-        planned = plan(src, scale, model, **options)
-    for message in caught:
-        warnings.warn_explicit(message.message, message.category, message.filename, message.lineno)
-    metadata = replace(planned.metadata, tags={**planned.metadata.tags, **planned.tags()})
-    try_creation_options(
-        cog_options, metadata, planned.scene.dtype, has_mask=planned.has_mask, alpha=planned.alpha
-    )
-    identity = planned.identity()
-    seconds = {"plan": time.perf_counter() - began}
+    with _timed(seconds, "plan"):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", GeoSegSRWarning)
+            planned = plan(src, scale, model, **options)
+        for message in caught:
+            warnings.warn_explicit(message.message, message.category, message.filename, message.lineno)
+        metadata = replace(planned.metadata, tags={**planned.metadata.tags, **planned.tags()})
+        try_creation_options(
+            cog_options, metadata, planned.scene.dtype, has_mask=planned.has_mask, alpha=planned.alpha
+        )
+        identity = planned.identity()
     with Job(target) as job:
         if resume and job.finished_before(identity):
             job.remove()
@@ -152,15 +154,30 @@ def upscale(
         job.start(identity, resume=resume)
         resumed = len(job.done)
         _check_disk(planned, job)
-        _compute(planned, job, workers, scheduler, progress, seconds)
+        with _timed(seconds, "blocks"):
+            _compute(planned, job, workers, scheduler, tell)
         if source_identity(planned.scene.path) != identity["source"]:
             raise SceneError(
                 f"Cannot finish '{target}': '{planned.scene.path}' changed while it was read. "
                 "Give the command again with --no-resume once the source stands still."
             )
         blocks = _block_files(planned, job)
-        _timed(seconds, "cog", partial(_finalize, job, metadata, planned, blocks, cog_options, progress))
-        _timed(seconds, "verify", partial(_verify, job, metadata, planned, blocks, cog_options, progress))
+        tell(Progress(len(blocks), len(blocks), resumed, "cog"))
+        with _timed(seconds, "cog"):
+            job.part.unlink(missing_ok=True)
+            full = _with_statistics(metadata, planned, job)
+            write_cog(job.part, full, planned.scene.dtype, blocks, cog_options, has_mask=planned.has_mask)
+        tell(Progress(len(blocks), len(blocks), resumed, "verify"))
+        with _timed(seconds, "verify"):
+            verify_cog(
+                job.part,
+                metadata,
+                planned.scene.dtype,
+                blocks,
+                cog_options,
+                alpha=planned.alpha,
+                threads=default_threads(),
+            )
         records = dict(job.done)
         job.commit()
     return _report(planned, target, records, resumed, seconds, caught)
@@ -171,12 +188,10 @@ def _compute(
     job: Job,
     workers: int | None,
     scheduler: str | None,
-    progress: Callable[[Progress], None] | None,
-    seconds: dict[str, float],
+    tell: Callable[[Progress], None],
 ) -> None:
     total, resumed = len(planned.grid.blocks), len(job.done)
     todo = [block.index for block in planned.grid.blocks if block.index not in job.done]
-    tell = progress or (lambda _: None)
     tell(Progress(resumed, total, resumed, "blocks"))
 
     def on_done(record: BlockRecord) -> None:
@@ -186,8 +201,7 @@ def _compute(
     if todo:
         sent = planned if scheduler is None else _for_anywhere(planned)
         work = partial(compute_block, sent, job.folder.absolute(), uuid.uuid4().hex)
-        call = partial(
-            run,
+        run(
             work,
             todo,
             on_done,
@@ -196,7 +210,6 @@ def _compute(
             threads=planned.threads,
             shared_folder=job.folder,
         )
-        _timed(seconds, "blocks", call)
 
 
 def _for_anywhere(planned: Plan) -> Plan:
@@ -220,21 +233,6 @@ def _block_files(planned: Plan, job: Job) -> list[BlockFile]:
     return files
 
 
-def _finalize(
-    job: Job,
-    metadata: Metadata,
-    planned: Plan,
-    blocks: list[BlockFile],
-    options: Mapping[str, str],
-    progress: Callable[[Progress], None] | None,
-) -> None:
-    if progress is not None:
-        progress(Progress(len(blocks), len(blocks), 0, "cog"))
-    job.part.unlink(missing_ok=True)
-    metadata = _with_statistics(metadata, planned, job)
-    write_cog(job.part, metadata, planned.scene.dtype, blocks, options, has_mask=planned.has_mask)
-
-
 def _with_statistics(metadata: Metadata, planned: Plan, job: Job) -> Metadata:
     """Statistics from the blocks: GDAL's own take longer than all the rest of writing a COG.
 
@@ -255,30 +253,10 @@ def _with_statistics(metadata: Metadata, planned: Plan, job: Job) -> Metadata:
     return replace(metadata, bands=bands)
 
 
-def _verify(
-    job: Job,
-    metadata: Metadata,
-    planned: Plan,
-    blocks: list[BlockFile],
-    options: Mapping[str, str],
-    progress: Callable[[Progress], None] | None,
-) -> None:
-    if progress is not None:
-        progress(Progress(len(blocks), len(blocks), 0, "verify"))
-    verify_cog(
-        job.part,
-        metadata,
-        planned.scene.dtype,
-        blocks,
-        options,
-        alpha=planned.alpha,
-        threads=default_threads(),
-    )
-
-
-def _timed(seconds: dict[str, float], stage: str, call: Callable[[], None]) -> None:
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     began = time.perf_counter()
-    call()
+    yield
     seconds[stage] = time.perf_counter() - began
 
 
