@@ -57,9 +57,9 @@ class ModelCard:
     """Bands the model takes together."""
     band_names: tuple[str, ...]
     """What each band shows, such as "red"."""
-    radiometry: dict[str, Any] = field(default_factory=lambda: {"kind": "dtype"})
-    """How digital numbers become the model's 0 to 1: {"kind": "dtype"}, {"kind": "range" or "percentiles",
-    "lo", "hi"} or {"kind": "standard", "mean": [...], "std": [...]}."""
+    radiometry: dict[str, Any] = field(default_factory=lambda: {"kind": "auto"})
+    """How digital numbers become the model's 0 to 1: {"kind": "auto" or "dtype"}, {"kind": "range" or "percentiles",
+    "lo", "hi"} or {"kind": "standard", "mean": [...], "std": [...]}; see radiometry.resolve_radiometry."""
     tile: int = 64
     """Side of a tile that suits the model, in lr pixels."""
     overlap: int = 16

@@ -185,6 +185,7 @@ def test_a_failed_write_leaves_the_old_file(file, monkeypatch):
 @pytest.mark.parametrize(
     "radiometry",
     [
+        {"kind": "auto"},
         {"kind": "dtype"},
         {"kind": "range", "lo": 0, "hi": 10000.0},
         {"kind": "percentiles", "lo": 0.1, "hi": 99.9},
