@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from geosegsr.atomic import whole_file
 from geosegsr.bandstats import BandStatistics
 from geosegsr.cog import block_bytes, pixel_checksum
 from geosegsr.errors import SceneError
-from geosegsr.job import BlockRecord, block_path, write_atomically
+from geosegsr.job import BlockRecord, block_path
 from geosegsr.render import Rendering, output_bands, render_block
 from geosegsr.runplan import Plan
 from geosegsr.tilecache import TileCache
@@ -57,7 +58,8 @@ def compute_block(planned: Plan, folder: Path, run_id: str, index: int) -> Block
         mask = _enlarge(np.any(wanted[kept][(slice(None), *core.slices)], axis=0), planned.scale)
     data = block_bytes(_with_alpha(image, fine_alpha, planned), mask)
     try:
-        write_atomically(block_path(folder, index), data)
+        with whole_file(block_path(folder, index)) as file:
+            file.write(data)
     except OSError as error:
         raise SceneError(
             f"Cannot write block {index} to '{folder}': {error.strerror}. The finished blocks are kept: make room "

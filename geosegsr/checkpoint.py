@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import struct
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geosegsr.atomic import whole_file
 from geosegsr.errors import CheckpointError, ConfigError
 from geosegsr.models.config import SeGSRConfig
 
@@ -211,7 +210,8 @@ def save_checkpoint(path: str | Path, model: SeGSR, card: ModelCard) -> ModelCar
     entry = {"format": FORMAT, "card": card.to_dict()}
     data = save(tensors, {METADATA_KEY: json.dumps(entry, sort_keys=True, allow_nan=False)})
     try:
-        _write_whole(path, data)
+        with whole_file(path, sync=True) as file:
+            file.write(data)
     except OSError as error:
         raise CheckpointError(f"Cannot write checkpoint '{path}': {error.strerror or error}.") from error
     return card
@@ -331,20 +331,6 @@ def _sha256(tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _refused(path: Path, fault: str) -> CheckpointError:

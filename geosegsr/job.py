@@ -24,6 +24,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from geosegsr.atomic import whole_file
 from geosegsr.bandstats import BandStatistics
 from geosegsr.errors import JobError, SceneError
 
@@ -115,7 +116,8 @@ class Job:
                 self._take_up()
             self.blocks.mkdir(exist_ok=True)
             if not manifest.exists():
-                write_atomically(manifest, json.dumps({**wanted, "key": job_key(wanted)}, indent=1).encode())
+                with whole_file(manifest) as file:
+                    file.write(json.dumps({**wanted, "key": job_key(wanted)}, indent=1).encode())
 
     def finished_before(self, identity: Mapping[str, Any]) -> bool:
         """Whether an earlier run of the same identity put its target in place but could not clean up."""
@@ -187,7 +189,8 @@ class Job:
                 log.warning("block %d of the earlier run is missing or damaged: computed again", index)
                 del self.done[index]
         kept = "".join(json.dumps(asdict(record)) + "\n" for record in self.done.values())
-        write_atomically(self.folder / "done.jsonl", kept.encode())
+        with whole_file(self.folder / "done.jsonl") as file:
+            file.write(kept.encode())
 
 
 def block_path(folder: Path, index: int) -> Path:
@@ -207,19 +210,6 @@ def source_identity(path: str) -> dict[str, Any]:
         return {"path": path}
     status = local.stat()
     return {"path": str(local.resolve()), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that, whenever it exists under its name, it is whole."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def _is_whole(path: Path, record: BlockRecord) -> bool:

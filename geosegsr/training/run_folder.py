@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import csv
 import logging
-import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ import tomlkit
 import torch
 from filelock import FileLock, Timeout
 
+from geosegsr.atomic import whole_file
 from geosegsr.errors import CheckpointError, JobError
 from geosegsr.training.config import TrainConfig, read_toml
 
@@ -156,15 +156,10 @@ class RunFolder:
         Raises:
             JobError: The disk is full or the folder cannot be written; the target is untouched.
         """
-        part = target.with_name(target.name + ".part")
         try:
-            with part.open("wb") as file:
+            with whole_file(target, sync=True) as file:
                 write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(target)
         except (OSError, RuntimeError) as error:
-            part.unlink(missing_ok=True)
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             kept = " The one written before is kept." if target.exists() else ""
             raise JobError(
