@@ -15,6 +15,7 @@ from geosegsr.atomic import whole_file
 from geosegsr.bandstats import BandStatistics
 from geosegsr.cog import block_bytes, pixel_checksum
 from geosegsr.errors import SceneError
+from geosegsr.interpolation import repeat_pixels
 from geosegsr.job import BlockRecord, block_path
 from geosegsr.render import Rendering, output_bands, render_block
 from geosegsr.runplan import Plan
@@ -52,10 +53,9 @@ def compute_block(planned: Plan, folder: Path, run_id: str, index: int) -> Block
     kept = list(output_bands(rendering.groups))
     fine_alpha = None
     if alpha is not None and planned.scene.alpha_position is not None:
-        fine_alpha = _enlarge(np.where(area[core.slices], alpha, 0).astype(alpha.dtype), planned.scale)
-    mask = None
-    if planned.has_mask:
-        mask = _enlarge(np.any(wanted[kept][(slice(None), *core.slices)], axis=0), planned.scale)
+        fine_alpha = repeat_pixels(np.where(area[core.slices], alpha, 0).astype(alpha.dtype), planned.scale)
+    fine_wanted = repeat_pixels(wanted[kept][(slice(None), *core.slices)], planned.scale)
+    mask = np.any(fine_wanted, axis=0) if planned.has_mask else None
     data = block_bytes(_with_alpha(image, fine_alpha, planned), mask)
     try:
         with whole_file(block_path(folder, index)) as file:
@@ -72,11 +72,8 @@ def compute_block(planned: Plan, folder: Path, run_id: str, index: int) -> Block
         size=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
         checksum=pixel_checksum(image, fine_alpha),
-        valid=tuple(int(wanted[band][core.slices].sum()) * planned.scale**2 for band in kept),
-        statistics=tuple(
-            BandStatistics.of(fine, _enlarge(wanted[band][core.slices], planned.scale))
-            for band, fine in zip(kept, image, strict=True)
-        ),
+        valid=tuple(int(band.sum()) for band in fine_wanted),
+        statistics=tuple(BandStatistics.of(*pair) for pair in zip(image, fine_wanted, strict=True)),
         tiles=counts.tiles,
         empty=counts.empty,
         seconds={
@@ -94,10 +91,6 @@ def _with_alpha(image: np.ndarray[Any, Any], alpha: np.ndarray[Any, Any] | None,
         return image
     position = [b.index for b in planned.metadata.bands].index(planned.scene.alpha_band or 0)
     return np.insert(image, position, alpha, axis=0)
-
-
-def _enlarge(array: Any, scale: int) -> Any:
-    return np.repeat(np.repeat(array, scale, axis=0), scale, axis=1)
 
 
 _caches: dict[str, TileCache] = {}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from geosegsr.errors import BandError, ConfigError, GeoSegSRWarning, SceneError
 from geosegsr.fill import fill_invalid
-from geosegsr.interpolation import Interpolator
+from geosegsr.interpolation import Interpolator, repeat_pixels
 from geosegsr.metrics import agreement, correctness, quality, seam_ratio
 from geosegsr.radiometry import Radiometry, resolve_radiometry, to_dtype
 from geosegsr.scene import Scene
@@ -139,7 +139,7 @@ class _Tally:
         model, simple = (_numbers(array, patch, self.scale, self.border, span) for array in (sr, bicubic))
         self.measured.append(_Measured(image, self.groups[image], model, simple))
         if len(self._sheet) < _PICTURES:
-            self._sheet.append((_blocky(patch.lr, self.scale), bicubic, sr, patch.hr))
+            self._sheet.append((repeat_pixels(patch.lr, self.scale), bicubic, sr, patch.hr))
 
     def draw(self, picture: Path | None) -> None:
         """Write lr, bicubic, sr and hr of the first tiles."""
@@ -496,7 +496,7 @@ def _file_patch(
         small = Window(part.row // scale, part.col // scale, part.height // scale, part.width // scale)
         values, valid = source.read(small)
         lr = radiometry.to_model(fill_invalid(values, valid) if valid.any() else values)
-        masks.append(np.repeat(np.repeat(valid.all(axis=0), scale, axis=0), scale, axis=1))
+        masks.append(repeat_pixels(np.all(valid, axis=0), scale))
     whole = np.logical_and.reduce(masks)
     where = f"'{result.path}' at rows {part.row}-{part.row_stop}, columns {part.col}-{part.col_stop}"
     return Patch(lr.astype(np.float32), arrays[1].astype(np.float32), whole, where), arrays[0]
@@ -564,10 +564,6 @@ def _tagged_options(result: Scene) -> dict[str, Any]:
     except ValueError:
         return {}
     return options if isinstance(options, dict) else {}
-
-
-def _blocky(lr: NDArray[Any], scale: int) -> NDArray[Any]:
-    return np.repeat(np.repeat(lr, scale, axis=1), scale, axis=2)
 
 
 def _finite(numbers: Numbers) -> dict[str, float | None]:

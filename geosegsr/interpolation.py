@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,11 +87,16 @@ class Interpolator:
     def __call__(self, lr: FloatArray, guide: FloatArray | None = None) -> FloatArray:
         """Enlarge a batch; see Upscaler. float32 or float64, shape (N, C, h, w) -> (N, C, s*h, s*w)."""
         if self.name == "nearest":
-            return np.repeat(np.repeat(lr, self.scale, axis=2), self.scale, axis=3)
+            return repeat_pixels(lr, self.scale)
         n, c, h, w = lr.shape
         with single_threaded_blas():
             planes = [_enlarge(plane, self.name, self.scale) for plane in lr.reshape(n * c, h, w)]
         return np.stack(planes).reshape(n, c, h * self.scale, w * self.scale)
+
+
+def repeat_pixels(array: NDArray[Any], scale: int) -> NDArray[Any]:
+    """Each pixel as scale x scale pixels of the same value; any dtype, (..., h, w) -> (..., scale*h, scale*w)."""
+    return np.repeat(np.repeat(array, scale, axis=-2), scale, axis=-1)
 
 
 def _enlarge(plane: FloatArray, name: str, scale: int) -> FloatArray:

@@ -19,7 +19,7 @@ from geosegsr.bands import BandGroup
 from geosegsr.errors import Cancelled
 from geosegsr.feather import Fold, feather_weights
 from geosegsr.fill import fill_invalid
-from geosegsr.interpolation import Interpolator
+from geosegsr.interpolation import Interpolator, repeat_pixels
 from geosegsr.radiometry import Radiometry, avoid_nodata, nodata_marker, to_dtype, working_dtype
 from geosegsr.tilecache import TileCache
 from geosegsr.upscaler import FloatArray, Upscaler
@@ -82,7 +82,7 @@ def render_block(
     counts = RenderCounts()
     source = grid.source_window(block)
     inner = block.window.shifted(-source.row, -source.col)
-    out_bands = sorted(band for group in rendering.groups for band in group.bands)
+    out_bands = output_bands(rendering.groups)
     out = np.empty((len(out_bands), inner.height * scale, inner.width * scale), dtype=rendering.dtype)
     for number, group in enumerate(rendering.groups):
         computed = _render_group(rendering, number, block, values, valid, wanted, counts, cache)
@@ -289,5 +289,4 @@ def _finish(
         mark = np.full(values.shape, nodata_marker(rendering.nodata, rendering.dtype))
     else:
         mark = values
-    fine = np.repeat(np.repeat(wanted, scale, axis=0), scale, axis=1)
-    return np.where(fine, out, np.repeat(np.repeat(mark, scale, axis=0), scale, axis=1))
+    return np.where(repeat_pixels(wanted, scale), out, repeat_pixels(mark, scale))

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +76,17 @@ class Plan:
         return default_threads() if self.rendering.upscaler.concurrent else 1
 
     @property
+    def kept_bands(self) -> list[int]:
+        """1-based source indices of the image bands that come out, in output order."""
+        return [self.scene.image_bands[b] for b in output_bands(self.rendering.groups)]
+
+    @cached_property
     def metadata(self) -> Metadata:
         """Of the output, without provenance."""
-        kept = {self.scene.image_bands[b] for b in output_bands(self.rendering.groups)}
         scaled = self.scene.metadata.scaled(self.scale, self.area.window)
-        bands = tuple(b for b in scaled.bands if b.index in kept or b.index == self.scene.alpha_band)
+        bands = tuple(
+            b for b in scaled.bands if b.index in self.kept_bands or b.index == self.scene.alpha_band
+        )
         return replace(scaled, bands=bands)
 
     @property
@@ -106,7 +113,7 @@ class Plan:
         options = {
             "tile": self.grid.rows.tile,
             "overlap": self.grid.rows.overlap,
-            "bands": [self.scene.image_bands[b] for b in output_bands(rendering.groups)],
+            "bands": self.kept_bands,
             "window": [
                 self.area.window.col,
                 self.area.window.row,

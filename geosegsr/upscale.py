@@ -31,7 +31,6 @@ from geosegsr.errors import ConfigError, GeoSegSRWarning, JobError, SceneError
 from geosegsr.job import BlockRecord, Job, source_identity
 from geosegsr.metadata import Metadata
 from geosegsr.planning import DEFAULT_MODEL, warn
-from geosegsr.render import output_bands
 from geosegsr.runplan import Plan, plan
 from geosegsr.upscaler import Upscaler
 
@@ -240,7 +239,7 @@ def _with_statistics(metadata: Metadata, planned: Plan, job: Job) -> Metadata:
     """
     if metadata.gcps:
         return metadata
-    images = [planned.scene.image_bands[b] for b in output_bands(planned.rendering.groups)]
+    images = planned.kept_bands
     pixels = metadata.height * metadata.width
 
     def tags(index: int) -> dict[str, str]:

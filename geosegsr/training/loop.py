@@ -24,6 +24,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from geosegsr.errors import Cancelled, CheckpointError, ConfigError, JobError
 from geosegsr.inference import choose_device, choose_precision
+from geosegsr.interpolation import repeat_pixels
 from geosegsr.models.segsr import SeGSR
 from geosegsr.training.batches import Batch, Batches
 from geosegsr.training.config import TrainConfig
@@ -292,7 +293,7 @@ class _Training:
         scale = self.config.model.scale
         rows = [
             (
-                np.repeat(np.repeat(tiles[i].lr, scale, axis=1), scale, axis=2),
+                repeat_pixels(tiles[i].lr, scale),
                 self.validation.bicubic[i],
                 enlarged[i],
                 tiles[i].hr,

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from geosegsr.errors import ConfigError, SceneError
 from geosegsr.fill import fill_invalid
+from geosegsr.interpolation import repeat_pixels
 from geosegsr.radiometry import Radiometry, resolve_radiometry, to_dtype
 from geosegsr.scene import Scene
 from geosegsr.training.config import DataConfig
@@ -129,7 +130,7 @@ class PairSource:
     def __init__(self, pair: AlignedPair, scale: int) -> None:
         self.pair = pair
         self.scale = scale
-        self._valid = np.repeat(np.repeat(pair.valid, scale, axis=0), scale, axis=1)
+        self._valid = repeat_pixels(pair.valid, scale)
 
     @property
     def name(self) -> str:
