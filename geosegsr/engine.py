@@ -7,20 +7,21 @@ not grow with the number of blocks.
 from __future__ import annotations
 
 import logging
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from dask.callbacks import Callback
+from dask.local import get_async
 from dask.system import CPU_COUNT
-from dask.threaded import get as threaded_get
 
 from geosegsr import __version__
-from geosegsr.errors import GeoSegSRError, JobError
-from geosegsr.render import cancel
+from geosegsr.errors import Cancelled, ConfigError, GeoSegSRError, JobError
+from geosegsr.render import check_stop, stop_requested
 
 log = logging.getLogger("geosegsr")
 
@@ -37,55 +38,142 @@ def default_threads() -> int:
     return max(1, min(_MOST_THREADS, CPU_COUNT))
 
 
-def run(
-    work: Callable[[int], T],
-    indices: Sequence[int],
-    on_done: Callable[[T], None],
-    *,
-    threads: int,
-    workers: int | None,
-    scheduler: str | None,
-    shared_folder: Path,
-) -> None:
-    """Call `work` on every index and hand each result to `on_done`, in the order they come.
+class Engine(Protocol):
+    """Computes the blocks of any number of runs, one after another or, from several threads, at a time."""
+
+    def run(
+        self,
+        work: Callable[[int], T],
+        indices: Sequence[int],
+        on_done: Callable[[T], None],
+        *,
+        threads: int,
+        shared_folder: Path,
+    ) -> None:
+        """Call `work` on every index and hand each result to `on_done`, in the order they come.
+
+        Args:
+            work: Picklable where workers or a scheduler do it; small results.
+            indices: What to work on.
+            on_done: Called in this thread, one call at a time.
+            threads: Calls of this run at a time, where threads of this process do it.
+            shared_folder: Must be the same folder for every worker.
+
+        Raises:
+            JobError: No scheduler there, no worker, a worker of another version, a folder not shared, or a
+                block that keeps killing its workers.
+            Cancelled: `cancel` was called.
+        """
+
+    def cancel(self) -> None:
+        """Stop every run, at its next tile or sooner; any thread may call it. There is no way back."""
+
+
+@contextmanager
+def open_engine(workers: int | None = None, scheduler: str | None = None) -> Iterator[Engine]:
+    """Threads of this process, or what was asked for. A cluster starts with the first run and ends here.
 
     Args:
-        work: Picklable where workers or a scheduler are asked for; small results.
-        indices: What to work on.
-        on_done: Called in this process, one call at a time.
-        threads: Calls at a time, where neither workers nor a scheduler are asked for.
-        workers: Number of worker processes on this machine; None for threads of this process.
-        scheduler: Address of a Dask scheduler that exists; beats `workers`.
-        shared_folder: Must be the same folder for every worker.
+        workers: Number of worker processes on this machine.
+        scheduler: Address of a Dask scheduler that exists.
 
     Raises:
-        JobError: No scheduler there, no worker, a worker of another version, a folder not shared, or a
-            block that keeps killing its workers.
+        ConfigError: Both, or no worker at all.
     """
-    if scheduler is None and workers is None:
-        _run_threads(work, indices, on_done, threads)
+    if workers is not None and scheduler is not None:
+        raise ConfigError(
+            "Cannot use both --workers and --scheduler: a scheduler has workers of its own. Pass one."
+        )
+    if workers is not None and workers < 1:
+        raise ConfigError(
+            f"Cannot work with {workers} workers: pass --workers with at least 1, or leave it out."
+        )
+    if workers is None and scheduler is None:
+        with _threads() as engine:
+            yield engine
         return
-    with _client(workers, scheduler) as client:
-        _check_workers(client, shared_folder)
-        _run_distributed(client, work, indices, on_done)
+    with ExitStack() as stack:
+        yield _ClusterEngine(lambda: stack.enter_context(_client(workers, scheduler)))
 
 
-def _run_threads(
-    work: Callable[[int], T], indices: Sequence[int], on_done: Callable[[T], None], threads: int
-) -> None:
-    # Dask takes tasks from the last name to the first; in the scene's order neighbours can share tiles.
-    graph = {f"block-{len(indices) - n:08d}": (work, index) for n, index in enumerate(indices)}
-
-    def deliver(key: str, result: T, *_: Any) -> None:
-        on_done(result)
-
-    cancel.clear()
+@contextmanager
+def _threads() -> Iterator[Engine]:
+    pool = ThreadPoolExecutor(default_threads(), thread_name_prefix="geosegsr-block")
     try:
-        with Callback(posttask=deliver):
-            threaded_get(graph, list(graph), num_workers=threads)
+        yield _ThreadEngine(pool)
     except BaseException:
-        cancel.set()  # threads that are inside a block stop at its next tile
+        pool.shutdown(wait=False, cancel_futures=True)  # what is inside a tile may take a while yet
         raise
+    pool.shutdown()
+
+
+class _ThreadEngine:
+    """One pool for all runs, so that blocks in memory are no more for many scenes than for one."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self._pool = pool
+        self._cancelled = threading.Event()
+
+    def run(
+        self,
+        work: Callable[[int], T],
+        indices: Sequence[int],
+        on_done: Callable[[T], None],
+        *,
+        threads: int,
+        shared_folder: Path,
+    ) -> None:
+        failed = threading.Event()
+
+        def attempt(index: int) -> T:
+            stop_requested.set(lambda: failed.is_set() or self._cancelled.is_set())
+            check_stop()
+            return work(index)
+
+        def deliver(key: str, result: T, *_: Any) -> None:
+            on_done(result)
+
+        # Dask takes tasks from the last name to the first; in the scene's order neighbours can share tiles.
+        graph = {f"block-{len(indices) - n:08d}": (attempt, index) for n, index in enumerate(indices)}
+        try:
+            # Not dask.threaded.get: its callbacks belong to the process, and runs in other threads got them.
+            get_async(
+                self._pool.submit, threads, graph, list(graph), callbacks=[(None, None, None, deliver, None)]
+            )
+        except BaseException:
+            failed.set()  # threads that are inside a block stop at its next tile
+            raise
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+
+
+class _ClusterEngine:
+    """Worker processes, on this machine or elsewhere, for all runs."""
+
+    def __init__(self, connect: Callable[[], Any]) -> None:
+        self._connect = connect
+        self._connecting = threading.Lock()
+        self._client: Any = None
+        self._cancelled = threading.Event()
+
+    def run(
+        self,
+        work: Callable[[int], T],
+        indices: Sequence[int],
+        on_done: Callable[[T], None],
+        *,
+        threads: int,
+        shared_folder: Path,
+    ) -> None:
+        with self._connecting:
+            if self._client is None:
+                self._client = self._connect()
+        _check_workers(self._client, shared_folder)
+        _run_distributed(self._client, work, indices, on_done, self._cancelled)
+
+    def cancel(self) -> None:
+        self._cancelled.set()
 
 
 @contextmanager
@@ -171,7 +259,11 @@ def _attempt(work: Callable[[int], T], index: int) -> T | _Failure:
 
 
 def _run_distributed(
-    client: Any, work: Callable[[int], T], indices: Sequence[int], on_done: Callable[[T], None]
+    client: Any,
+    work: Callable[[int], T],
+    indices: Sequence[int],
+    on_done: Callable[[T], None],
+    cancelled: threading.Event,
 ) -> None:
     from distributed import KilledWorker, as_completed
 
@@ -186,6 +278,8 @@ def _run_distributed(
     pending = as_completed(first, loop=client.loop)
     try:
         for future in pending:
+            if cancelled.is_set():
+                raise Cancelled("The run was asked to stop.")
             result = future.result()
             if isinstance(result, _Failure):
                 raise result.kind(result.message)

@@ -6,9 +6,9 @@ happens to lie in: blocks of any size, computed anywhere in any order, give the 
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,8 +25,8 @@ from geosegsr.tilecache import TileCache
 from geosegsr.upscaler import FloatArray, Upscaler
 from geosegsr.windows import Axis, Block, TileGrid, Window, fitted
 
-cancel = threading.Event()
-"""Set it, and every render of this process stops before its next call of a model."""
+stop_requested: ContextVar[Callable[[], bool]] = ContextVar("stop_requested", default=lambda: False)
+"""Asked, in each thread that renders, before every call of a model; see `check_stop`."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,16 @@ class RenderCounts:
     """Tiles skipped because nothing in them is wanted."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Time in the model and elsewhere."""
+
+
+def check_stop() -> None:
+    """End the work of this thread if its run is to stop.
+
+    Raises:
+        Cancelled: It is.
+    """
+    if stop_requested.get()():
+        raise Cancelled("The run was asked to stop.")
 
 
 def render_block(
@@ -243,8 +253,7 @@ def _batched(
     size = max(1, call.upscaler.batch)
     own = [call.read.index(band) for band in call.bands]
     for start in range(0, len(tiles), size):
-        if cancel.is_set():
-            raise Cancelled("The run was asked to stop.")
+        check_stop()
         stack = np.stack([prepare(tile) for tile in tiles[start : start + size]])
         lr = stack[:, own]
         guide = None if call.guide is None else stack[:, [call.read.index(band) for band in call.guide]]

@@ -26,8 +26,8 @@ from geosegsr.cog import (
     verify_cog,
     write_cog,
 )
-from geosegsr.engine import default_threads, run
-from geosegsr.errors import ConfigError, GeoSegSRWarning, JobError, SceneError
+from geosegsr.engine import Engine, default_threads, open_engine
+from geosegsr.errors import GeoSegSRWarning, JobError, SceneError
 from geosegsr.job import BlockRecord, Job, source_identity
 from geosegsr.metadata import Metadata
 from geosegsr.planning import DEFAULT_MODEL, warn
@@ -127,11 +127,31 @@ def upscale(
     Raises:
         GeoSegSRError: What could not be done. No file is left under the target's name that looks finished.
     """
+    with open_engine(workers, scheduler) as engine:
+        return upscale_on(
+            engine, src, dst, scale, model,
+            creation=creation, overwrite=overwrite, resume=resume, progress=progress, **options,
+        )  # fmt: skip
+
+
+def upscale_on(
+    engine: Engine,
+    src: str | Path,
+    dst: str | Path,
+    scale: int = 4,
+    model: str | Path | Upscaler = DEFAULT_MODEL,
+    *,
+    creation: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+    resume: bool = True,
+    progress: Callable[[Progress], None] | None = None,
+    **options: Any,
+) -> Report:
+    """As `upscale`, on an engine that is open already and may be at work on other scenes."""
     seconds: dict[str, float] = {}
     tell = progress or (lambda _: None)
     target = Path(dst)
     _check_target(target, str(src), overwrite=overwrite, resume=resume)
-    _check_engine(workers, scheduler)
     cog_options = creation_options(creation or {})
     with _timed(seconds, "plan"):
         with warnings.catch_warnings(record=True) as caught:
@@ -154,7 +174,7 @@ def upscale(
         resumed = len(job.done)
         _check_disk(planned, job)
         with _timed(seconds, "blocks"):
-            _compute(planned, job, workers, scheduler, tell)
+            _compute(engine, planned, job, tell)
         if source_identity(planned.scene.path) != identity["source"]:
             raise SceneError(
                 f"Cannot finish '{target}': '{planned.scene.path}' changed while it was read. "
@@ -183,10 +203,9 @@ def upscale(
 
 
 def _compute(
+    engine: Engine,
     planned: Plan,
     job: Job,
-    workers: int | None,
-    scheduler: str | None,
     tell: Callable[[Progress], None],
 ) -> None:
     total, resumed = len(planned.grid.blocks), len(job.done)
@@ -198,17 +217,8 @@ def _compute(
         tell(Progress(len(job.done), total, resumed, "blocks"))
 
     if todo:
-        sent = planned if scheduler is None else _for_anywhere(planned)
-        work = partial(compute_block, sent, job.folder.absolute(), uuid.uuid4().hex)
-        run(
-            work,
-            todo,
-            on_done,
-            workers=workers,
-            scheduler=scheduler,
-            threads=planned.threads,
-            shared_folder=job.folder,
-        )
+        work = partial(compute_block, _for_anywhere(planned), job.folder.absolute(), uuid.uuid4().hex)
+        engine.run(work, todo, on_done, threads=planned.threads, shared_folder=job.folder)
 
 
 def _for_anywhere(planned: Plan) -> Plan:
@@ -292,17 +302,6 @@ def _report(
         range=None if radiometry is None else radiometry.describe(),
         warnings=tuple(str(message.message) for message in caught),
     )
-
-
-def _check_engine(workers: int | None, scheduler: str | None) -> None:
-    if workers is not None and scheduler is not None:
-        raise ConfigError(
-            "Cannot use both --workers and --scheduler: a scheduler has workers of its own. Pass one."
-        )
-    if workers is not None and workers < 1:
-        raise ConfigError(
-            f"Cannot work with {workers} workers: pass --workers with at least 1, or leave it out."
-        )
 
 
 def _check_target(target: Path, src: str, *, overwrite: bool, resume: bool) -> None:

@@ -129,9 +129,8 @@ def work_through(
     work: Callable[[int], Any], indices: list[int], folder: Path, scheduler: str | None = None
 ) -> list[Any]:
     results: list[Any] = []
-    engine.run(
-        work, indices, results.append, workers=None, scheduler=scheduler, threads=2, shared_folder=folder
-    )
+    with engine.open_engine(scheduler=scheduler) as opened:
+        opened.run(work, indices, results.append, threads=2, shared_folder=folder)
     return results
 
 
@@ -164,10 +163,8 @@ def test_few_blocks_are_in_flight_on_a_scheduler(cluster: LocalCluster, tmp_path
         most = max(most, len(cluster.scheduler.tasks))
         results.append(result)
 
-    engine.run(
-        double, range(200), on_done, workers=None, scheduler=cluster.scheduler_address, threads=1,
-        shared_folder=tmp_path,
-    )  # fmt: skip
+    with engine.open_engine(scheduler=cluster.scheduler_address) as opened:
+        opened.run(double, range(200), on_done, threads=1, shared_folder=tmp_path)
     assert sorted(results) == [2 * index for index in range(200)]
     assert most <= 50
 
