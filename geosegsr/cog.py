@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -281,7 +281,7 @@ def _printed_errors(found: list[str]) -> Iterator[None]:
 
     All that is written to this process's standard error meanwhile, and is no such error, is written again.
     """
-    with tempfile.TemporaryFile() as caught:
+    with _file_in_memory() as caught:
         kept = os.dup(2)
         os.dup2(caught.fileno(), 2)
         try:
@@ -295,6 +295,13 @@ def _printed_errors(found: list[str]) -> Iterator[None]:
                     found.append(match[1].rstrip("."))
                 else:
                     os.write(2, f"{line}\n".encode())
+
+
+def _file_in_memory() -> IO[bytes]:
+    """A file that needs no disk, where the system has such: the disk may be full, or read-only but for the output."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("geosegsr"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def verify_cog(

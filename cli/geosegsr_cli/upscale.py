@@ -86,7 +86,7 @@ def command(
     verbosity(quiet, verbose)
     options["range"] = range_
     if dry_run:
-        _dry_run(src, scale, model, options, as_json=as_json)
+        _dry_run(src, dst, scale, model, options, as_json=as_json)
         return
     from geosegsr.upscale import upscale
 
@@ -117,11 +117,11 @@ def command(
         )
 
 
-def _dry_run(src: str, scale: int, model: str, options: dict[str, Any], *, as_json: bool) -> None:
+def _dry_run(src: str, dst: Path, scale: int, model: str, options: dict[str, Any], *, as_json: bool) -> None:
     from geosegsr.estimate import estimate
     from geosegsr.runplan import plan
 
-    expected = estimate(plan(src, scale, model, **options))
+    expected = estimate(plan(src, scale, model, **options), beside=dst.parent)
     if as_json:
         click.echo(json.dumps(expected.to_dict()))
         return
