@@ -7,6 +7,8 @@ not grow with the number of blocks.
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -16,12 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import dask
 from dask.local import get_async
 from dask.system import CPU_COUNT
 
 from geosegsr import __version__
 from geosegsr.errors import Cancelled, ConfigError, GeoSegSRError, JobError
 from geosegsr.render import check_stop, stop_requested
+from geosegsr.scratch import scratch_folder
 
 log = logging.getLogger("geosegsr")
 
@@ -93,7 +97,7 @@ def open_engine(workers: int | None = None, scheduler: str | None = None) -> Ite
             yield engine
         return
     with ExitStack() as stack:
-        yield _ClusterEngine(lambda: stack.enter_context(_client(workers, scheduler)))
+        yield _ClusterEngine(lambda folder: stack.enter_context(_client(workers, scheduler, folder)))
 
 
 @contextmanager
@@ -151,7 +155,7 @@ class _ThreadEngine:
 class _ClusterEngine:
     """Worker processes, on this machine or elsewhere, for all runs."""
 
-    def __init__(self, connect: Callable[[], Any]) -> None:
+    def __init__(self, connect: Callable[[Path], Any]) -> None:
         self._connect = connect
         self._connecting = threading.Lock()
         self._client: Any = None
@@ -168,7 +172,7 @@ class _ClusterEngine:
     ) -> None:
         with self._connecting:
             if self._client is None:
-                self._client = self._connect()
+                self._client = self._connect(shared_folder.absolute().parent)
         _check_workers(self._client, shared_folder)
         _run_distributed(self._client, work, indices, on_done, self._cancelled)
 
@@ -177,8 +181,9 @@ class _ClusterEngine:
 
 
 @contextmanager
-def _client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
-    from distributed import Client, LocalCluster
+def _client(workers: int | None, scheduler: str | None, folder: Path) -> Iterator[Any]:
+    """A client of the scheduler, or of a cluster on this machine whose own files may go beside the results."""
+    from distributed import Client
 
     if scheduler is not None:
         try:
@@ -191,18 +196,48 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
         with client:
             yield client
         return
-    cluster = LocalCluster(
-        n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.ERROR
-    )
-    client = Client(cluster, set_as_default=False)
-    patience = 1  # interrupted or failed: what the workers still do is not wanted
+    with _scratch(folder):
+        cluster = _local_cluster(workers)
+        client = Client(cluster, set_as_default=False)
+        patience = 1  # interrupted or failed: what the workers still do is not wanted
+        try:
+            yield client
+            patience = _START_TIMEOUT_S
+        finally:
+            for part in (client, cluster):
+                with suppress(TimeoutError):
+                    part.close(timeout=patience)
+
+
+@contextmanager
+def _scratch(beside: Path) -> Iterator[None]:
+    """A folder for what Dask keeps on disk, unless its configuration names one."""
+    if dask.config.get("temporary-directory", None):
+        yield
+        return
+    with (
+        tempfile.TemporaryDirectory(
+            prefix="geosegsr-dask-", dir=scratch_folder(beside), ignore_cleanup_errors=True
+        ) as folder,
+        dask.config.set({"temporary-directory": folder}),
+    ):
+        yield
+
+
+def _local_cluster(workers: int | None) -> Any:
+    from distributed import LocalCluster
+
     try:
-        yield client
-        patience = _START_TIMEOUT_S
-    finally:
-        for part in (client, cluster):
-            with suppress(TimeoutError):
-                part.close(timeout=patience)
+        multiprocessing.get_context("spawn").Lock()  # what every worker process needs first
+        return LocalCluster(
+            n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.ERROR
+        )
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
+        raise JobError(
+            f"Cannot start worker processes: {reason}. They need shared memory (/dev/shm) and free ports. "
+            "Mend that, or leave out --workers to work in threads of one process."
+        ) from error
 
 
 def _check_workers(client: Any, folder: Path) -> None:
