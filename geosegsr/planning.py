@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from geosegsr.assumptions import warn
 from geosegsr.bands import OtherBands, group_bands
-from geosegsr.errors import ConfigError, GeoSegSRWarning
+from geosegsr.errors import ConfigError
 from geosegsr.radiometry import Radiometry, resolve_radiometry
 from geosegsr.render import Rendering
 from geosegsr.scales import SCALES
@@ -140,8 +140,3 @@ def _block_side(block: int | None, scale: int) -> int:
     """Side of a block in lr pixels; a side that is no size at all stays so, for the grid to refuse."""
     side = _BLOCK_SIDE if block is None else block
     return side if side < 1 else max(1, side // scale)
-
-
-def warn(message: str) -> None:
-    """Tell the user of something that was assumed."""
-    warnings.warn(message, GeoSegSRWarning, stacklevel=3)

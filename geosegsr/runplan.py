@@ -12,12 +12,13 @@ from typing import Any
 
 from geosegsr import __version__
 from geosegsr.aoi import Area, area_from_bbox, area_from_geometry, area_from_window
+from geosegsr.assumptions import warn
 from geosegsr.bands import OtherBands
 from geosegsr.engine import default_threads
 from geosegsr.errors import ConfigError
 from geosegsr.job import source_identity
 from geosegsr.metadata import Metadata
-from geosegsr.planning import DEFAULT_MODEL, check_scale, plan_rendering, warn
+from geosegsr.planning import DEFAULT_MODEL, check_scale, plan_rendering
 from geosegsr.radiometry import working_dtype
 from geosegsr.render import Rendering, output_bands
 from geosegsr.scene import AlphaPolicy, Scene

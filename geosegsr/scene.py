@@ -20,7 +20,8 @@ from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 
-from geosegsr.errors import BandError, GeoSegSRWarning, SceneError
+from geosegsr.assumptions import warn
+from geosegsr.errors import BandError, SceneError
 from geosegsr.metadata import BandMetadata, Metadata
 from geosegsr.radiometry import is_invalid
 from geosegsr.windows import Window
@@ -99,11 +100,9 @@ class Scene:
         with _reading(path) as source:
             _refuse_unfit(source, str(path))
             if len(source.subdatasets) > 1:
-                warnings.warn(
+                warn(
                     f"'{path}' holds {len(source.subdatasets)} rasters; the first is taken. "
-                    f"Pass the name of another instead of the file: '{source.subdatasets[1]}'",
-                    GeoSegSRWarning,
-                    stacklevel=2,
+                    f"Pass the name of another instead of the file: '{source.subdatasets[1]}'"
                 )
             selected = _selected_bands(source, bands)
             tagged = [i for i in source.indexes if source.colorinterp[i - 1] == ColorInterp.alpha]
@@ -406,11 +405,7 @@ def _nodata(source: Any, bands: tuple[int, ...], override: float | None, path: s
         )
     nodata: float | None = found.pop()
     if nodata is not None and not _fits(nodata, dtype):
-        warnings.warn(
-            f"'{path}' declares nodata {nodata:g}, which no {dtype} pixel can have: taken as no nodata",
-            GeoSegSRWarning,
-            stacklevel=3,
-        )
+        warn(f"'{path}' declares nodata {nodata:g}, which no {dtype} pixel can have: taken as no nodata")
         return None
     return nodata
 

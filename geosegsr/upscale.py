@@ -7,7 +7,6 @@ import os
 import shutil
 import time
 import uuid
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from geosegsr.assumptions import kept_assumptions, warn
 from geosegsr.bandstats import BandStatistics
 from geosegsr.blockwork import compute_block
 from geosegsr.cog import (
@@ -27,10 +27,10 @@ from geosegsr.cog import (
     write_cog,
 )
 from geosegsr.engine import Engine, default_threads, open_engine
-from geosegsr.errors import GeoSegSRWarning, JobError, SceneError
+from geosegsr.errors import JobError, SceneError
 from geosegsr.job import BlockRecord, Job, source_identity
 from geosegsr.metadata import Metadata
-from geosegsr.planning import DEFAULT_MODEL, warn
+from geosegsr.planning import DEFAULT_MODEL
 from geosegsr.runplan import Plan, plan
 from geosegsr.upscaler import Upscaler
 
@@ -154,11 +154,8 @@ def upscale_on(
     _check_target(target, str(src), overwrite=overwrite, resume=resume)
     cog_options = creation_options(creation or {})
     with _timed(seconds, "plan"):
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", GeoSegSRWarning)
+        with kept_assumptions() as assumed:
             planned = plan(src, scale, model, **options)
-        for message in caught:
-            warnings.warn_explicit(message.message, message.category, message.filename, message.lineno)
         metadata = replace(planned.metadata, tags={**planned.metadata.tags, **planned.tags()})
         try_creation_options(
             cog_options, metadata, planned.scene.dtype, has_mask=planned.has_mask, alpha=planned.alpha
@@ -167,7 +164,7 @@ def upscale_on(
     with Job(target) as job:
         if resume and job.finished_before(identity):
             job.remove()
-            return _report(planned, target, {}, len(planned.grid.blocks), seconds, caught)
+            return _report(planned, target, {}, len(planned.grid.blocks), seconds, assumed)
         if target.exists() and not overwrite:
             raise _exists(target)
         job.start(identity, resume=resume)
@@ -199,7 +196,7 @@ def upscale_on(
             )
         records = dict(job.done)
         job.commit()
-    return _report(planned, target, records, resumed, seconds, caught)
+    return _report(planned, target, records, resumed, seconds, assumed)
 
 
 def _compute(
@@ -275,7 +272,7 @@ def _report(
     records: Mapping[int, BlockRecord],
     resumed: int,
     seconds: Mapping[str, float],
-    caught: Sequence[warnings.WarningMessage],
+    assumed: Sequence[str],
 ) -> Report:
     metadata = planned.metadata
     stages = {"total": sum(seconds.values())} | {
@@ -300,7 +297,7 @@ def _report(
         bytes=target.stat().st_size,
         seconds={key: round(value, 3) for key, value in {**seconds, **stages}.items()},
         range=None if radiometry is None else radiometry.describe(),
-        warnings=tuple(str(message.message) for message in caught),
+        warnings=tuple(assumed),
     )
 
 
