@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +18,10 @@ from geosegsr.interpolation import repeat_pixels
 from geosegsr.job import BlockRecord, block_path
 from geosegsr.render import Rendering, output_bands, render_block
 from geosegsr.runplan import Plan
-from geosegsr.tilecache import TileCache
+from geosegsr.tilecache import TileCache, TileMemory
 from geosegsr.upscaler import shared_upscaler
 
-_TILE_CACHE_BYTES = 256_000_000  # the tiles along a row of blocks of a scene some 30,000 pixels wide
+_tiles = TileMemory(256_000_000)  # the tiles along a row of blocks of a scene some 30,000 pixels wide
 
 
 def compute_block(planned: Plan, folder: Path, run_id: str, index: int) -> BlockRecord:
@@ -47,7 +46,7 @@ def compute_block(planned: Plan, folder: Path, run_id: str, index: int) -> Block
     area = planned.area.mask(window)
     wanted = valid & area
     read = time.perf_counter()
-    image, counts = render_block(rendering, block, values, valid, wanted, _tile_cache(run_id))
+    image, counts = render_block(rendering, block, values, valid, wanted, TileCache(_tiles, run_id))
     rendered = time.perf_counter()
     core = inner.shifted(-window.row, -window.col)
     kept = list(output_bands(rendering.groups))
@@ -91,19 +90,6 @@ def _with_alpha(image: np.ndarray[Any, Any], alpha: np.ndarray[Any, Any] | None,
         return image
     position = [b.index for b in planned.metadata.bands].index(planned.scene.alpha_band or 0)
     return np.insert(image, position, alpha, axis=0)
-
-
-_caches: dict[str, TileCache] = {}
-_caches_lock = threading.Lock()
-
-
-def _tile_cache(run_id: str) -> TileCache:
-    """The cache of a run in this process; that of an earlier run is let go."""
-    with _caches_lock:
-        if run_id not in _caches:
-            _caches.clear()
-            _caches[run_id] = TileCache(_TILE_CACHE_BYTES)
-        return _caches[run_id]
 
 
 def _loaded(planned: Plan) -> Rendering:

@@ -12,7 +12,7 @@ from geosegsr.errors import BandError
 from geosegsr.interpolation import Interpolator
 from geosegsr.radiometry import Radiometry
 from geosegsr.render import Rendering, render_block
-from geosegsr.tilecache import TileCache
+from geosegsr.tilecache import TileCache, TileMemory
 from geosegsr.upscaler import FloatArray, Upscaler
 from geosegsr.windows import TileGrid, Window
 
@@ -242,6 +242,19 @@ def test_a_cache_of_tiles_changes_no_pixel_and_saves_computation() -> None:
     plain, computed = run(None)
     assert computed == grid.tiles_computed > grid.tiles
     for limit, expected in ((10**9, grid.tiles), (20_000, None), (10, computed)):
-        cached, fewer = run(TileCache(limit))
+        cached, fewer = run(TileCache(TileMemory(limit), "run"))
         assert all(np.array_equal(a, b) for a, b in zip(plain, cached, strict=True))
         assert fewer == expected if expected else grid.tiles < fewer < computed
+
+
+def test_runs_that_share_a_memory_for_tiles_never_see_each_others() -> None:
+    memory = TileMemory(1_000)
+    first, second = TileCache(memory, "first"), TileCache(memory, "second")
+    window, part = Window(0, 0, 4, 4), np.arange(16.0).reshape(1, 4, 4)
+    first.put((0, 0, 0), window, part)
+    assert second.get((0, 0, 0), window, 1) is None
+    np.testing.assert_array_equal(first.get((0, 0, 0), window, 1), part)
+    for col in range(10):
+        second.put((0, 0, col), window, part + 1)
+    assert first.get((0, 0, 0), window, 1) is None, "the oldest part goes, whose run it is of does not matter"
+    np.testing.assert_array_equal(second.get((0, 0, 9), window, 1), part + 1)
