@@ -58,6 +58,23 @@ class Metadata:
     tags: dict[str, str] = field(default_factory=dict)
     """Dataset tags; items of other domains as "domain.key"."""
 
+    def fault(self) -> str:
+        """What keeps the raster from lying anywhere on the ground, and what to do about it; empty if nothing does."""
+        if self.transform is not None:
+            numbers = tuple(self.transform)[:6]
+            if not all(map(math.isfinite, numbers)) or self.transform.is_degenerate:
+                return (
+                    f"its geotransform {tuple(f'{number:g}' for number in numbers)} puts no pixel on the ground. "
+                    "Mend it, for example by gdal_edit -a_ullr, or drop it by gdal_edit -unsetgt"
+                ).replace("'", "")
+        if not all(
+            math.isfinite(n or 0) for gcp in self.gcps for n in (gcp.row, gcp.col, gcp.x, gcp.y, gcp.z)
+        ):
+            return "a ground control point is not finite. Drop them by gdal_edit -unsetgcp, or mend the file"
+        if self.rpcs and not _rpcs_hold(self.rpcs):
+            return "its rational polynomial coefficients are incomplete or not finite. Drop them by gdal_edit -unsetrpc"
+        return ""
+
     def scaled(self, scale: int, window: Window | None = None) -> Metadata:
         """The same ground, or the part of it within a window, on a grid `scale` times as fine.
 
@@ -126,6 +143,22 @@ def scaled_gcp(gcp: GroundControlPoint, scale: int, window: Window) -> GroundCon
         z=gcp.z,
         id=gcp.id,
         info=gcp.info,
+    )
+
+
+def _rpcs_hold(rpcs: dict[str, str]) -> bool:
+    """Whether all that is needed to place a pixel is there, and numbers."""
+    axes = ("LINE", "SAMP", "LAT", "LONG", "HEIGHT")
+    needed = {
+        **{f"{axis}_{part}": 1 for axis in axes for part in ("OFF", "SCALE")},
+        **{f"{axis}_{part}_COEFF": 20 for axis in axes[:2] for part in ("NUM", "DEN")},
+    }
+    try:
+        numbers = {key: [float(n) for n in rpcs[key].split()] for key in needed}
+    except (KeyError, ValueError):
+        return False
+    return all(
+        len(numbers[key]) >= count and all(map(math.isfinite, numbers[key])) for key, count in needed.items()
     )
 
 

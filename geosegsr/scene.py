@@ -39,6 +39,11 @@ _NUMBERED = {"b02": "blue", "b03": "green", "b04": "red", "b08": "nir"}
 _SAMPLE_SIDE = 1024
 _HANDLES_A_THREAD = 4  # a thread works on one scene at a time, so older ones have served
 _CACHE_MB = 128  # GDAL's block cache, for all threads together
+_MOST_BLOCK_BYTES = (
+    256_000_000  # of the file's own blocks: each thread unpacks one as a whole, however little is read
+)
+# A file is read as what its name says: a TIFF from a stranger must not turn out a list of other files or URLs to read.
+_DRIVERS = {".tif": "GTiff", ".tiff": "GTiff"}
 # A mask is mostly empty and full, even if it fades at its edges; an image is mostly in between, at many levels.
 _IMAGE_SHARE_BETWEEN = 0.5
 _IMAGE_LEVELS = 16
@@ -105,7 +110,7 @@ class Scene:
                     f"Pass the name of another instead of the file: '{source.subdatasets[1]}'"
                 )
             selected = _selected_bands(source, bands)
-            tagged = [i for i in source.indexes if source.colorinterp[i - 1] == ColorInterp.alpha]
+            tagged = [i for i, colour in enumerate(source.colorinterp, 1) if colour == ColorInterp.alpha]
             looks_like_image = bool(tagged) and source.count > 1 and _looks_like_image(source, tagged[-1])
             is_mask = alpha == "mask" or (alpha == "auto" and not looks_like_image)
             alpha_band = tagged[-1] if tagged and is_mask and source.count > 1 else None
@@ -116,10 +121,13 @@ class Scene:
                     "Pass --bands with an image band, or --alpha image if it holds an image."
                 )
             flags = source.mask_flag_enums[image_bands[0] - 1]
+            metadata = _metadata(source, selected, _nodata(source, image_bands, nodata, str(path)))
+            if fault := metadata.fault():
+                raise SceneError(f"Cannot upscale '{path}': {fault}.")
             return cls(
                 path=str(path),
                 dtype=np.dtype(source.dtypes[image_bands[0] - 1]),
-                metadata=_metadata(source, selected, _nodata(source, image_bands, nodata, str(path))),
+                metadata=metadata,
                 image_bands=image_bands,
                 alpha_band=alpha_band,
                 alpha_position=selected.index(alpha_band) if alpha_band in selected else None,
@@ -320,7 +328,7 @@ def _handle(path: str) -> Any:
             opened = _handles.__dict__.setdefault("open", {})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            opened[key] = rasterio.open(path)
+            opened[key] = rasterio.open(path, driver=_DRIVERS.get(Path(path).suffix.lower()))
     return opened[key]
 
 
@@ -363,6 +371,24 @@ def _refuse_unfit(source: Any, path: str) -> None:
             f"Cannot upscale '{path}': its pixels are complex ({source.dtypes[0]}). "
             "Needed are real numbers; make amplitudes of them first."
         )
+    _refuse_large_blocks(source, path)
+
+
+def _refuse_large_blocks(source: Any, path: str) -> None:
+    """A strip that holds the whole raster is unpacked as a whole for each block, and a small file can claim one of any size."""
+    together = source.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "PIXEL"
+    pixel = (
+        sum(np.dtype(dtype).itemsize for dtype in source.dtypes)
+        if together
+        else np.dtype(source.dtypes[0]).itemsize
+    )
+    rows, cols = source.block_shapes[0]
+    if rows * cols * pixel > _MOST_BLOCK_BYTES:
+        raise SceneError(
+            f"Cannot upscale '{path}': it is stored in pieces of {cols} x {rows} pixels, {rows * cols * pixel / 1e6:,.0f} MB "
+            f"each, which can only be read as a whole; needed are at most {_MOST_BLOCK_BYTES / 1e6:.0f} MB. "
+            "Store it in tiles first: gdal_translate -co TILED=YES IN OUT."
+        )
 
 
 def _selected_bands(source: Any, bands: Sequence[int] | None) -> list[int]:
@@ -377,7 +403,8 @@ def _selected_bands(source: Any, bands: Sequence[int] | None) -> list[int]:
         raise BandError(
             f"Cannot use bands {selected} of '{source.name}': each may be named once. Pass --bands anew."
         )
-    kinds = sorted({source.dtypes[band - 1] for band in selected})
+    dtypes = source.dtypes
+    kinds = sorted({dtypes[band - 1] for band in selected})
     if len(kinds) > 1:
         raise BandError(
             f"Cannot upscale '{source.name}': its bands have different dtypes ({', '.join(kinds)}). "
@@ -396,7 +423,8 @@ def _nodata(source: Any, bands: tuple[int, ...], override: float | None, path: s
                 f"Pass --nodata with a whole number from {np.iinfo(dtype).min} to {np.iinfo(dtype).max}."
             )
         return float(override)
-    found = {source.nodatavals[band - 1] for band in bands}
+    declared = source.nodatavals
+    found = {declared[band - 1] for band in bands}
     if len({str(value) for value in found}) > 1:
         raise SceneError(
             f"Cannot upscale '{path}': its bands have different nodata values "
@@ -427,6 +455,8 @@ def _looks_like_image(source: Any, band: int) -> bool:
 
 def _metadata(source: Any, bands: list[int], nodata: float | None) -> Metadata:
     gcps, gcps_crs = source.gcps
+    colours, names = source.colorinterp, source.descriptions
+    units, scales, offsets = source.units, source.scales, source.offsets
     has_transform = not gcps and source.transform != Affine.identity()
     return Metadata(
         height=source.height,
@@ -441,11 +471,11 @@ def _metadata(source: Any, bands: list[int], nodata: float | None) -> Metadata:
         bands=tuple(
             BandMetadata(
                 index=band,
-                colorinterp=source.colorinterp[band - 1].name,
-                description=source.descriptions[band - 1],
-                unit=source.units[band - 1],
-                scale=source.scales[band - 1],
-                offset=source.offsets[band - 1],
+                colorinterp=colours[band - 1].name,
+                description=names[band - 1],
+                unit=units[band - 1],
+                scale=scales[band - 1],
+                offset=offsets[band - 1],
                 tags=_tags(source, band),
             )
             for band in bands
