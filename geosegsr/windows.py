@@ -15,9 +15,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, product
 
 from geosegsr.errors import WindowError
+
+# 650,000 x 650,000 output pixels at the usual side. A header of a few bytes can claim more.
+_MOST_BLOCKS = 100_000
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,11 @@ class Axis:
         hits = [i for i, (first, end) in enumerate(self.supports) if first < stop and end > start]
         return range(hits[0], hits[-1] + 1)
 
+    def block_count(self, side: int) -> int:
+        """About how many pieces `blocks` makes, without making them."""
+        stride = self.tile - self.overlap
+        return -(-(self.stop - self.start) // (max(1, round(side / stride)) * stride))
+
     def blocks(self, side: int) -> tuple[tuple[int, int], ...]:
         """The wanted pixels cut into pieces of about `side`, as (start, stop).
 
@@ -224,22 +232,25 @@ class TileGrid:
                 return Axis(size, whole, 0, 0, start, stop)
             return Axis(size, tile, overlap, min(halo, overlap // 2), start, stop)
 
-        return cls(axis(height, wanted.row, wanted.row_stop), axis(width, wanted.col, wanted.col_stop), block)
+        grid = cls(axis(height, wanted.row, wanted.row_stop), axis(width, wanted.col, wanted.col_stop), block)
+        if (count := grid.rows.block_count(block) * grid.cols.block_count(block)) > _MOST_BLOCKS:
+            raise WindowError(
+                f"Cannot cut {wanted.width:,} x {wanted.height:,} pixels into blocks of {block}: they would be "
+                f"{count:,}, and a run has at most {_MOST_BLOCKS:,}. Pass a part of the scene, a larger --block or a "
+                "smaller --scale."
+            )
+        return grid
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
         """Every block, row by row; together they cover each wanted pixel exactly once."""
-        spans = [
-            (rows, cols) for rows in self.rows.blocks(self.block) for cols in self.cols.blocks(self.block)
-        ]
+        rows = [(span, self.rows.touching(*span)) for span in self.rows.blocks(self.block)]
+        cols = [(span, self.cols.touching(*span)) for span in self.cols.blocks(self.block)]
         return tuple(
-            Block(
-                index,
-                Window(top, left, bottom - top, right - left),
-                self.rows.touching(top, bottom),
-                self.cols.touching(left, right),
+            Block(index, Window(top, left, bottom - top, right - left), tile_rows, tile_cols)
+            for index, (((top, bottom), tile_rows), ((left, right), tile_cols)) in enumerate(
+                product(rows, cols)
             )
-            for index, ((top, bottom), (left, right)) in enumerate(spans)
         )
 
     @property
