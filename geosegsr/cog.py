@@ -5,15 +5,12 @@ from __future__ import annotations
 import difflib
 import logging
 import os
-import re
-import tempfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -30,6 +27,7 @@ from rio_cogeo.cogeo import cog_validate
 
 from geosegsr.errors import ConfigError, SceneError, VerificationError
 from geosegsr.metadata import Metadata
+from geosegsr.printed import printed_errors
 from geosegsr.scene import AlphaPolicy, Scene, forget_handles, gdal_reason
 from geosegsr.windows import Window
 
@@ -90,8 +88,6 @@ _GDAL_TYPES = {
 }  # fmt: skip
 # A VRT over many files: few of them open at a time, and a small block cache, hold memory at any size.
 _COPY_ENV = {"GDAL_MAX_DATASET_POOL_SIZE": 16, "GDAL_CACHEMAX": 128}
-# "_tiffSeekProc: No space left on device." and "ERROR 1: LZWEncode: ..."
-_PRINTED_ERROR = re.compile(r"(?:_tiff\w+Proc|ERROR \d+): (.*)")
 # Block files get their place from the VRT; rasterio warns about files that have none at all.
 _SOMEWHERE = Affine.translation(1, 1)
 
@@ -258,7 +254,7 @@ def write_cog(
     try:
         vrt.write_bytes(_vrt(metadata, dtype, blocks, has_mask))
         with (
-            _printed_errors(printed),
+            printed_errors(printed),
             rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, CPL_TMPDIR=str(part.parent), **_COPY_ENV),
         ):
             rasterio.shutil.copy(str(vrt), str(part), driver="COG", **_for_metadata(options, metadata))
@@ -273,35 +269,6 @@ def write_cog(
             f"Cannot write '{part}': {reason}. The finished blocks are kept: "
             "make room or mend the cause, and give the same command again."
         ) from error
-
-
-@contextmanager
-def _printed_errors(found: list[str]) -> Iterator[None]:
-    """Collect the errors that libtiff and GDAL's own threads print: a full disk is told of nowhere else.
-
-    All that is written to this process's standard error meanwhile, and is no such error, is written again.
-    """
-    with _file_in_memory() as caught:
-        kept = os.dup(2)
-        os.dup2(caught.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            caught.seek(0)
-            for line in caught.read().decode(errors="replace").splitlines():
-                if match := _PRINTED_ERROR.match(line):
-                    found.append(match[1].rstrip("."))
-                else:
-                    os.write(2, f"{line}\n".encode())
-
-
-def _file_in_memory() -> IO[bytes]:
-    """A file that needs no disk, where the system has such: the disk may be full, or read-only but for the output."""
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("geosegsr"), "w+b")
-    return tempfile.TemporaryFile()
 
 
 def verify_cog(
