@@ -114,18 +114,23 @@ def area_from_geometry(scene: Scene, source: str | Path, crs: str | None = None)
 
 
 def _load_geometry(source: str) -> tuple[Any, CRS | None]:
-    path = Path(source) if len(source) < 1000 else None
+    path = Path(source)
     try:
-        if path is not None and path.is_file() and path.suffix.lower() != ".wkt":
+        is_file = path.is_file()
+    except (OSError, ValueError):  # too long for a name, or a character that none can have
+        is_file = False
+    try:
+        if is_file and path.suffix.lower() != ".wkt":
             return _read_vector_file(path)
-        text = path.read_text() if path is not None and path.is_file() else source
+        text = path.read_text() if is_file else source
         if text.lstrip().startswith("{"):
             return shapely.from_geojson(text), CRS.from_epsg(4326)
         return shapely.from_wkt(text), None
     except (shapely.errors.ShapelyError, UnicodeDecodeError) as error:
         shown = source if len(source) <= 80 else source[:77] + "..."
         # Only text with brackets was meant as coordinates, and is worth saying what is wrong with.
-        reason = f" ({str(error).removeprefix('ParseException: ')})" if set(source) & set("({") else ""
+        said = " ".join(str(error).removeprefix("ParseException: ").split())[:200]
+        reason = f" ({said})" if said and set(source) & set("({") else ""
         raise ConfigError(
             f"Cannot use area of interest '{shown}': it is no file, and neither WKT nor GeoJSON{reason}. "
             "Pass --aoi FILE or WKT."

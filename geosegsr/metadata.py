@@ -102,7 +102,7 @@ class Metadata:
     def differences(self, other: Metadata) -> list[str]:
         """What differs, as "item: ours, theirs"; extra tags of `other` do not count."""
         found = [
-            f"{name}: {getattr(self, name)!r}, {getattr(other, name)!r}"
+            f"{name}: {_shown(getattr(self, name))}, {_shown(getattr(other, name))}"
             for name in ("height", "width", "crs", "transform", "gcps_crs")
             if getattr(self, name) != getattr(other, name)
         ]
@@ -111,7 +111,7 @@ class Metadata:
         if [_gcp_key(g) for g in self.gcps] != [_gcp_key(g) for g in other.gcps]:
             found.append("gcps")
         found += [
-            f"rpcs[{key}]: {value}, {other.rpcs.get(key)}"
+            f"rpcs[{key}]: {_shown(value)}, {_shown(other.rpcs.get(key))}"
             for key, value in self.rpcs.items()
             if not _same_numbers(value, other.rpcs.get(key, ""))
         ]
@@ -120,12 +120,18 @@ class Metadata:
             return [*found, f"bands: {len(self.bands)}, {len(other.bands)}"]
         for number, (ours, theirs) in enumerate(zip(self.bands, other.bands, strict=True), 1):
             found += [
-                f"band {number} {name}: {getattr(ours, name)!r}, {getattr(theirs, name)!r}"
+                f"band {number} {name}: {_shown(getattr(ours, name))}, {_shown(getattr(theirs, name))}"
                 for name in ("colorinterp", "description", "unit", "scale", "offset")
                 if _same_meaning(getattr(ours, name)) != _same_meaning(getattr(theirs, name))
             ]
             found += _missing(f"band {number} tags", ours.tags, theirs.tags)
         return found
+
+
+def _shown(value: Any) -> str:
+    """For a message: in one line, and not all of a long text."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _same_meaning(value: Any) -> Any:
@@ -193,7 +199,7 @@ def _same_number(a: float | None, b: float | None) -> bool:
 
 def _missing(what: str, ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     return [
-        f"{what}[{key}]: {value!r}, {theirs.get(key)!r}"
+        f"{what}[{_shown(key)}]: {_shown(value)}, {_shown(theirs.get(key))}"
         for key, value in ours.items()
         if theirs.get(key) != value
     ]

@@ -63,6 +63,7 @@ def run_here(capfd: pytest.CaptureFixture[str], *args: object) -> Outcome:
 def _own_state() -> Iterator[None]:
     """Warnings are shown as on the command line; signals, logging and warnings are restored."""
     handler = signal.getsignal(signal.SIGTERM)
+    unraisable = sys.unraisablehook
     loggers = {name: logging.getLogger(name) for name in ("geosegsr", "rasterio")}
     kept = {name: (logger.handlers, logger.level) for name, logger in loggers.items()}
     try:
@@ -71,6 +72,7 @@ def _own_state() -> Iterator[None]:
             yield
     finally:
         signal.signal(signal.SIGTERM, handler)
+        sys.unraisablehook = unraisable
         for name, logger in loggers.items():
             logger.handlers, logger.level = kept[name]
 

@@ -6,6 +6,7 @@ A bug keeps its traceback.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -26,6 +27,7 @@ COMMANDS = {
     "train": "geosegsr_cli.train",
     "upscale": "geosegsr_cli.upscale",
 }
+_MOST_CHARACTERS = 1500
 
 
 class LazyGroup(click.Group):
@@ -59,6 +61,7 @@ def cli(ctx: click.Context) -> None:
 def main(args: list[str] | None = None) -> None:
     """Run the command line and leave the process with its exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
+    sys.unraisablehook = _log_unraisable
     try:
         left = cli.main(args=args, prog_name="geosegsr", standalone_mode=False)
         code = left if isinstance(left, int) else 0  # what a command passed to ctx.exit()
@@ -81,9 +84,20 @@ def main(args: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except GeoSegSRError as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {_one_line(error)}", err=True)
         code = 1
     sys.exit(code)
+
+
+def _one_line(error: GeoSegSRError) -> str:
+    """Without line breaks and control characters, which a name or a tag of a file may hold; not endlessly long."""
+    line = "".join(char if char.isprintable() else " " for char in str(error))
+    return line if len(line) <= _MOST_CHARACTERS else f"{line[:_MOST_CHARACTERS]}..."
+
+
+def _log_unraisable(unraisable: Any) -> None:
+    """What Python cannot raise goes to the log: rasterio stumbles over messages of GDAL that are not UTF-8."""
+    logging.getLogger("geosegsr").debug("ignored: %r in %r", unraisable.exc_value, unraisable.object)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> Any:
