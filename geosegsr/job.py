@@ -1,10 +1,11 @@
 """A run on disk: what it is, which blocks are done, and who is at work on it.
 
-result.tif.geosegsr/        beside the target, gone when the target stands
+out.tif.geosegsr/           beside the target, gone when the target stands
 lock                    held by the running process; the system lets go of it however that ends
 manifest.json           what this run is: source, model, options
-done.jsonl              one line a finished block: file, size, checksum
+done.jsonl              one line a finished block: file, size, checksum; sealed, and of this manifest's run alone
 blocks/000000.tif ...   written under another name and moved into place
+result-1a2b3c4d.tif     the COG while it is written and verified, under a name that no other process uses
 verified                the target was complete and about to be moved into place
 """
 
@@ -15,7 +16,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +31,9 @@ from geosegsr.bandstats import BandStatistics
 from geosegsr.errors import JobError, SceneError
 
 log = logging.getLogger("geosegsr")
+
+_PAGE = 4096  # bytes of a source's content looked at in one place
+_SAMPLED_PAGES = 64  # of all its files together
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,9 @@ class Job:
         """Name the job of a target; nothing is touched yet."""
         self.target = target
         self.folder = target.with_name(target.name + ".geosegsr")
-        self.part = self.folder / "result.tif"
+        self.part = self.folder / f"result-{uuid.uuid4().hex[:8]}.tif"
         self.done: dict[int, BlockRecord] = {}
+        self._seal_key = ""
         self._lock = FileLock(self.folder / "lock")
 
     def __enter__(self) -> Job:
@@ -73,6 +79,11 @@ class Job:
         except Timeout as error:
             raise JobError(
                 f"Cannot write '{self.target}': another run is writing it now. Wait for it, or pass another -o."
+            ) from error
+        except NotImplementedError as error:
+            raise JobError(
+                f"Cannot write '{self.target}': the file system of its folder has no locks, which keep two runs apart. "
+                "Pass -o on another one, and move the result."
             ) from error
         except OSError as error:
             raise SceneError(
@@ -109,28 +120,33 @@ class Job:
         manifest = self.folder / "manifest.json"
         wanted = json.loads(json.dumps(identity))
         with self._writing():
-            if not resume:
-                self._discard()
-            elif manifest.exists():
+            if resume and manifest.exists():
                 self._refuse_other(_read_json(manifest), wanted)
-                self._take_up()
+            else:
+                self._discard()  # without its manifest, nobody knows what a block shows
+            self._seal_key = job_key(wanted)
             self.blocks.mkdir(exist_ok=True)
-            if not manifest.exists():
-                with whole_file(manifest) as file:
-                    file.write(json.dumps({**wanted, "key": job_key(wanted)}, indent=1).encode())
+            if manifest.exists():
+                self._take_up()
+                return
+            with whole_file(manifest, sync=True) as file:
+                file.write(json.dumps({**wanted, "key": self._seal_key}, indent=1).encode())
 
     def finished_before(self, identity: Mapping[str, Any]) -> bool:
         """Whether an earlier run of the same identity put its target in place but could not clean up."""
         found = _read_json(self.folder / "manifest.json")
         same = found.get("key") == job_key(json.loads(json.dumps(identity)))
         return (
-            same and (self.folder / "verified").exists() and not self.part.exists() and self.target.exists()
+            same
+            and (self.folder / "verified").exists()
+            and not any(self.folder.glob("result-*"))
+            and self.target.exists()
         )
 
     def record(self, record: BlockRecord) -> None:
         """Note that a block is done."""
         with self._writing(), (self.folder / "done.jsonl").open("a") as journal:
-            journal.write(json.dumps(asdict(record)) + "\n")
+            journal.write(self._line(record))
         self.done[record.index] = record
 
     def commit(self) -> None:
@@ -176,21 +192,39 @@ class Job:
 
     def _take_up(self) -> None:
         """Find the blocks whose files are whole."""
+        for leftover in self.folder.glob("result*"):
+            leftover.unlink()
         for line in _lines(self.folder / "done.jsonl"):
-            try:
-                raw = json.loads(line)
-                statistics = tuple(BandStatistics(**band) for band in raw["statistics"])
-                record = BlockRecord(**{**raw, "valid": tuple(raw["valid"]), "statistics": statistics})
-            except (ValueError, TypeError, KeyError):
-                continue  # the last line of a killed run may be torn; its block is computed again
-            self.done[record.index] = record
+            record = self._record(line)
+            if record is not None:
+                self.done[record.index] = record
         for index, record in list(self.done.items()):
             if not _is_whole(self.block_path(index), record):
                 log.warning("block %d of the earlier run is missing or damaged: computed again", index)
                 del self.done[index]
-        kept = "".join(json.dumps(asdict(record)) + "\n" for record in self.done.values())
+        kept = "".join(self._line(record) for record in self.done.values())
         with whole_file(self.folder / "done.jsonl") as file:
             file.write(kept.encode())
+
+    def _line(self, record: BlockRecord) -> str:
+        """A line of the journal: the record, and a checksum that no other run's line has."""
+        text = json.dumps(asdict(record))
+        return json.dumps({"seal": self._seal(text), "block": text}) + "\n"
+
+    def _record(self, line: str) -> BlockRecord | None:
+        """A line of the journal read again; None if it is torn or not of this run, so that its block is computed again."""
+        try:
+            entry = json.loads(line)
+            if entry["seal"] != self._seal(entry["block"]):
+                return None
+            raw = json.loads(entry["block"])
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return None
+        statistics = tuple(BandStatistics(**band) for band in raw["statistics"])
+        return BlockRecord(**{**raw, "valid": tuple(raw["valid"]), "statistics": statistics})
+
+    def _seal(self, text: str) -> str:
+        return hashlib.sha256(f"{self._seal_key}\n{text}".encode(errors="replace")).hexdigest()[:16]
 
 
 def block_path(folder: Path, index: int) -> Path:
@@ -203,13 +237,44 @@ def job_key(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def source_identity(path: str) -> dict[str, Any]:
-    """What a file is known by: its path and, for a local one, its size and time of change."""
+def source_identity(path: str, files: Sequence[str] = ()) -> dict[str, Any]:
+    """What a raster is known by.
+
+    Of a local one: path, size, time of change, and a digest of these and of some of the content of all its files
+    (mask, overviews, the rasters of a VRT). The content betrays another raster of the same size that was given the
+    same time, as copies with their times kept can be. One that is out of reach of the file system is known by its
+    name alone.
+
+    Args:
+        path: The raster.
+        files: All files that it is made of, itself included.
+    """
     local = Path(path)
     if not local.exists():
         return {"path": path}
     status = local.stat()
-    return {"path": str(local.resolve()), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    parts = [part for part in map(Path, sorted({path, *files})) if part.is_file()]
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(_sample(part, max(2, _SAMPLED_PAGES // len(parts))))
+    return {
+        "path": str(local.resolve()),
+        "size": status.st_size,
+        "mtime_ns": status.st_mtime_ns,
+        "content": digest.hexdigest(),
+    }
+
+
+def _sample(path: Path, pages: int) -> bytes:
+    """Name, size, time of change and evenly spread pages of a file, the first and the last among them."""
+    status = path.stat()
+    last = max(0, status.st_size - _PAGE)
+    with path.open("rb") as file:
+        found = [f"{path} {status.st_size} {status.st_mtime_ns}".encode()]
+        for start in sorted({last * n // (pages - 1) for n in range(pages)}):
+            file.seek(start)
+            found.append(file.read(_PAGE))
+    return b"".join(found)
 
 
 def _is_whole(path: Path, record: BlockRecord) -> bool:
@@ -222,7 +287,7 @@ def _is_whole(path: Path, record: BlockRecord) -> bool:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -145,7 +145,7 @@ class Plan:
         polygon = self.area.polygon
         return {
             "version": __version__,
-            "source": source_identity(self.scene.path),
+            "source": source_identity(self.scene.path, self.scene.files),
             "model": rendering.upscaler.fingerprint,
             "scale": self.scale,
             "device": self.device,

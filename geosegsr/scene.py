@@ -81,6 +81,8 @@ class Scene:
     """Rows and columns of the file's own blocks, in pixels."""
     overviews: tuple[int, ...]
     """Decimation factors of the file's overviews."""
+    files: tuple[str, ...] = ()
+    """All files it is made of, as far as GDAL tells: itself, a mask or overviews beside it, the rasters of a VRT."""
 
     @classmethod
     def open(
@@ -136,6 +138,7 @@ class Scene:
                 driver=source.driver,
                 block_shape=source.block_shapes[image_bands[0] - 1],
                 overviews=tuple(source.overviews(image_bands[0])),
+                files=tuple(source.files),
             )
 
     @property
@@ -275,6 +278,23 @@ def colour_of(description: str | None, colorinterp: str = "") -> str:
     return colorinterp if colorinterp in _COLOURS else ""
 
 
+def is_remote(path: str) -> bool:
+    """Whether a path means nothing to this machine's file system: an address, or one of GDAL's own file systems."""
+    return "://" in path or path.startswith("/vsi")
+
+
+def read_tag(path: str | Path, name: str) -> str | None:
+    """A raster's tag; None where it has none, or where there is no raster."""
+    try:
+        with _reading(path) as source:
+            value: str | None = source.tags().get(name)
+    except SceneError:
+        return None
+    finally:
+        forget_handles()  # the file may be about to be replaced
+    return value
+
+
 def forget_handles() -> None:
     """Close this thread's open files."""
     for source in _handles.__dict__.pop("open", {}).values():
@@ -310,7 +330,7 @@ def _reading(path: str | Path, window: Window | None = None) -> Iterator[Any]:
 
 
 def _cannot_open(path: str, error: Exception) -> SceneError:
-    remote = "://" in path or path.startswith("/vsi")
+    remote = is_remote(path)
     if not remote and (not path or not Path(path).exists()):
         return SceneError(f"Cannot open '{path}': no such file. Check the path.")
     if not remote and Path(path).is_dir():

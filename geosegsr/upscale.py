@@ -172,7 +172,7 @@ def upscale_on(
         _check_disk(planned, job)
         with _timed(seconds, "blocks"):
             _compute(engine, planned, job, tell)
-        if source_identity(planned.scene.path) != identity["source"]:
+        if source_identity(planned.scene.path, planned.scene.files) != identity["source"]:
             raise SceneError(
                 f"Cannot finish '{target}': '{planned.scene.path}' changed while it was read. "
                 "Give the command again with --no-resume once the source stands still."
