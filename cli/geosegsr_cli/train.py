@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from geosegsr_cli.options import BandList, Scale, human_seconds, verbosity
+from geosegsr_cli.options import BandList, Places, Scale, human_seconds, verbosity
 
 if TYPE_CHECKING:
     from geosegsr.training.config import TrainConfig
@@ -47,10 +47,30 @@ _PLACES = {
 
 
 @click.command("train", short_help="Make a model from a folder of imagery of one sensor.")
-@click.option("--hr", multiple=True, metavar="DIR|GLOB|FILE", help="High-resolution images; may be repeated.")
-@click.option("--lr", multiple=True, metavar="DIR|GLOB|FILE", help="Their real low-resolution counterparts.")
-@click.option("--val", multiple=True, metavar="DIR|GLOB|FILE", help="Images of other places to validate on.")
-@click.option("--val-lr", multiple=True, metavar="DIR|GLOB|FILE", help="Low-resolution side of --val.")
+@click.option(
+    "--hr",
+    type=Places(),
+    multiple=True,
+    metavar="DIR|GLOB|FILE",
+    help="High-resolution images; may be repeated.",
+)
+@click.option(
+    "--lr",
+    type=Places(),
+    multiple=True,
+    metavar="DIR|GLOB|FILE",
+    help="Their real low-resolution counterparts.",
+)
+@click.option(
+    "--val",
+    type=Places(),
+    multiple=True,
+    metavar="DIR|GLOB|FILE",
+    help="Images of other places to validate on.",
+)
+@click.option(
+    "--val-lr", type=Places(), multiple=True, metavar="DIR|GLOB|FILE", help="Low-resolution side of --val."
+)
 @click.option("--val-share", type=float, help="Share of the ground set aside without --val. Default: 0.1.")
 @click.option("-s", "--scale", type=Scale(), help="2, 3, 4 or 8. Default: 4.")
 @click.option(
@@ -143,7 +163,7 @@ def _configuration(
     if range_ is not None:
         wanted |= {"data.radiometry": "range", "data.range": range_}
     resolved = resolve_config(preset, config, wanted)
-    if not resolved.data.hr:
+    if not resolved.data.hr and not resolved.data.sources:
         raise click.UsageError("Pass --hr with the images to train on.")
     return resolved
 

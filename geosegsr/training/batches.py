@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geosegsr.training.patches import Patches
+from geosegsr.training.mixture import NumberedPatches
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Batches:
     """
 
     def __init__(
-        self, patches: Patches, size: int, *, first: int, process: int, processes: int, workers: int
+        self, patches: NumberedPatches, size: int, *, first: int, process: int, processes: int, workers: int
     ) -> None:
         self._patches, self._size = patches, size
         self._next, self._process, self._processes = first, process, processes

@@ -20,11 +20,36 @@ RADIOMETRIES = ("auto", "dtype", "declared", "percentiles", "standard", "range")
 
 
 @dataclass(frozen=True)
+class SourceConfig:
+    """One kind of images among several that a model is trained on together."""
+
+    hr: tuple[str, ...] = ()
+    """Folders, patterns or files of high-resolution images of one kind."""
+    share: float = 1.0
+    """How often patches come from here, beside the shares of the others."""
+    bands: tuple[int, ...] = ()
+    """1-based bands to use, in this order; empty for all. Where they are more than the model's, every patch
+    draws as many of them at random; a single one is repeated."""
+    nodata: float | None = None
+    """Overrides the files' own nodata value."""
+    radiometry: str = "auto"
+    """Where the range of each image comes from: "auto", "dtype", "declared" or "percentiles" (its own)."""
+    grey: float = 0.0
+    """Share of patches whose bands are all replaced by one of them, or by a mixture."""
+    shuffle_bands: float = 0.0
+    """Share of patches whose bands change places."""
+    degradation: Degradation | None = None
+    """hr to lr, where it is not the run's."""
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """Which images, and how patches are cut from them."""
 
     hr: tuple[str, ...] = ()
     """Folders, patterns or files of high-resolution images."""
+    sources: tuple[SourceConfig, ...] = ()
+    """Images of several kinds, in place of `hr`; the first one's bands are the model's."""
     lr: tuple[str, ...] = ()
     """The same for the low-resolution side of real pairs; empty to make it by degradation."""
     val: tuple[str, ...] = ()
@@ -49,7 +74,7 @@ class DataConfig:
     augment: bool = True
     """Flips and quarter turns."""
     grey: float = 0.0
-    """Share of patches whose bands are all replaced by one mixture of them."""
+    """Share of patches whose bands are all replaced by one of them, or by a mixture."""
     shuffle_bands: float = 0.0
     """Share of patches whose bands change places, for models that shall not depend on their order."""
     max_shift: float = 3.0
@@ -85,13 +110,15 @@ class OptimiserConfig:
     """Steps downhill."""
 
     name: str = "adamw"
-    """"adam" or "adamw"."""
+    """"adam", "adamw", or "muon" (orthogonal steps for matrices and kernels, AdamW for the rest)."""
     learning_rate: float = 1e-3
     """At its highest."""
     betas: tuple[float, float] = (0.9, 0.99)
     """Memory of mean and variance of gradients."""
     weight_decay: float = 0.0
-    """Decoupled, for "adamw"."""
+    """Decoupled, for "adamw" and "muon"."""
+    momentum: float = 0.95
+    """Memory of gradients, for "muon"."""
     clip_norm: float = 1.0
     """Gradients longer than this are shortened to it; 0: never."""
     ema: float = 0.999
@@ -170,7 +197,7 @@ class TrainConfig:
         _choose("precision", self.precision, PRECISIONS)
         _choose("device", self.device.split(":")[0], ("auto", "cpu", "cuda"))
         _choose("data.radiometry", data.radiometry, RADIOMETRIES)
-        _choose("optimiser.name", steps.name, ("adam", "adamw"))
+        _choose("optimiser.name", steps.name, ("adam", "adamw", "muon"))
         _choose("schedule.shape", plan.shape, ("cosine", "steps", "constant"))
         _choose("model.train", self.model.train, ("all", "trunk", "lora"))
         for name, value, least in (
@@ -204,6 +231,12 @@ class TrainConfig:
                 f"Cannot train with data.radiometry '{data.radiometry}' and data.range {list(data.range)}: "
                 "the radiometry 'range', and only that, needs LO and HI."
             )
+        for number, source in enumerate(data.sources, 1):
+            _check_source(source, f"data.sources, entry {number}")
+        if data.sources and (data.hr or data.lr):
+            raise ConfigError("Cannot train on data.sources and on data.hr or data.lr: give one of them.")
+        if data.sources and not data.val:
+            raise ConfigError("Cannot train on data.sources without data.val: pass --val with other places.")
         if data.val_lr and not data.lr:
             raise ConfigError("Cannot validate on pairs without training on pairs: pass --lr too.")
 
@@ -306,9 +339,16 @@ def _build(cls: Any, values: Any, where: str, prefix: str) -> Any:
     section = f" [{prefix.rstrip('.')}]" if prefix else ""
     refuse_unknown_keys(values, [entry.name for entry in fields(cls)], where + section)
     hints = get_type_hints(cls)
-    ready = {}
+    ready: dict[str, Any] = {}
     for key, value in values.items():
-        if is_dataclass(hints[key]):
+        if hints[key] == tuple[SourceConfig, ...]:
+            ready[key] = tuple(
+                _build(SourceConfig, entry, where, f"{prefix}{key}.")
+                for entry in _entries(value, prefix + key)
+            )
+        elif hints[key] == (Degradation | None):
+            ready[key] = None if value is None else _build(Degradation, value, where, f"{prefix}{key}.")
+        elif is_dataclass(hints[key]):
             ready[key] = _build(hints[key], value, where, f"{prefix}{key}.")
         else:
             ready[key] = _checked(value, hints[key], f"{prefix}{key}", where)
@@ -338,6 +378,23 @@ def _scalar(value: Any, kind: type, name: str, where: str) -> Any:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise ConfigError(f"Cannot read {where}: {name} is {value!r}, and needed is {_NAMES[kind]}.")
     return value
+
+
+def _entries(value: Any, name: str) -> list[Any]:
+    if isinstance(value, list | tuple):
+        return list(value)
+    raise ConfigError(f"Cannot read {name}: it is {value!r}, not a list of tables.")
+
+
+def _check_source(source: SourceConfig, where: str) -> None:
+    if not source.hr:
+        raise ConfigError(f"Cannot train on {where}: it names no images. Give it hr.")
+    if source.share <= 0:
+        raise ConfigError(f"Cannot train on {where}: its share is {source.share:g}; it must be above 0.")
+    _choose(f"radiometry of {where}", source.radiometry, ("auto", "dtype", "declared", "percentiles"))
+    for name, share in (("grey", source.grey), ("shuffle_bands", source.shuffle_bands)):
+        if not 0 <= share <= 1:
+            raise ConfigError(f"Cannot train with {name} = {share:g} in {where}: it must be from 0 to 1.")
 
 
 _NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from geosegsr.scene import Scene
 from geosegsr.training.config import TrainConfig
 from geosegsr.training.ground import Part, find_overlaps, split_by_place, whole
 from geosegsr.training.images import find_images, open_images, radiometry_policy, report_left_out
+from geosegsr.training.mixture import Mixture, NumberedPatches
 from geosegsr.training.pairs import AlignedPair, align, match_images
 from geosegsr.training.patches import (
     PairSource,
@@ -31,7 +32,7 @@ from geosegsr.training.patches import (
 class Dataset:
     """All that a run reads."""
 
-    patches: Patches
+    patches: NumberedPatches
     """To train on."""
     tiles: tuple[Patch, ...]
     """To validate on; may be empty."""
@@ -57,6 +58,8 @@ def prepare_data(config: TrainConfig) -> Dataset:
         BandError: Images with different bands.
         ConfigError: Images that do not fit each other, the patch or the scale.
     """
+    if config.data.sources:
+        return _mixture(config)
     return _pairs(config) if config.data.lr else _scenes(config)
 
 
@@ -84,7 +87,47 @@ def _scenes(config: TrainConfig) -> Dataset:
     notes.append(f"{held} of {len(sources)} images held in memory{others}")
     readable = {source.name for source in sources} - _failed(unreadable, sources)
     train_parts = [part for part in train_parts if sources[part.image].name in readable]
-    return _dataset(config, sources, train_parts, val_sources, val_parts, policy, scenes[0], scale, notes)
+    patches = Patches(sources, train_parts, data, config.degradation, scale, config.seed)
+    _report_gaps(patches)
+    return _dataset(config, patches, val_sources, val_parts, policy, scenes[0], scale, notes)
+
+
+def _mixture(config: TrainConfig) -> Dataset:
+    """Images of several kinds, each image by its own range; validated on images of the first kind."""
+    data, scale = config.data, config.model.scale
+    sets, notes = [], []
+    for part in data.sources:
+        own = replace(
+            data,
+            sources=(),
+            hr=part.hr,
+            bands=part.bands,
+            nodata=part.nodata,
+            grey=part.grey,
+            shuffle_bands=part.shuffle_bands,
+        )
+        scenes = open_images(find_images(part.hr, "data.sources"), own)
+        sources = [SceneSource(scene, {"kind": part.radiometry}, scale) for scene in scenes]
+        _, unreadable = keep_in_memory(sources, data.cache_gb / len(data.sources))
+        report_left_out(unreadable, len(sources), "cannot be read")
+        readable = {source.name for source in sources} - _failed(unreadable, sources)
+        wholes = [part for part in _wholes(scenes, scale) if sources[part.image].name in readable]
+        degradation = part.degradation or config.degradation
+        sets.append(Patches(sources, wholes, own, degradation, scale, config.seed))
+        _report_gaps(sets[-1])
+        notes.append(
+            f"{part.share:g} shares: {len(scenes)} images of {', '.join(part.hr)}, {scenes[0].count} bands of "
+            f"{scenes[0].dtype}"
+        )
+        if len(sets) == 1:
+            example = scenes[0]
+    val_scenes = open_images(find_images(data.val, "--val"), replace(data, bands=data.sources[0].bands))
+    _refuse_other_kind(example, val_scenes[0], "--val")
+    policy = {"kind": "auto"}
+    mixed = Mixture(sets, [part.share for part in data.sources], example.count, config.seed)
+    val_sources = [SceneSource(scene, policy, scale) for scene in val_scenes]
+    val_parts = _wholes(val_scenes, scale)
+    return _dataset(config, mixed, val_sources, val_parts, policy, example, scale, notes)
 
 
 def _pairs(config: TrainConfig) -> Dataset:
@@ -106,13 +149,14 @@ def _pairs(config: TrainConfig) -> Dataset:
         grids = [_OnLrGrid(pair, scene) for pair, scene in pairs]
         parts, val_parts = split_by_place(grids, data.val_share, scale, data.patch * scale, config.seed)  # type: ignore[arg-type]
         notes.append(_describe_split(parts, val_parts))
-    return _dataset(config, sources, parts, val_sources, val_parts, policy, lr_scenes[0], 1, notes)
+    patches = Patches(sources, parts, data, config.degradation, scale, config.seed)
+    _report_gaps(patches)
+    return _dataset(config, patches, val_sources, val_parts, policy, lr_scenes[0], 1, notes)
 
 
 def _dataset(
     config: TrainConfig,
-    sources: Sequence[Source],
-    parts: Sequence[Part],
+    patches: NumberedPatches,
     val_sources: Sequence[Source],
     val_parts: Sequence[Part],
     policy: dict[str, Any],
@@ -120,14 +164,7 @@ def _dataset(
     coarser: int,
     notes: list[str],
 ) -> Dataset:
-    scale, data = config.model.scale, config.data
-    patches = Patches(sources, parts, data, config.degradation, scale, config.seed)
-    if patches.left_out:
-        warnings.warn(
-            f"left out of training: {' '.join(patches.left_out[:4]).rstrip('.')}",
-            GeoSegSRWarning,
-            stacklevel=4,
-        )
+    scale = config.model.scale
     validation = config.validation
     tiles, failures = validation_tiles(
         val_sources, val_parts, config.degradation, scale, tile=validation.tile, most=validation.tiles
@@ -144,8 +181,7 @@ def _dataset(
             "Pass --val with other images."
         )
     notes.append(
-        f"{len(patches.cells.part)} places for patches in {patches.images} images; "
-        f"{len(tiles)} tiles to validate"
+        f"{patches.places} places for patches in {patches.images} images; {len(tiles)} tiles to validate"
     )
     return Dataset(
         patches=patches,
@@ -157,6 +193,15 @@ def _dataset(
         resolution_m=_metres(example, coarser),
         notes=tuple(notes),
     )
+
+
+def _report_gaps(patches: Patches) -> None:
+    if patches.left_out:
+        warnings.warn(
+            f"left out of training: {' '.join(patches.left_out[:4]).rstrip('.')}",
+            GeoSegSRWarning,
+            stacklevel=4,
+        )
 
 
 def _aligned(

@@ -31,6 +31,7 @@ from geosegsr.training.config import TrainConfig
 from geosegsr.training.dataset import Dataset, prepare_data
 from geosegsr.training.losses import Loss
 from geosegsr.training.network import build_network, save_model
+from geosegsr.training.optimisers import build_optimiser
 from geosegsr.training.pictures import contact_sheet, write_png
 from geosegsr.training.run_folder import LoggedStep, RunFolder, StepLog
 from geosegsr.training.schedule import Clock, learning_rate
@@ -170,7 +171,9 @@ class _Training:
         self.loss = Loss(config.loss)
         self.network = build_network(config, data.bands).to(memory_format=torch.channels_last)
         self.averaged = _averaged(self.network, config.optimiser.ema).to(accelerator.device)
-        self.model, self.optimiser = accelerator.prepare(self.network, _optimiser(self.network, config))
+        self.model, self.optimiser = accelerator.prepare(
+            self.network, build_optimiser(self.network, config.optimiser)
+        )
         self.validation = self._validation()
         self.best: Score | None = None
         self.step, elapsed = self._restore() if resume else (0, 0.0)
@@ -391,8 +394,9 @@ class _Training:
         if not self.data.tiles or not self.accelerator.is_main_process:
             return None
         kind = self.data.policy["kind"]
+        clip = kind == "dtype" or (kind == "auto" and self.data.dtype == "uint8")
         span = span_of(self.data.tiles, kind)
-        return Validation(self.data.tiles, self.config.model.scale, clip=kind == "dtype", data_range=span)
+        return Validation(self.data.tiles, self.config.model.scale, clip=clip, data_range=span)
 
     def _metrics(self, score: Score) -> dict[str, Any]:
         assert self.validation is not None
@@ -464,16 +468,6 @@ def _averaged(network: torch.nn.Module, memory: float) -> AveragedModel:
         torch._foreach_lerp_(list(averages), list(weights), 1 - keep)
 
     return AveragedModel(network, multi_avg_fn=update)
-
-
-def _optimiser(network: torch.nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    steps = config.optimiser
-    learning = [p for p in network.parameters() if p.requires_grad]
-    if steps.name == "adam":
-        return torch.optim.Adam(learning, lr=steps.learning_rate, betas=steps.betas, fused=True)
-    return torch.optim.AdamW(
-        learning, lr=steps.learning_rate, betas=steps.betas, weight_decay=steps.weight_decay, fused=True
-    )
 
 
 def _number(*parts: int) -> int:

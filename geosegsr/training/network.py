@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,25 @@ def _started(model: ModelConfig, bands: int) -> SeGSR:
         )
     path = bundled(model.scale, bands) if model.init == "bundled" else Path(model.init)
     network, card = load_checkpoint(path)
-    if (card.scale, card.bands) != (model.scale, bands):
+    if card.bands != bands:
         raise ConfigError(
-            f"Cannot start from '{path}': it is made for scale {card.scale} and {card.bands} bands, and "
-            f"needed are scale {model.scale} and {bands} bands. Pass --scale {card.scale} and --bands, or "
-            "another --init."
+            f"Cannot start from '{path}': it is made for {card.bands} bands, and the images have {bands}. "
+            "Pass --bands, or another --init."
         )
-    return network.train()
+    return (network if card.scale == model.scale else _at_scale(network, model.scale)).train()
+
+
+def _at_scale(network: SeGSR, scale: int) -> SeGSR:
+    """A network for another scale with the weights of this one, but for the enlargement, which starts anew."""
+    other = SeGSR(replace(network.config, scale=scale))
+    own = other.state_dict()
+    kept = {
+        name: value
+        for name, value in network.state_dict().items()
+        if name in own and own[name].shape == value.shape and not name.startswith("head.")
+    }
+    other.load_state_dict({**own, **kept})
+    return other
 
 
 def bundled(scale: int, bands: int) -> Path:
@@ -113,7 +126,7 @@ def save_model(
         **(names if any(data.band_names) else {}),
         radiometry=data.policy,
         degradation=None if config.data.lr else config.degradation.to_dict(),
-        grey=config.data.grey > 0,
+        grey=config.data.grey > 0 or any(source.grey > 0 for source in config.data.sources),
         metrics=metrics,
         trained_on=_describe(config, data),
     )
@@ -121,6 +134,7 @@ def save_model(
 
 
 def _describe(config: TrainConfig, data: Dataset) -> str:
-    folders = ", ".join(sorted({Path(source).name for source in config.data.hr}))
+    places = [*config.data.hr, *(place for source in config.data.sources for place in source.hr)]
+    folders = ", ".join(dict.fromkeys(Path(place).name for place in places))
     side = "" if data.resolution_m is None else f", lr pixels of {data.resolution_m:.6g} m"
     return f"{data.patches.images} images of {folders}{side}, {data.bands} bands of {data.dtype}"

@@ -181,6 +181,11 @@ class Patches:
         self.cells = self._find_cells()
 
     @property
+    def places(self) -> int:
+        """Places that patches are drawn around."""
+        return len(self.cells.part)
+
+    @property
     def images(self) -> int:
         """Images that give patches."""
         return len({self.parts[p].image for p in np.unique(self.cells.part)})
@@ -225,7 +230,7 @@ class Patches:
         if flip:
             lr, hr = lr[:, :, ::-1], hr[:, :, ::-1]
         if self.data.grey and rng.random() < self.data.grey:
-            weights = rng.dirichlet(np.ones(len(lr))).astype(np.float32)
+            weights = _grey_weights(len(lr), rng)
             lr, hr = (np.repeat(np.tensordot(weights, i, axes=1)[None], len(i), axis=0) for i in (lr, hr))
         if self.data.shuffle_bands and rng.random() < self.data.shuffle_bands:
             order = rng.permutation(len(lr))
@@ -355,6 +360,15 @@ def validation_tiles(
         if cut.valid.mean() >= 0.5:
             tiles.append(cut)
     return tiles, failures
+
+
+def _grey_weights(bands: int, rng: np.random.Generator) -> Floats:
+    """One band half of the time, as single bands are what a model is given; else a mixture."""
+    if rng.random() < 0.5:
+        only = np.zeros(bands, np.float32)
+        only[rng.integers(bands)] = 1
+        return only
+    return rng.dirichlet(np.ones(bands)).astype(np.float32)
 
 
 def _tile_windows(area: Window, side: int, scale: int) -> list[Window]:

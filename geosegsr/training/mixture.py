@@ -1,0 +1,66 @@
+"""Patches from sources of different kinds, each drawn as often as its share says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from geosegsr.training.patches import Patch, Patches
+
+
+class NumberedPatches(Protocol):
+    """The patches of a run: the n-th is a pure function of the seed and n."""
+
+    @property
+    def images(self) -> int:
+        """Images that give patches."""
+
+    @property
+    def places(self) -> int:
+        """Places that patches are drawn around."""
+
+    def batch(self, first: int, count: int) -> list[Patch]:
+        """Patches first .. first + count - 1."""
+
+
+class Mixture:
+    """Several sets of patches as one, all brought to the bands of the model.
+
+    A patch of one band is repeated; one of more bands than the model's has some of them drawn at random, so
+    that a 13-band scene teaches every band.
+    """
+
+    def __init__(self, sets: Sequence[Patches], shares: Sequence[float], bands: int, seed: int) -> None:
+        self._sets = sets
+        self._edges = np.cumsum(np.asarray(shares, dtype=np.float64) / np.sum(shares))
+        self._bands, self._seed = bands, seed
+
+    @property
+    def images(self) -> int:
+        """Images that give patches."""
+        return sum(patches.images for patches in self._sets)
+
+    @property
+    def places(self) -> int:
+        """Places that patches are drawn around."""
+        return sum(patches.places for patches in self._sets)
+
+    def __getitem__(self, number: int) -> Patch:
+        rng = np.random.default_rng([self._seed, number, 1])
+        chosen = int(np.searchsorted(self._edges, rng.random(), side="right"))
+        patch = self._sets[min(chosen, len(self._sets) - 1)][number]
+        return _with_bands(patch, self._bands, rng)
+
+    def batch(self, first: int, count: int) -> list[Patch]:
+        """Patches first .. first + count - 1."""
+        return [self[number] for number in range(first, first + count)]
+
+
+def _with_bands(patch: Patch, bands: int, rng: np.random.Generator) -> Patch:
+    found = len(patch.lr)
+    if found == bands:
+        return patch
+    chosen = rng.choice(found, bands, replace=found < bands)
+    return Patch(patch.lr[chosen], patch.hr[chosen], patch.valid, patch.origin)
