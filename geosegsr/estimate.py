@@ -10,7 +10,6 @@ from typing import Any
 
 from geosegsr.blockwork import compute_block
 from geosegsr.runplan import Plan
-from geosegsr.scratch import scratch_folder
 
 # A COG takes the block files' size again, with its overviews a third more.
 _COG_TO_BLOCKS = 4 / 3
@@ -43,16 +42,11 @@ class Estimate:
         return asdict(self)
 
 
-def estimate(planned: Plan, beside: Path | None = None) -> Estimate:
-    """Compute the middle block into a temporary folder and extrapolate from it.
-
-    Args:
-        planned: What to estimate.
-        beside: A folder for the temporary one, where the system has none to write to.
-    """
+def estimate(planned: Plan) -> Estimate:
+    """Compute the middle block into a temporary folder and extrapolate from it."""
     grid, metadata = planned.grid, planned.metadata
     middle = grid.blocks[len(grid.blocks) // 2]
-    with tempfile.TemporaryDirectory(prefix="geosegsr-", dir=scratch_folder(beside)) as folder:
+    with tempfile.TemporaryDirectory(prefix="geosegsr-") as folder:
         (Path(folder) / "blocks").mkdir()
         compute_block(planned, Path(folder), "first", middle.index)  # it pays for loading
         began = time.perf_counter()

@@ -21,7 +21,6 @@ from geosegsr.interpolation import Interpolator, repeat_pixels
 from geosegsr.metrics import agreement, correctness, quality, seam_ratio
 from geosegsr.radiometry import Radiometry, resolve_radiometry, to_dtype
 from geosegsr.scene import Scene
-from geosegsr.scratch import scratch_folder
 from geosegsr.training.config import DataConfig
 from geosegsr.training.degradation import Degradation, imresize_down
 from geosegsr.training.images import find_images, open_images, report_left_out
@@ -544,7 +543,7 @@ def _model_seam(
     )
     patch = source.cut(Window(0, 0, height, width), degradation, np.random.default_rng(0))
     lr = to_dtype(source.radiometry.from_model(patch.lr), source.scene.dtype)
-    with tempfile.TemporaryDirectory(dir=scratch_folder()) as folder, warnings.catch_warnings():
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a scratch file without georeference
         bands, rows, cols = lr.shape
         path = Path(folder) / "lr.tif"

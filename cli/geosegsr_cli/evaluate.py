@@ -8,17 +8,26 @@ from pathlib import Path
 
 import click
 
-from geosegsr_cli.options import BandList, Scale, verbosity
+from geosegsr_cli.options import BandList, Places, Scale, json_option, verbosity
 
 
 @click.command("evaluate", short_help="Measure a model or an enlarged file against the truth.")
 @click.argument("sr", required=False, type=click.Path(path_type=Path))
 @click.option("-m", "--model", help="A .safetensors file, or nearest, bilinear, bicubic, lanczos.")
 @click.option(
-    "--hr", multiple=True, required=True, metavar="DIR|GLOB|FILE", help="The truth; may be repeated."
+    "--hr",
+    type=Places(),
+    multiple=True,
+    required=True,
+    metavar="DIR|GLOB|FILE",
+    help="The truth; may be repeated.",
 )
 @click.option(
-    "--lr", multiple=True, metavar="DIR|GLOB|FILE", help="The real input. Default: made from the truth."
+    "--lr",
+    type=Places(),
+    multiple=True,
+    metavar="DIR|GLOB|FILE",
+    help="The real input. Default: made from the truth.",
 )
 @click.option("-s", "--scale", type=Scale(), help="2, 3, 4 or 8. Default: the model's or file's own.")
 @click.option(
@@ -38,7 +47,7 @@ from geosegsr_cli.options import BandList, Scale, verbosity
     "--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True
 )
 @click.option("--picture", type=click.Path(path_type=Path), help="A PNG to write: lr, bicubic, sr, hr.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 @click.option("-q", "--quiet", is_flag=True, help="No warnings, no progress.")
 def command(
     sr: Path | None,

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from geosegsr_cli.options import verbosity
+from geosegsr_cli.options import json_option, verbosity
 
 
 @click.command("info", short_help="Show what a scene is and what upscale would assume of it.")
@@ -17,7 +17,7 @@ from geosegsr_cli.options import verbosity
     "--alpha", type=click.Choice(["auto", "mask", "image"]), default="auto", show_default=True,
     help="What a band tagged alpha is; auto looks at its values.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def command(file: str, nodata: float | None, alpha: Any, as_json: bool) -> None:
     """Show what the raster FILE is, and what upscale would assume of it."""
     verbosity(quiet=False, verbose=0)

@@ -1,7 +1,7 @@
 """Entry point: finds the command's module by name and turns errors into exit codes.
 
 Exit codes: 0 done, 1 one of our errors (one line on standard error), 2 wrong usage, 130 interrupted.
-A bug keeps its traceback.
+A bug keeps its traceback, and has exit code 1 as well.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import click
 
 from geosegsr import __version__
 from geosegsr.errors import Cancelled, GeoSegSRError
+from geosegsr_cli.options import Answer
+from geosegsr_cli.variables import came_from_variable, name_variables, refuse_unknown
 
 COMMANDS = {
     "convert": "geosegsr_cli.convert",
@@ -40,7 +42,16 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(COMMANDS[cmd_name]).command
+        name_variables(command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None and not set(rest) & set(ctx.help_option_names):
+            refuse_unknown(command, ctx)
+        return name, command, rest
 
 
 @click.group(
@@ -62,31 +73,45 @@ def main(args: list[str] | None = None) -> None:
     """Run the command line and leave the process with its exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
     sys.unraisablehook = _log_unraisable
+    answer = Answer()
     try:
-        left = cli.main(args=args, prog_name="geosegsr", standalone_mode=False)
+        left = cli.main(args=args, prog_name="geosegsr", standalone_mode=False, obj=answer)
         code = left if isinstance(left, int) else 0  # what a command passed to ctx.exit()
     except click.exceptions.Exit as stop:
         code = stop.exit_code
     except click.UsageError as error:
-        where = error.ctx.command_path if error.ctx else "geosegsr"
-        message = error.format_message()
-        mark = "" if message.endswith((".", "?")) else "."
-        click.echo(f"Error: {message}{mark} See `{where} --help`.", err=True)
+        click.echo(f"Error: {_usage_message(error)}", err=True)
         code = error.exit_code
     except click.ClickException as error:
         error.show()
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt, Cancelled):
         click.echo("Interrupted.", err=True)
+        answer.failed("interrupted", "Interrupted.")
         _leave_at_once(130)
     except BrokenPipeError:
         # The reader of our output has gone (`| head`); nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except GeoSegSRError as error:
-        click.echo(f"Error: {_one_line(error)}", err=True)
+        message = _one_line(error)
+        click.echo(f"Error: {message}", err=True)
+        answer.failed("failed", message, error)
         code = 1
+    except Exception as bug:
+        answer.failed("failed", f"{type(bug).__name__}: {bug}", bug)
+        raise
     sys.exit(code)
+
+
+def _usage_message(error: click.UsageError) -> str:
+    where = error.ctx.command_path if error.ctx else "geosegsr"
+    message = error.format_message()
+    mark = "" if message.endswith((".", "?")) else "."
+    parameter = getattr(error, "param", None)
+    if error.ctx and parameter is not None and came_from_variable(parameter, error.ctx):
+        mark += f" It comes from the environment variable {parameter.envvar}."
+    return f"{message}{mark} See `{where} --help`."
 
 
 def _one_line(error: GeoSegSRError) -> str:

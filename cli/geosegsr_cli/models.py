@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from geosegsr_cli.options import json_option, verbosity
+
 if TYPE_CHECKING:
     from geosegsr.checkpoint import ModelCard
 
 
 @click.command("models", short_help="List models, or show a checkpoint's card.")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def command(file: Path | None, as_json: bool) -> None:
     """List the models that come with this package, or show the card of the checkpoint FILE."""
+    verbosity(quiet=False, verbose=0)
     from geosegsr.checkpoint import read_card
 
     if file is not None:

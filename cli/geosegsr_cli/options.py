@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import sys
 import warnings
-from typing import Any, TextIO
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TextIO, TypeVar
 
 import click
+
+from geosegsr_cli.variables import variables_in_use
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+log = logging.getLogger("geosegsr")
+
+TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
+"""Of lines in a log file."""
 
 
 class BandList(click.ParamType[tuple[int, ...]]):
@@ -53,18 +66,53 @@ class KeyValue(click.ParamType[tuple[str, str]]):
         return key, content
 
 
+class Places(click.ParamType[str]):
+    """A file, folder or pattern; an environment variable holds several as PATH does, so that they may have spaces."""
+
+    name = "place"
+    envvar_list_splitter = os.pathsep
+
+
+@dataclass
+class Answer:
+    """What standard output is to carry, for those who read it with a program."""
+
+    as_json: bool = False
+    """Whether --json was given."""
+
+    def failed(self, status: str, message: str, error: BaseException | None = None) -> None:
+        """Put an error where the result would have been, if that was to be JSON."""
+        if self.as_json:
+            kind = type(error or KeyboardInterrupt()).__name__
+            click.echo(json.dumps({"status": status, "error": message, "kind": kind}))
+
+
+def json_option(function: Function) -> Function:
+    """--json, of every command that has a result to print."""
+    return click.option(
+        "--json", "as_json", is_flag=True, is_eager=True, callback=_answer_in_json,
+        help="Print the result, or the error, as JSON.",
+    )(function)  # fmt: skip
+
+
+def _answer_in_json(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
+    ctx.ensure_object(Answer).as_json = value
+    return value
+
+
 def verbosity(quiet: bool, verbose: int) -> None:
-    """Send the library's log and warnings to standard error."""
+    """Send the library's log and warnings to standard error; in a log file, with the time."""
     level = logging.ERROR if quiet else [logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)]
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        logging.Formatter("%(message)s" if verbose < 2 else "%(asctime)s %(name)s: %(message)s")
-    )
-    logger = logging.getLogger("geosegsr")
-    logger.handlers = [handler]
-    logger.setLevel(level)
+    source = "%(name)s: " if verbose > 1 else ""
+    moment = "" if sys.stderr.isatty() and verbose < 2 else "%(asctime)s "
+    handler.setFormatter(logging.Formatter(f"{moment}{source}%(message)s", datefmt=TIME_FORMAT))
+    log.handlers = [handler]
+    log.setLevel(level)
     logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # its errors reach the user through ours
     warnings.showwarning = _quiet if quiet else _show_warning
+    for variable in variables_in_use(click.get_current_context()):
+        log.info("from the environment: %s", variable)
 
 
 def _show_warning(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from geosegsr_cli.options import human_seconds
+from geosegsr_cli.options import TIME_FORMAT, human_seconds
 
 if TYPE_CHECKING:
     from geosegsr.upscale import Progress
@@ -54,7 +54,7 @@ class ProgressLine:
 
     def _show(self, text: str) -> None:
         if not self._terminal:
-            click.echo(text, err=True)
+            click.echo(f"{time.strftime(TIME_FORMAT)} {text}", err=True)
             return
         click.echo("\r" + text.ljust(self._width), err=True, nl=False)
         self._width = len(text)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from geosegsr_cli.options import BandList, KeyValue, Scale, human_bytes, human_seconds, verbosity
+from geosegsr_cli.options import BandList, KeyValue, Scale, human_bytes, human_seconds, json_option, verbosity
 from geosegsr_cli.progress import ProgressLine
 
 
@@ -58,7 +58,7 @@ from geosegsr_cli.progress import ProgressLine
     "--no-resume", is_flag=True, help="Discard an unfinished run of this output instead of going on."
 )
 @click.option("--dry-run", is_flag=True, help="Only print what it would take.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("-v", "--verbose", count=True, help="Say more; twice for all.")
 def command(
@@ -120,8 +120,10 @@ def command(
 def _dry_run(src: str, dst: Path, scale: int, model: str, options: dict[str, Any], *, as_json: bool) -> None:
     from geosegsr.estimate import estimate
     from geosegsr.runplan import plan
+    from geosegsr.scratch import temporary_folder
 
-    expected = estimate(plan(src, scale, model, **options), beside=dst.parent)
+    with temporary_folder(dst.parent):
+        expected = estimate(plan(src, scale, model, **options))
     if as_json:
         click.echo(json.dumps(expected.to_dict()))
         return

@@ -1,0 +1,62 @@
+"""Every option can also come from the environment: --scale of upscale from GEOSEGSR_UPSCALE_SCALE."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator
+
+import click
+from click.core import ParameterSource
+
+
+def prefix(command: str) -> str:
+    """What the names of a command's variables begin with."""
+    return f"GEOSEGSR_{command.upper()}_"
+
+
+def name_variables(command: click.Command) -> None:
+    """Give every option of a command its variable, by its long name, and say so in the help."""
+    options = list(_options(command))
+    for option in options:
+        option.envvar = prefix(str(command.name)) + _long_name(option).upper().replace("-", "_")
+    if options:
+        command.epilog = (
+            "Every option can also be given by an environment variable, such as "
+            f"{_long_name(options[0], dashes=True)} by {options[0].envvar}; the command line has the last word."
+        )
+
+
+def refuse_unknown(command: click.Command, ctx: click.Context) -> None:
+    """Take a variable with a command's prefix and no option behind it for what it most likely is: a slip.
+
+    Raises:
+        click.UsageError: There is one.
+    """
+    known = [str(option.envvar) for option in _options(command)]
+    for name in sorted(os.environ):
+        if name.startswith(prefix(str(command.name))) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {near[0]}?" if near else " Unset it."
+            raise click.UsageError(f"No option belongs to the environment variable {name}.{hint}", ctx)
+
+
+def variables_in_use(ctx: click.Context) -> Iterator[str]:
+    """The variables that gave a command's options their values, as NAME=VALUE."""
+    for option in _options(ctx.command):
+        if came_from_variable(option, ctx):
+            yield f"{option.envvar}={os.environ[str(option.envvar)]}"
+
+
+def came_from_variable(parameter: click.Parameter, ctx: click.Context) -> bool:
+    """Whether the environment gave a parameter its value."""
+    return ctx.get_parameter_source(str(parameter.name)) is ParameterSource.ENVIRONMENT
+
+
+def _options(command: click.Command) -> Iterator[click.Option]:
+    return (parameter for parameter in command.params if isinstance(parameter, click.Option))
+
+
+def _long_name(option: click.Option, *, dashes: bool = False) -> str:
+    longest = max(option.opts, key=len)
+    return longest if dashes else longest.removeprefix("--")
