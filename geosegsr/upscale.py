@@ -7,10 +7,10 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,16 @@ from geosegsr.cog import (
 )
 from geosegsr.engine import Engine, default_threads, open_engine
 from geosegsr.errors import JobError, SceneError
-from geosegsr.job import BlockRecord, Job, source_identity
+from geosegsr.job import BlockRecord, Job, job_key, source_identity
 from geosegsr.metadata import Metadata
 from geosegsr.planning import DEFAULT_MODEL
 from geosegsr.runplan import Plan, plan
 from geosegsr.upscaler import Upscaler
 
 log = logging.getLogger("geosegsr")
+
+RESULT_KEY_TAG = "GEOSEGSR_RESULT"
+"""The result's tag that holds its key."""
 
 
 @dataclass(frozen=True)
@@ -127,52 +130,92 @@ def upscale(
     Raises:
         GeoSegSRError: What could not be done. No file is left under the target's name that looks finished.
     """
+    target = Path(dst)
     with open_engine(workers, scheduler) as engine:
-        return upscale_on(
-            engine, src, dst, scale, model,
-            creation=creation, overwrite=overwrite, resume=resume, progress=progress, **options,
-        )  # fmt: skip
+        check_target(target, str(src))
+        if target.exists() and not overwrite and not (resume and Job(target).folder.exists()):
+            raise target_exists(target)
+        task = prepare(src, target, scale, model, creation=creation, **options)
+        return carry_out(task, engine, overwrite=overwrite, resume=resume, progress=progress)
 
 
-def upscale_on(
-    engine: Engine,
+@dataclass(frozen=True)
+class Task:
+    """One scene's way to a COG, planned and not begun."""
+
+    planned: Plan
+    target: Path
+    creation: dict[str, str]
+    """All creation options."""
+    assumed: tuple[str, ...]
+    """What was assumed in planning."""
+    seconds: float
+    """What planning took."""
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Of the run; see Plan.identity."""
+        return self.planned.identity()
+
+    @cached_property
+    def result_key(self) -> str:
+        """Of the result: how a finished one is known again, by whatever version and in whatever blocks it was made."""
+        decides = {key: value for key, value in self.identity.items() if key not in ("version", "block")}
+        return job_key({**decides, "creation": self.creation})
+
+    @cached_property
+    def metadata(self) -> Metadata:
+        """Of the result, provenance included, without statistics."""
+        planned = self.planned
+        tags = {**planned.metadata.tags, **planned.tags(), RESULT_KEY_TAG: self.result_key}
+        return replace(planned.metadata, tags=tags)
+
+
+def prepare(
     src: str | Path,
-    dst: str | Path,
+    target: Path,
     scale: int = 4,
     model: str | Path | Upscaler = DEFAULT_MODEL,
     *,
     creation: Mapping[str, str] | None = None,
+    **options: Any,
+) -> Task:
+    """Plan a run; nothing is written. Arguments and errors as in `upscale`."""
+    cog_options = creation_options(creation or {})
+    began = time.perf_counter()
+    with kept_assumptions() as assumed:
+        planned = plan(src, scale, model, **options)
+    return Task(planned, target, cog_options, tuple(assumed), time.perf_counter() - began)
+
+
+def carry_out(
+    task: Task,
+    engine: Engine,
+    *,
     overwrite: bool = False,
     resume: bool = True,
     progress: Callable[[Progress], None] | None = None,
-    **options: Any,
 ) -> Report:
-    """As `upscale`, on an engine that is open already and may be at work on other scenes."""
-    seconds: dict[str, float] = {}
+    """Do what was planned, on an engine that may be at work on other scenes too. See `upscale`."""
+    planned, target, metadata = task.planned, task.target, task.metadata
     tell = progress or (lambda _: None)
-    target = Path(dst)
-    _check_target(target, str(src), overwrite=overwrite, resume=resume)
-    cog_options = creation_options(creation or {})
+    seconds = {"plan": task.seconds}
     with _timed(seconds, "plan"):
-        with kept_assumptions() as assumed:
-            planned = plan(src, scale, model, **options)
-        metadata = replace(planned.metadata, tags={**planned.metadata.tags, **planned.tags()})
         try_creation_options(
-            cog_options, metadata, planned.scene.dtype, has_mask=planned.has_mask, alpha=planned.alpha
+            task.creation, metadata, planned.scene.dtype, has_mask=planned.has_mask, alpha=planned.alpha
         )
-        identity = planned.identity()
     with Job(target) as job:
-        if resume and job.finished_before(identity):
+        if resume and job.finished_before(task.identity):
             job.remove()
-            return _report(planned, target, {}, len(planned.grid.blocks), seconds, assumed)
+            return _report(task, {}, len(planned.grid.blocks), seconds)
         if target.exists() and not overwrite:
-            raise _exists(target)
-        job.start(identity, resume=resume)
+            raise target_exists(target)
+        job.start(task.identity, resume=resume)
         resumed = len(job.done)
         _check_disk(planned, job)
         with _timed(seconds, "blocks"):
             _compute(engine, planned, job, tell)
-        if source_identity(planned.scene.path, planned.scene.files) != identity["source"]:
+        if source_identity(planned.scene.path, planned.scene.files) != task.identity["source"]:
             raise SceneError(
                 f"Cannot finish '{target}': '{planned.scene.path}' changed while it was read. "
                 "Give the command again with --no-resume once the source stands still."
@@ -182,7 +225,7 @@ def upscale_on(
         with _timed(seconds, "cog"):
             job.part.unlink(missing_ok=True)
             full = _with_statistics(metadata, planned, job)
-            write_cog(job.part, full, planned.scene.dtype, blocks, cog_options, has_mask=planned.has_mask)
+            write_cog(job.part, full, planned.scene.dtype, blocks, task.creation, has_mask=planned.has_mask)
         tell(Progress(len(blocks), len(blocks), resumed, "verify"))
         with _timed(seconds, "verify"):
             verify_cog(
@@ -190,13 +233,13 @@ def upscale_on(
                 metadata,
                 planned.scene.dtype,
                 blocks,
-                cog_options,
+                task.creation,
                 alpha=planned.alpha,
                 threads=default_threads(),
             )
         records = dict(job.done)
         job.commit()
-    return _report(planned, target, records, resumed, seconds, assumed)
+    return _report(task, records, resumed, seconds)
 
 
 def _compute(
@@ -263,25 +306,20 @@ def _with_statistics(metadata: Metadata, planned: Plan, job: Job) -> Metadata:
 def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     began = time.perf_counter()
     yield
-    seconds[stage] = time.perf_counter() - began
+    seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - began
 
 
 def _report(
-    planned: Plan,
-    target: Path,
-    records: Mapping[int, BlockRecord],
-    resumed: int,
-    seconds: Mapping[str, float],
-    assumed: Sequence[str],
+    task: Task, records: Mapping[int, BlockRecord], resumed: int, seconds: Mapping[str, float]
 ) -> Report:
-    metadata = planned.metadata
+    planned, metadata = task.planned, task.metadata
     stages = {"total": sum(seconds.values())} | {
         f"blocks_{s}": sum(r.seconds[s] for r in records.values())
         for s in ("read", "model", "blend", "write")
     }
     radiometry = planned.rendering.radiometry
     return Report(
-        path=str(target),
+        path=str(task.target),
         width=metadata.width,
         height=metadata.height,
         bands=len(metadata.bands),
@@ -294,14 +332,20 @@ def _report(
         tiles_computed=sum(r.tiles for r in records.values()),
         tiles_empty=sum(r.empty for r in records.values()),
         valid_pixels=tuple(np.sum([r.valid for r in records.values()], axis=0).tolist()) if records else (),
-        bytes=target.stat().st_size,
+        bytes=task.target.stat().st_size,
         seconds={key: round(value, 3) for key, value in {**seconds, **stages}.items()},
         range=None if radiometry is None else radiometry.describe(),
-        warnings=tuple(assumed),
+        warnings=task.assumed,
     )
 
 
-def _check_target(target: Path, src: str, *, overwrite: bool, resume: bool) -> None:
+def check_target(target: Path, src: str) -> None:
+    """Refuse a target that cannot be written, whatever the run.
+
+    Raises:
+        SceneError: A folder, or in a folder that does not exist or may not be written.
+        JobError: The source itself.
+    """
     if target.is_dir():
         raise SceneError(f"Cannot write '{target}': it is a folder. Pass -o with a file's name in it.")
     if not target.parent.is_dir():
@@ -310,16 +354,14 @@ def _check_target(target: Path, src: str, *, overwrite: bool, resume: bool) -> N
         )
     if Path(src).exists() and target.exists() and target.samefile(src):
         raise JobError(f"Cannot write '{target}': it is the source itself. Pass another -o.")
-    unfinished = target.with_name(target.name + ".geosegsr").exists()
-    if target.exists() and not overwrite and not (resume and unfinished):
-        raise _exists(target)
     if not os.access(target.parent, os.W_OK):
         raise SceneError(
             f"Cannot write '{target}': its folder is read-only. Pass -o in a folder that you may write."
         )
 
 
-def _exists(target: Path) -> JobError:
+def target_exists(target: Path) -> JobError:
+    """The error of a target that is not to be replaced."""
     return JobError(f"Cannot write '{target}': it exists. Pass --overwrite to replace it, or another -o.")
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from geosegsr.consistency import Sampling
 from geosegsr.errors import ConfigError
 from geosegsr.training.strict import refuse_unknown_keys
 
@@ -73,7 +74,7 @@ def _kernel(name: str, scale: int, mtf: float) -> tuple[Kernel, float]:
     if name == "box":
         return (lambda x: (np.abs(x) <= scale / 2).astype(np.float64)), scale / 2
     sigma = sigma_of_mtf(mtf, scale)
-    return (lambda x: np.exp(-0.5 * (x / sigma) ** 2)), 4 * sigma
+    return (lambda x: np.where(np.abs(x) <= 4 * sigma, np.exp(-0.5 * (x / sigma) ** 2), 0)), 4 * sigma
 
 
 @lru_cache(maxsize=512)
@@ -123,6 +124,15 @@ def _sampled(hr: Array, scale: int, kernel: str, mtf: float) -> Array:
     wide = np.moveaxis(tall.reshape(-1, bands, width), 2, 0).reshape(width, -1)
     wide = _sparse(width, scale, kernel, mtf) @ wide  # (w, h * C)
     return np.ascontiguousarray(wide.reshape(width // scale, -1, bands).transpose(2, 1, 0))
+
+
+@lru_cache(maxsize=64)
+def _sampling(scale: int, kernel: str, mtf: float) -> Sampling:
+    """The weights of one lr pixel far from the ends."""
+    reach = math.ceil(max(_kernel(kernel, scale, mtf)[1] / scale - 0.5, 0))
+    row = sampling_matrix((2 * reach + 1) * 3 * scale, scale, kernel, mtf)[3 * reach + 1].astype(np.float64)
+    seen = row[(2 * reach + 1) * scale : (2 * reach + 1) * 2 * scale]
+    return Sampling(scale, tuple(seen / seen.sum()))
 
 
 def margin_of(scale: int, degradation: Degradation) -> int:
@@ -253,6 +263,20 @@ class Degradation:
         return np.concatenate(
             [_sampled(band[None], scale, "mtf", mtf) for band, mtf in zip(hr, drawn, strict=True)]
         )
+
+    def samplings(self, scale: int, bands: int) -> tuple[Sampling, ...]:
+        """Blur and sampling of the sensor at rest: of each band, and last of a band that is none of these.
+
+        Raises:
+            ConfigError: `mtf_by_band` describes another number of bands.
+        """
+        steady = self.at_rest()
+        by_band = steady.mtf_by_band or (steady.mtf,) * bands
+        if len(by_band) != bands:
+            raise ConfigError(
+                f"Cannot degrade {bands} bands: mtf_by_band describes {len(by_band)}. Give one value for each band."
+            )
+        return tuple(_sampling(scale, self.kernel, round(mtf, 3)) for mtf, _ in (*by_band, steady.mtf))
 
     def record(self, lr: Array, rng: np.random.Generator) -> Array:
         """Noise and JPEG on sampled pixels; quantisation is the radiometry's, see `quantised`.

@@ -1,0 +1,380 @@
+"""Many scenes, one after another and overlapping where that keeps the machine busy.
+
+    scene 1   plan  blocks............  cog  verify
+    scene 2         plan  (waits)       blocks............  cog  verify
+    scene 3               plan          (waits)             blocks....
+
+Scenes whose blocks fill the machine compute them in turn, so the first result comes as early as without the others.
+Of small scenes there are as many at a time as fill it. A scene that fails leaves the others alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Literal, TypeVar
+
+from geosegsr.cog import creation_options
+from geosegsr.engine import Engine, default_threads, open_engine
+from geosegsr.errors import Cancelled, GeoSegSRError, JobError, SceneError
+from geosegsr.estimate import estimate
+from geosegsr.job import Job
+from geosegsr.planning import DEFAULT_MODEL, check_scale
+from geosegsr.printed import release_standard_error
+from geosegsr.scene import read_tag
+from geosegsr.upscale import (
+    RESULT_KEY_TAG,
+    Progress,
+    Report,
+    Task,
+    carry_out,
+    check_target,
+    prepare,
+    target_exists,
+)
+from geosegsr.upscaler import Upscaler, shared_upscaler
+
+log = logging.getLogger("geosegsr")
+
+T = TypeVar("T")
+
+Status = Literal["done", "skipped", "failed", "stopped"]
+OnError = Literal["skip", "stop"]
+
+# Where the number of workers is not ours to know.
+_WORKERS_OF_A_SCHEDULER = 8
+_GOODBYE_S = 2.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one scene of a batch."""
+
+    source: str
+    output: str
+    status: Status
+    """"done"; "skipped", because its result was there already; "failed"; or "stopped", because another one failed."""
+    error: str | None = None
+    """Why it failed, in one line."""
+    sha256: str | None = None
+    """Of the result's file, where it was made now."""
+    report: Report | None = None
+    """What was done."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: the report's items beside those of the outcome."""
+        own = {key: value for key, value in asdict(self).items() if key != "report"}
+        return own | ({} if self.report is None else self.report.to_dict())
+
+
+def upscale_batch(
+    scenes: Sequence[tuple[str, Path]],
+    scale: int = 4,
+    model: str | Path | Upscaler = DEFAULT_MODEL,
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    creation: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+    resume: bool = True,
+    on_error: OnError = "skip",
+    progress: Callable[[str, Progress], None] | None = None,
+    **options: Any,
+) -> Iterator[Outcome]:
+    """Enlarge many rasters with one model; a result that is there already is left alone.
+
+    A result is known by the key in its tags: same source (path, size, time of change), model and options. The model is loaded
+    once, and a cluster started once. Stopped at any moment, the same call goes on where it was.
+
+    Args:
+        scenes: Each source with the file of its result; see `geosegsr.scenelist`.
+        scale: As in `upscale`.
+        model: As in `upscale`.
+        workers: As in `upscale`, for all scenes together.
+        scheduler: As in `upscale`.
+        creation: As in `upscale`.
+        overwrite: Whether to replace files that are there and were made of another source, with other options or by
+            someone else; if not, their scenes fail.
+        resume: As in `upscale`.
+        on_error: Whether the scenes after one that failed are done ("skip" it) or not ("stop").
+        progress: Called with a source and where it stands, one call at a time, from several threads.
+        **options: As in `geosegsr.plan`.
+
+    Yields:
+        What became of each scene, as it ends. To close the iterator is to stop the others.
+
+    Raises:
+        GeoSegSRError: What no scene could be done with: the model, or options that cannot work.
+    """
+    _check_for_all(scale, model, creation, options)
+    workers_at_hand = workers or (None if scheduler is None else _WORKERS_OF_A_SCHEDULER)
+    blocks_at_a_time = default_threads() if workers_at_hand is None else 2 * workers_at_hand
+    tell = _one_at_a_time(progress)
+    with open_engine(workers, scheduler) as engine:
+        turns = _InTurn(engine, blocks_at_a_time)
+
+        def run(source: str, target: Path) -> Outcome:
+            def attempt() -> Outcome:
+                task = _prepare(source, target, scale, model, creation, options)
+                if _is_finished(task):
+                    return Outcome(source, str(target), "skipped")
+                if target.exists() and not overwrite and not Job(target).folder.exists():
+                    raise _made_otherwise(target)
+                report = carry_out(
+                    task,
+                    turns,
+                    overwrite=overwrite,
+                    resume=resume,
+                    progress=lambda event: tell(source, event),
+                )
+                with target.open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                return Outcome(source, str(target), "done", sha256=digest, report=report)
+
+            return _whatever_happens(source, target, attempt)
+
+        pool = ThreadPoolExecutor((workers_at_hand or default_threads()) + 1, "geosegsr-scene")
+        futures = {pool.submit(run, source, target): (source, target) for source, target in scenes}
+        ended: SimpleQueue[Future[Outcome]] = SimpleQueue()
+        for future in list(futures):
+            future.add_done_callback(ended.put)
+        try:
+            while futures:
+                future = ended.get()
+                outcome = _outcome(future, *futures.pop(future))
+                yield outcome
+                if outcome.status == "failed" and on_error == "stop":
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    turns.cancel()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            if futures:  # interrupted
+                turns.cancel()
+                release_standard_error()
+                wait([future for future in futures if future.running()], timeout=_GOODBYE_S)
+
+
+@dataclass(frozen=True)
+class BatchEstimate:
+    """What to expect of a batch on this machine."""
+
+    scenes: int
+    """To be done."""
+    finished: int
+    """Whose results are there already."""
+    failures: dict[str, str]
+    """Why a scene cannot be done, by its source."""
+    output_bytes: int
+    """Pixels of all results, uncompressed."""
+    memory_bytes: int
+    """Peak of one process, an upper bound."""
+    disk_bytes: int
+    """All results, and job folders beside them while their scenes are at work."""
+    seconds: float
+    """Wall time on this machine without --workers, extrapolated from a block of the largest scene."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def estimate_batch(
+    scenes: Sequence[tuple[str, Path]],
+    scale: int = 4,
+    model: str | Path | Upscaler = DEFAULT_MODEL,
+    *,
+    creation: Mapping[str, str] | None = None,
+    **options: Any,
+) -> BatchEstimate:
+    """Plan all scenes and time a block of the largest; nothing is written. Arguments and errors as in `upscale_batch`."""
+    _check_for_all(scale, model, creation, options)
+    finished, failures, total, largest = 0, {}, 0, None
+    sizes = memory = 0
+    for source, target in scenes:
+        try:
+            task = prepare(source, target, scale, model, creation=creation, **options)
+        except GeoSegSRError as error:
+            failures[source] = str(error)
+            continue
+        if _is_finished(task):
+            finished += 1
+            continue
+        total += 1
+        sizes += task.planned.output_bytes
+        memory = max(memory, task.planned.memory_bytes)
+        if largest is None or task.planned.output_bytes > largest.output_bytes:
+            largest = task.planned
+    if largest is None:
+        return BatchEstimate(0, finished, failures, 0, 0, 0, 0.0)
+    one, share = estimate(largest), sizes / largest.output_bytes
+    return BatchEstimate(
+        total, finished, failures, sizes, memory, int(one.disk_bytes * share), round(one.seconds * share, 1)
+    )
+
+
+def without_results(scenes: Sequence[tuple[str, Path]]) -> list[tuple[str, Path]]:
+    """The scenes that are no results of others among them.
+
+    Where results lie beside their sources, the pattern that finds the sources finds them too the next time.
+
+    Raises:
+        JobError: A result would replace a source that is none of our results.
+    """
+    by_target = {target.resolve(): source for source, target in scenes}
+    kept = []
+    for source, target in scenes:
+        maker = by_target.get(Path(source).resolve())
+        if maker is None or maker == source:
+            kept.append((source, target))
+        elif read_tag(source, RESULT_KEY_TAG) is None:
+            raise JobError(
+                f"Cannot write the result of '{maker}' to '{source}': it is a source of this batch itself. "
+                "Pass another -o or --name."
+            )
+    return kept
+
+
+def _check_for_all(
+    scale: int,
+    model: str | Path | Upscaler,
+    creation: Mapping[str, str] | None,
+    options: Mapping[str, Any],
+) -> None:
+    """Say what is wrong for every scene once, before the first."""
+    check_scale(scale)
+    creation_options(creation or {})
+    devices = {key: options[key] for key in ("device", "precision") if key in options}
+    shared_upscaler(str(model) if isinstance(model, Path) else model, scale, **devices)
+
+
+def _prepare(
+    source: str,
+    target: Path,
+    scale: int,
+    model: str | Path | Upscaler,
+    creation: Mapping[str, str] | None,
+    options: Mapping[str, Any],
+) -> Task:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SceneError(
+            f"Cannot write '{target}': its folder cannot be made ({error.strerror}). "
+            "Pass -o in a folder that you may write."
+        ) from error
+    check_target(target, source)
+    return prepare(source, target, scale, model, creation=creation, **options)
+
+
+def _is_finished(task: Task) -> bool:
+    """Whether the result is there; with a job's folder beside it, something remains to be done."""
+    target = task.target
+    return (
+        target.exists()
+        and not Job(target).folder.exists()
+        and read_tag(target, RESULT_KEY_TAG) == task.result_key
+    )
+
+
+def _made_otherwise(target: Path) -> JobError:
+    if read_tag(target, RESULT_KEY_TAG) is None:
+        return target_exists(target)
+    return JobError(
+        f"Cannot write '{target}': it exists, and was made of another source, with another model or other options. "
+        "Pass --overwrite to replace it, or another -o."
+    )
+
+
+def _whatever_happens(source: str, target: Path, attempt: Callable[[], Outcome]) -> Outcome:
+    try:
+        return attempt()
+    except Cancelled:
+        return Outcome(source, str(target), "stopped")
+    except GeoSegSRError as error:
+        return Outcome(source, str(target), "failed", str(error))
+    except Exception as error:  # a bug that one scene finds must not cost the others their night
+        log.exception("'%s' met a bug", source)
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        return Outcome(source, str(target), "failed", f"Cannot upscale '{source}': a bug, {reason}.")
+
+
+def _outcome(future: Future[Outcome], source: str, target: Path) -> Outcome:
+    try:
+        return future.result()
+    except CancelledError:
+        return Outcome(source, str(target), "stopped")
+
+
+def _one_at_a_time(progress: Callable[[str, Progress], None] | None) -> Callable[[str, Progress], None]:
+    lock = threading.Lock()
+
+    def tell(source: str, event: Progress) -> None:
+        if progress is not None:
+            with lock:
+                progress(source, event)
+
+    return tell
+
+
+class _InTurn:
+    """An engine whose runs begin when fewer blocks than it computes at a time are left of those before them."""
+
+    def __init__(self, engine: Engine, blocks_at_a_time: int) -> None:
+        self._engine = engine
+        self._most = blocks_at_a_time
+        self._left = 0
+        self._queue: deque[object] = deque()
+        self._changed = threading.Condition()
+        self._cancelled = False
+
+    def run(
+        self,
+        work: Callable[[int], T],
+        indices: Sequence[int],
+        on_done: Callable[[T], None],
+        **options: Any,
+    ) -> None:
+        left = len(indices)
+        self._begin(left)
+
+        def count(result: T) -> None:
+            nonlocal left
+            left -= 1
+            self._leave(1)
+            on_done(result)
+
+        try:
+            self._engine.run(work, indices, count, **options)
+        finally:
+            self._leave(left)
+
+    def cancel(self) -> None:
+        with self._changed:
+            self._cancelled = True
+            self._changed.notify_all()
+        self._engine.cancel()
+
+    def _begin(self, blocks: int) -> None:
+        turn = object()
+        with self._changed:
+            self._queue.append(turn)
+            self._changed.wait_for(
+                lambda: self._cancelled or (self._queue[0] is turn and self._left < self._most)
+            )
+            self._queue.remove(turn)
+            if self._cancelled:
+                raise Cancelled("The run was asked to stop.")
+            self._left += blocks
+            self._changed.notify_all()
+
+    def _leave(self, blocks: int) -> None:
+        with self._changed:
+            self._left -= blocks
+            self._changed.notify_all()
