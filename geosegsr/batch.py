@@ -14,7 +14,7 @@ import hashlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -63,6 +63,8 @@ class Outcome:
     """"done"; "skipped", because its result was there already; "failed"; or "stopped", because another one failed."""
     error: str | None = None
     """Why it failed, in one line."""
+    kind: str | None = None
+    """The error's type."""
     sha256: str | None = None
     """Of the result's file, where it was made now."""
     report: Report | None = None
@@ -114,6 +116,7 @@ def upscale_batch(
         GeoSegSRError: What no scene could be done with: the model, or options that cannot work.
     """
     _check_for_all(scale, model, creation, options)
+    _make_folders(target for _, target in scenes)
     workers_at_hand = workers or (None if scheduler is None else _WORKERS_OF_A_SCHEDULER)
     blocks_at_a_time = default_threads() if workers_at_hand is None else 2 * workers_at_hand
     tell = _one_at_a_time(progress)
@@ -254,6 +257,17 @@ def _check_for_all(
     shared_upscaler(str(model) if isinstance(model, Path) else model, scale, **devices)
 
 
+def _make_folders(targets: Iterable[Path]) -> None:
+    for target in targets:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SceneError(
+                f"Cannot write '{target}': its folder cannot be made ({error.strerror}). "
+                "Pass -o in a folder that you may write."
+            ) from error
+
+
 def _prepare(
     source: str,
     target: Path,
@@ -262,13 +276,6 @@ def _prepare(
     creation: Mapping[str, str] | None,
     options: Mapping[str, Any],
 ) -> Task:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SceneError(
-            f"Cannot write '{target}': its folder cannot be made ({error.strerror}). "
-            "Pass -o in a folder that you may write."
-        ) from error
     check_target(target, source)
     return prepare(source, target, scale, model, creation=creation, **options)
 
@@ -298,11 +305,17 @@ def _whatever_happens(source: str, target: Path, attempt: Callable[[], Outcome])
     except Cancelled:
         return Outcome(source, str(target), "stopped")
     except GeoSegSRError as error:
-        return Outcome(source, str(target), "failed", str(error))
+        return Outcome(source, str(target), "failed", str(error), type(error).__name__)
     except Exception as error:  # a bug that one scene finds must not cost the others their night
         log.exception("'%s' met a bug", source)
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        return Outcome(source, str(target), "failed", f"Cannot upscale '{source}': a bug, {reason}.")
+        return Outcome(
+            source,
+            str(target),
+            "failed",
+            f"Cannot upscale '{source}': a bug, {reason}.",
+            type(error).__name__,
+        )
 
 
 def _outcome(future: Future[Outcome], source: str, target: Path) -> Outcome:

@@ -24,7 +24,7 @@ PROGRAM = [sys.executable, "-c", "from geosegsr_cli.main import main; main()"]
 PATIENCE_S = 120
 """Until a command counts as hung."""
 
-_PROGRESS = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (\d+/\d+ blocks|writing the COG$|verifying$)")
+_PROGRESS = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (\d+/\d+ (blocks|scenes)|writing the COG$|verifying$)")
 _FOLDERS = os.pathsep.join(str(Path(__file__).resolve().parents[1] / name) for name in (".", "cli"))
 
 

@@ -16,7 +16,7 @@ import rasterio
 import scene_factory as factory
 from command_line import Outcome, assert_refused, run, run_here
 
-from geosegsr.errors import VerificationError
+from geosegsr.errors import SceneError, VerificationError
 
 UPSCALE = import_module("geosegsr.upscale")
 """The module: the package offers its function under the same name."""
@@ -88,11 +88,6 @@ def write_nothing(path: Path) -> Path:
     return path
 
 
-def write_folder(path: Path) -> Path:
-    path.mkdir()
-    return path
-
-
 def write_empty(path: Path) -> Path:
     path.touch()
     return path
@@ -104,7 +99,6 @@ def write_empty(path: Path) -> Path:
         (write_nothing, ["no such file", "Check the path"]),
         (write_text, ["as a raster", "not recognized"]),
         (write_empty, ["as a raster"]),
-        (write_folder, ["as a raster", "it is a folder"]),
         (factory.write_truncated, ["at rows 0-256, columns 0-256", "damaged, incomplete", "Get it again"]),
         (factory.write_palette, ["colour table", "gdal_translate -expand rgb"]),
         (factory.write_complex, ["complex64", "Needed are real numbers"]),
@@ -166,7 +160,9 @@ USAGE = [
     (["--co", "=ZSTD"], ["--co", "KEY=VALUE"]),
     (["--precision", "fp8"], ["--precision", "'fp8'"]),
     (["--frob"], ["--frob"]),
-    (["another.tif"], ["another.tif"]),
+    (["another.tif"], ["Several scenes cannot go to", "out.tif'", "is no folder", "out.tif/'"]),
+    (["--name", "{stem}.tif"], ["--name", "is none"]),
+    (["--on-error", "stop"], ["--on-error", "is none"]),
 ]
 
 
@@ -306,7 +302,7 @@ def test_without_a_command_the_help_is_shown(capfd: pytest.CaptureFixture[str]) 
     assert outcome.err.startswith("Usage: geosegsr")
 
 
-@pytest.mark.parametrize(("args", "part"), [(["frobnicate"], "'frobnicate'"), (["upscale"], "SRC")])
+@pytest.mark.parametrize(("args", "part"), [(["frobnicate"], "'frobnicate'"), (["upscale"], "'-o'"), (["upscale", "-o", "out/"], "SRC")])
 def test_usage_of_the_command_itself(args: list[str], part: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert_refused(run_here(capfd, *args), 2, part, "--help`.")
 
@@ -411,8 +407,9 @@ def test_the_target_folder_must_exist(scene: Path, folder: Path, upscale: Run) -
     assert left_in(folder) == []
 
 
-def test_the_target_must_be_no_folder(scene: Path, folder: Path, upscale: Run) -> None:
-    assert_refused(upscale(scene, output=folder), 1, f"'{folder}'", "it is a folder")
+def test_the_target_must_be_no_folder(scene: Path, folder: Path) -> None:
+    with pytest.raises(SceneError, match="it is a folder"):
+        UPSCALE.upscale(scene, folder)
     assert left_in(folder) == []
 
 

@@ -46,6 +46,8 @@ from geosegsr_cli.options import BandList, Places, Scale, json_option, verbosity
 @click.option(
     "--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True
 )
+@click.option("--consistency", is_flag=True, help="Results of the model as upscale --consistency makes them.")
+@click.option("--ensemble", is_flag=True, help="Results of the model as upscale --ensemble makes them.")
 @click.option("--picture", type=click.Path(path_type=Path), help="A PNG to write: lr, bicubic, sr, hr.")
 @json_option
 @click.option("-q", "--quiet", is_flag=True, help="No warnings, no progress.")
@@ -63,6 +65,8 @@ def command(
     overlap: int | None,
     device: str,
     precision: str,
+    consistency: bool,
+    ensemble: bool,
     picture: Path | None,
     as_json: bool,
     quiet: bool,
@@ -90,6 +94,7 @@ def command(
         found = evaluate.evaluate_model(
             model, hr, lr, scale=scale, degradation=None if degradation is None else Degradation.load(degradation),
             bands=bands or (), user_range=range_, border=border, device=device, precision=precision,
+            consistency=consistency, ensemble=ensemble,
             picture=picture, progress=None if quiet or not sys.stderr.isatty() else _progress,
         )  # fmt: skip
     click.echo(json.dumps(found.to_dict()) if as_json else evaluate.table(found))

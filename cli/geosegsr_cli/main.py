@@ -18,7 +18,7 @@ import click
 
 from geosegsr import __version__
 from geosegsr.errors import Cancelled, GeoSegSRError
-from geosegsr_cli.options import Answer
+from geosegsr_cli.options import Answer, one_line
 from geosegsr_cli.variables import came_from_variable, name_variables, refuse_unknown
 
 COMMANDS = {
@@ -29,7 +29,6 @@ COMMANDS = {
     "train": "geosegsr_cli.train",
     "upscale": "geosegsr_cli.upscale",
 }
-_MOST_CHARACTERS = 1500
 
 
 class LazyGroup(click.Group):
@@ -94,7 +93,7 @@ def main(args: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except GeoSegSRError as error:
-        message = _one_line(error)
+        message = one_line(str(error))
         click.echo(f"Error: {message}", err=True)
         answer.failed("failed", message, error)
         code = 1
@@ -112,12 +111,6 @@ def _usage_message(error: click.UsageError) -> str:
     if error.ctx and parameter is not None and came_from_variable(parameter, error.ctx):
         mark += f" It comes from the environment variable {parameter.envvar}."
     return f"{message}{mark} See `{where} --help`."
-
-
-def _one_line(error: GeoSegSRError) -> str:
-    """Without line breaks and control characters, which a name or a tag of a file may hold; not endlessly long."""
-    line = "".join(char if char.isprintable() else " " for char in str(error))
-    return line if len(line) <= _MOST_CHARACTERS else f"{line[:_MOST_CHARACTERS]}..."
 
 
 def _log_unraisable(unraisable: Any) -> None:

@@ -19,6 +19,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 log = logging.getLogger("geosegsr")
 
+_MOST_CHARACTERS = 1500
+
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 """Of lines in a log file."""
 
@@ -131,6 +133,12 @@ def _show_warning(
 
 def _quiet(*args: Any, **kwargs: Any) -> None:
     pass
+
+
+def one_line(text: str) -> str:
+    """Without line breaks and control characters, which a name or a tag of a file may hold; not endlessly long."""
+    line = "".join(char if char.isprintable() else " " for char in text)
+    return line if len(line) <= _MOST_CHARACTERS else f"{line[:_MOST_CHARACTERS]}..."
 
 
 def human_bytes(size: float) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -17,8 +19,8 @@ _LOG_EVERY_S = 30.0
 _STAGES = {"cog": "writing the COG", "verify": "verifying"}
 
 
-class ProgressLine:
-    """Called with each event of a run; writes to standard error."""
+class _Line:
+    """A line on standard error that moves on a terminal."""
 
     def __init__(self) -> None:
         """Start the clock."""
@@ -26,6 +28,23 @@ class ProgressLine:
         self._began = time.monotonic()
         self._last = 0.0
         self._width = 0
+
+    def close(self) -> None:
+        """Clear the moving line."""
+        if self._terminal and self._width:
+            click.echo("\r" + " " * self._width + "\r", err=True, nl=False)
+            self._width = 0
+
+    def _show(self, text: str) -> None:
+        if not self._terminal:
+            click.echo(f"{time.strftime(TIME_FORMAT)} {text}", err=True)
+            return
+        click.echo("\r" + text.ljust(self._width), err=True, nl=False)
+        self._width = len(text)
+
+
+class ProgressLine(_Line):
+    """Called with each event of a run."""
 
     def __call__(self, event: Progress) -> None:
         """Show an event."""
@@ -35,11 +54,6 @@ class ProgressLine:
             return
         self._last = now
         self._show(_STAGES.get(event.stage) or self._blocks(event, now - self._began))
-
-    def close(self) -> None:
-        """Clear the moving line."""
-        if self._terminal and self._width:
-            click.echo("\r" + " " * self._width + "\r", err=True, nl=False)
 
     def _blocks(self, event: Progress, elapsed: float) -> str:
         done = event.done - event.resumed
@@ -52,9 +66,33 @@ class ProgressLine:
             text += f", {human_seconds((event.total - event.done) / rate)} to go"
         return text
 
-    def _show(self, text: str) -> None:
-        if not self._terminal:
-            click.echo(f"{time.strftime(TIME_FORMAT)} {text}", err=True)
-            return
-        click.echo("\r" + text.ljust(self._width), err=True, nl=False)
-        self._width = len(text)
+
+class BatchLine(_Line):
+    """Told of each event and of the end of each scene of a batch."""
+
+    def __init__(self, scenes: int) -> None:
+        """Start the clock; so many scenes are to come."""
+        super().__init__()
+        self._scenes = scenes
+        self._ended: Counter[str] = Counter()
+
+    def __call__(self, source: str, event: Progress) -> None:
+        """Show where a scene stands."""
+        now = time.monotonic()
+        if self._terminal or now - self._last >= _LOG_EVERY_S:
+            self._last = now
+            stage = _STAGES.get(event.stage) or f"{event.done}/{event.total} blocks"
+            self._show(f"{self._so_far(now - self._began)}; {Path(source).name}: {stage}")
+
+    def ended(self, status: str) -> None:
+        """Count a scene that has ended."""
+        self._ended[status] += 1
+
+    def _so_far(self, elapsed: float) -> str:
+        ended, made = self._ended.total(), self._ended["done"]
+        text = f"{ended}/{self._scenes} scenes"
+        if self._ended["failed"]:
+            text += f" ({self._ended['failed']} failed)"
+        if made:
+            text += f", {human_seconds((self._scenes - ended) * elapsed / made)} to go"
+        return text

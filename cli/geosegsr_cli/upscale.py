@@ -1,22 +1,37 @@
-"""geosegsr upscale: one scene in, one COG out."""
+"""geosegsr upscale: a scene in, a COG out; or many."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
+from geosegsr_cli import batch
 from geosegsr_cli.options import BandList, KeyValue, Scale, human_bytes, human_seconds, json_option, verbosity
 from geosegsr_cli.progress import ProgressLine
 
 
 @click.command("upscale", short_help="Enlarge a scene into a COG on the same ground.")
-@click.argument("src")
+@click.argument("src", nargs=-1)
 @click.option(
-    "-o", "--output", "dst", required=True, type=click.Path(path_type=Path), help="The COG to write."
+    "-o", "--output", "dst", required=True,
+    help="The COG to write; for several scenes a folder that exists, or that ends in / and is made.",
+)  # fmt: skip
+@click.option(
+    "--from-file", "listed", type=click.File(encoding="utf-8-sig", errors="surrogateescape"), metavar="LIST",
+    help="Scenes, one a line; - for standard input.",
+)  # fmt: skip
+@click.option(
+    "--name",
+    "pattern",
+    help="Name of each result in a folder. Default: {stem}_x{scale}.tif; also {parent}, {model}.",
 )
+@click.option(
+    "--on-error", type=click.Choice(["skip", "stop"]),
+    help="After a scene that failed, go on with the others (the default) or stop.",
+)  # fmt: skip
 @click.option("-s", "--scale", type=Scale(), default=4, show_default=True, help="2, 3, 4 or 8.")
 @click.option(
     "-m", "--model", default="bicubic", show_default=True,
@@ -48,6 +63,19 @@ from geosegsr_cli.progress import ProgressLine
     "--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True,
     help="Arithmetic of a trained model.",
 )  # fmt: skip
+@click.option(
+    "--consistency", is_flag=True,
+    help="Move the result to the nearest one that gives SRC again when reduced as in the model's training.",
+)  # fmt: skip
+@click.option(
+    "--ensemble",
+    is_flag=True,
+    help="Mean over the 8 flips and rotations of each tile; takes 8 times as long.",
+)
+@click.option(
+    "--uncertainty", type=click.Path(path_type=Path), metavar="FILE",
+    help="A second COG: how far the members of the ensemble lie apart, in DN.",
+)  # fmt: skip
 @click.option("--workers", type=int, help="Worker processes on this machine. Default: threads of one.")
 @click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler to work on, such as tcp://host:8786.")
 @click.option(
@@ -62,8 +90,11 @@ from geosegsr_cli.progress import ProgressLine
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("-v", "--verbose", count=True, help="Say more; twice for all.")
 def command(
-    src: str,
-    dst: Path,
+    src: tuple[str, ...],
+    dst: str,
+    listed: TextIO | None,
+    pattern: str | None,
+    on_error: str | None,
     scale: int,
     model: str,
     creation: tuple[tuple[str, str], ...],
@@ -76,45 +107,54 @@ def command(
     quiet: bool,
     verbose: int,
     range_: tuple[float, float] | None,
+    uncertainty: Path | None,
     **options: Any,
 ) -> None:
     """Enlarge the raster SRC into a Cloud-Optimized GeoTIFF on the same ground.
 
     SRC is a path or anything GDAL opens. A run that was interrupted goes on when the same command is given
     again.
+
+    Of several SRC, a folder, a pattern in quotes such as "in/**/*.tif" or a list, the results go into a folder. Those
+    that are there already, of the same source, model and options, are skipped.
     """
     verbosity(quiet, verbose)
-    options["range"] = range_
+    options |= {"range": range_, "creation": dict(creation)}
+    how: dict[str, Any] = {
+        "workers": workers,
+        "scheduler": scheduler,
+        "overwrite": overwrite,
+        "resume": not no_resume,
+    }
+    if batch.is_folder(dst) or not batch.is_one_file(src, listed):
+        if uncertainty is not None:
+            raise click.UsageError("--uncertainty names one file: pass it with one SRC.")
+        scenes = batch.scenes_of(src, listed, dst, pattern, scale=scale, model=model)
+        if dry_run:
+            well = batch.estimate(scenes, scale, model, as_json=as_json, **options)
+        else:
+            how |= {"on_error": on_error or "skip", "as_json": as_json, "quiet": quiet}
+            well = batch.run_batch(scenes, scale, model, **how, **options)
+        click.get_current_context().exit(0 if well else 1)
+    if pattern or on_error:
+        raise click.UsageError(f"--name and --on-error are for folders, and '{dst}' is none. Leave them out.")
     if dry_run:
-        _dry_run(src, dst, scale, model, options, as_json=as_json)
+        _dry_run(
+            src[0], Path(dst), scale, model, options | {"spread": uncertainty is not None}, as_json=as_json
+        )
         return
     from geosegsr.upscale import upscale
 
     line = ProgressLine()
     try:
-        report = upscale(
-            src,
-            dst,
-            scale,
-            model,
-            workers=workers,
-            scheduler=scheduler,
-            creation=dict(creation),
-            overwrite=overwrite,
-            resume=not no_resume,
-            progress=None if quiet else line,
-            **options,
-        )
+        how |= {"progress": None if quiet else line, "uncertainty": uncertainty}
+        report = upscale(src[0], dst, scale, model, **how, **options)
     finally:
         line.close()
     if as_json:
         click.echo(json.dumps(report.to_dict()))
     elif not quiet:
-        click.echo(
-            f"{report.path}: {report.width} x {report.height} pixels, {report.bands} "
-            f"band{'' if report.bands == 1 else 's'} {report.dtype}, {human_bytes(report.bytes)}, "
-            f"in {human_seconds(report.seconds['total'])}"
-        )
+        click.echo(batch.describe(report))
 
 
 def _dry_run(src: str, dst: Path, scale: int, model: str, options: dict[str, Any], *, as_json: bool) -> None:
@@ -122,6 +162,7 @@ def _dry_run(src: str, dst: Path, scale: int, model: str, options: dict[str, Any
     from geosegsr.runplan import plan
     from geosegsr.scratch import temporary_folder
 
+    del options["creation"]
     with temporary_folder(dst.parent):
         expected = estimate(plan(src, scale, model, **options))
     if as_json:
