@@ -13,6 +13,7 @@ One axis, three tiles (tile 8, overlap 4, halo 1), the last one clamped to the s
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise, product
@@ -130,8 +131,13 @@ class Axis:
 
     def touching(self, start: int, stop: int) -> range:
         """Indices of the tiles that have a say in pixels start..stop."""
-        hits = [i for i, (first, end) in enumerate(self.supports) if first < stop and end > start]
-        return range(hits[0], hits[-1] + 1)
+        starts, stops = self._bounds
+        return range(bisect_right(stops, start), bisect_left(starts, stop))
+
+    @cached_property
+    def _bounds(self) -> tuple[tuple[int, ...], ...]:
+        """First pixels of all supports, and their ends; both rise from tile to tile."""
+        return tuple(zip(*self.supports, strict=True))
 
     def block_count(self, side: int) -> int:
         """About how many pieces `blocks` makes, without making them."""
