@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from rioxarray.rioxarray import affine_to_coords
 
 from geosegsr.bands import OtherBands
+from geosegsr.ensemble import Ensemble
 from geosegsr.errors import BandError, ConfigError
 from geosegsr.metadata import scaled_gcp
 from geosegsr.planning import DEFAULT_MODEL, check_scale, plan_rendering
 from geosegsr.radiometry import is_invalid
 from geosegsr.render import Rendering, output_bands, render_block
 from geosegsr.scene import colour_of
+from geosegsr.sensor import samplings_of
 from geosegsr.upscaler import Upscaler, shared_upscaler
 from geosegsr.windows import Block, Window
 
@@ -41,6 +43,8 @@ def super_resolve(
     block: int | None = None,
     device: str = "auto",
     precision: str = "auto",
+    consistency: bool = False,
+    ensemble: bool = False,
 ) -> xr.DataArray:
     """Enlarge an array, block by block and only when it is computed.
 
@@ -59,6 +63,8 @@ def super_resolve(
         block: Side of a block, in output pixels; blocks are the chunks of the result.
         device: As for `upscale`.
         precision: As for `upscale`.
+        consistency: As for `upscale`.
+        ensemble: As for `upscale`.
 
     Returns:
         A dask-backed DataArray of the same dtype, dimensions, name, attributes and CRS, with coordinates and
@@ -73,6 +79,8 @@ def super_resolve(
         raise ConfigError(f"Cannot upscale an array of {data.dtype}: needed are real numbers.")
     raster = _ArrayRaster.wrap(data, data.rio.nodata if nodata is None else nodata)
     upscaler = shared_upscaler(model, scale, device=device, precision=precision)
+    if ensemble:
+        upscaler = Ensemble.of(upscaler)
     wanted = Window(0, 0, raster.height, raster.width)
     rendering, _ = plan_rendering(
         raster,
@@ -83,6 +91,8 @@ def super_resolve(
         tile=tile,
         overlap=overlap,
         block=block,
+        samplings=samplings_of(upscaler) if consistency else (),
+        consistent=consistency,
     )
     pixels = _lazy_blocks(raster, rendering)
     return _dressed(data, raster, pixels, output_bands(rendering.groups), scale)
@@ -162,8 +172,7 @@ def _lazy_blocks(raster: _ArrayRaster, rendering: Rendering) -> Any:
 def _render(rendering: Rendering, index: int, values: NDArray[Any]) -> NDArray[Any]:
     block: Block = rendering.grid.blocks[index]
     valid = ~is_invalid(values, rendering.nodata)
-    pixels, _ = render_block(rendering, block, values, valid, valid)
-    return pixels
+    return render_block(rendering, block, values, valid, valid).image
 
 
 def _dressed(

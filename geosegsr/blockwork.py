@@ -6,20 +6,24 @@ import hashlib
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from geosegsr.atomic import whole_file
 from geosegsr.bandstats import BandStatistics
 from geosegsr.cog import block_bytes, pixel_checksum
+from geosegsr.ensemble import Ensemble
 from geosegsr.errors import SceneError
 from geosegsr.interpolation import repeat_pixels
-from geosegsr.job import BlockRecord, block_path
+from geosegsr.job import IMAGE, SPREAD, BlockRecord, FileRecord, block_path
 from geosegsr.render import Rendering, output_bands, render_block
 from geosegsr.runplan import Plan
 from geosegsr.tilecache import TileCache, TileMemory
 from geosegsr.upscaler import shared_upscaler
+
+Array: TypeAlias = NDArray[Any]
 
 _tiles = TileMemory(256_000_000)  # the tiles along a row of blocks of a scene some 30,000 pixels wide
 
@@ -46,8 +50,9 @@ def compute_block(planned: Plan, folder: Path, run_id: str, index: int) -> Block
     area = planned.area.mask(window)
     wanted = valid & area
     read = time.perf_counter()
-    image, counts = render_block(rendering, block, values, valid, wanted, TileCache(_tiles, run_id))
-    rendered = time.perf_counter()
+    rendered = render_block(rendering, block, values, valid, wanted, TileCache(_tiles, run_id))
+    image, counts = rendered.image, rendered.counts
+    blended = time.perf_counter()
     core = inner.shifted(-window.row, -window.col)
     kept = list(output_bands(rendering.groups))
     fine_alpha = None
@@ -56,35 +61,53 @@ def compute_block(planned: Plan, folder: Path, run_id: str, index: int) -> Block
     fine_wanted = repeat_pixels(wanted[kept][(slice(None), *core.slices)], planned.scale)
     mask = np.any(fine_wanted, axis=0) if planned.has_mask else None
     data = block_bytes(_with_alpha(image, fine_alpha, planned), mask)
+    _write(folder, index, IMAGE, data)
+    files = {IMAGE: _record(data, image, fine_alpha, fine_wanted)}
+    if rendered.spread is not None:
+        data = block_bytes(rendered.spread, None)
+        _write(folder, index, SPREAD, data)
+        files[SPREAD] = _record(data, rendered.spread, None, fine_wanted)
+    done = time.perf_counter()
+    model_s, agree_s = (counts.seconds.get(stage, 0.0) for stage in ("model", "agree"))
+    return BlockRecord(
+        index=index,
+        files=files,
+        residuals=rendered.residuals,
+        tiles=counts.tiles,
+        empty=counts.empty,
+        seconds={
+            "read": read - began,
+            "model": model_s,
+            "agree": agree_s,
+            "blend": blended - read - model_s - agree_s,
+            "write": done - blended,
+        },
+    )
+
+
+def _write(folder: Path, index: int, kind: str, data: bytes) -> None:
     try:
-        with whole_file(block_path(folder, index)) as file:
+        with whole_file(block_path(folder, index, kind)) as file:
             file.write(data)
     except OSError as error:
         raise SceneError(
             f"Cannot write block {index} to '{folder}': {error.strerror}. The finished blocks are kept: make room "
             "or mend the cause, and give the same command again."
         ) from error
-    done = time.perf_counter()
-    model_s = counts.seconds.get("model", 0.0)
-    return BlockRecord(
-        index=index,
+
+
+def _record(data: bytes, values: Array, alpha: Array | None, valid: Array) -> FileRecord:
+    """Of a file of these bytes; image bands and their validity, shape (bands, h, w)."""
+    return FileRecord(
         size=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
-        checksum=pixel_checksum(image, fine_alpha),
-        valid=tuple(int(band.sum()) for band in fine_wanted),
-        statistics=tuple(BandStatistics.of(*pair) for pair in zip(image, fine_wanted, strict=True)),
-        tiles=counts.tiles,
-        empty=counts.empty,
-        seconds={
-            "read": read - began,
-            "model": model_s,
-            "blend": rendered - read - model_s,
-            "write": done - rendered,
-        },
+        checksum=pixel_checksum(values, alpha),
+        valid=tuple(int(band.sum()) for band in valid),
+        statistics=tuple(BandStatistics.of(*pair) for pair in zip(values, valid, strict=True)),
     )
 
 
-def _with_alpha(image: np.ndarray[Any, Any], alpha: np.ndarray[Any, Any] | None, planned: Plan) -> Any:
+def _with_alpha(image: Array, alpha: Array | None, planned: Plan) -> Array:
     """The alpha band put back among the output bands."""
     if alpha is None:
         return image
@@ -99,4 +122,6 @@ def _loaded(planned: Plan) -> Rendering:
     upscaler = shared_upscaler(
         planned.model, planned.scale, device=planned.device, precision=planned.precision
     )
+    if planned.ensemble:
+        upscaler = Ensemble.of(upscaler)
     return replace(planned.rendering, upscaler=upscaler)

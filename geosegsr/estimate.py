@@ -64,6 +64,6 @@ def estimate(planned: Plan) -> Estimate:
         tiles=grid.tiles,
         tiles_computed=grid.tiles_computed,
         memory_bytes=planned.memory_bytes,
-        disk_bytes=int(record.size * share * (1 + _COG_TO_BLOCKS)),
+        disk_bytes=int(sum(file.size for file in record.files.values()) * share * (1 + _COG_TO_BLOCKS)),
         seconds=round(took * share / at_a_time + planned.output_bytes / _COG_BYTES_PER_S, 1),
     )

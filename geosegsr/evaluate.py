@@ -15,12 +15,15 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
+from geosegsr.consistency import Sampling, project
+from geosegsr.ensemble import Ensemble
 from geosegsr.errors import BandError, ConfigError, GeoSegSRWarning, SceneError
 from geosegsr.fill import fill_invalid
 from geosegsr.interpolation import Interpolator, repeat_pixels
 from geosegsr.metrics import agreement, correctness, quality, seam_ratio
 from geosegsr.radiometry import Radiometry, resolve_radiometry, to_dtype
 from geosegsr.scene import Scene
+from geosegsr.sensor import samplings_of
 from geosegsr.training.config import DataConfig
 from geosegsr.training.degradation import Degradation, imresize_down
 from geosegsr.training.images import find_images, open_images, report_left_out
@@ -160,6 +163,8 @@ def evaluate_model(
     tile: int = 1024,
     device: str = "auto",
     precision: str = "auto",
+    consistency: bool = False,
+    ensemble: bool = False,
     picture: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
@@ -177,6 +182,8 @@ def evaluate_model(
         tile: Longest side of what is measured at once, in hr pixels; made smaller to fit the model's tile.
         device: As for upscale.
         precision: As for upscale.
+        consistency: As for upscale.
+        ensemble: As for upscale.
         picture: A PNG of some tiles to write: lr, bicubic, sr, hr.
         progress: Called with (images done, images).
 
@@ -188,6 +195,9 @@ def evaluate_model(
     if scale is None:
         raise ConfigError(f"Cannot evaluate '{model}' without its scale. Pass --scale 2, 3, 4 or 8.")
     upscaler = resolve_upscaler(model, scale, device=device, precision=precision)
+    if ensemble:
+        upscaler = Ensemble.of(upscaler)
+    samplings = samplings_of(upscaler) if consistency else ()
     steady = (degradation or own_degradation or Degradation()).at_rest()
     data = DataConfig(hr=tuple(hr), bands=tuple(bands))
     sources, failures = _sources(data, lr, scale, policy, user_range)
@@ -198,7 +208,8 @@ def evaluate_model(
             try:
                 for patch in _tiles(source, side, scale, steady):
                     _refuse_bands(upscaler, patch, name)
-                    simple, result = (_enlarged(u, patch, source) for u in (tally.bicubic, upscaler))
+                    simple = _enlarged(tally.bicubic, patch, source)
+                    result = _enlarged(upscaler, patch, source, samplings)
                     tally.add(name, patch, result, simple, _span(policy, patch))
             except SceneError as error:
                 failures.append(str(error))
@@ -210,7 +221,12 @@ def evaluate_model(
         seam = _model_seam(upscaler, sources, scale, steady)
     tally.draw(picture)
     made = "lr from real pairs" if lr else f"lr by the degradation '{steady.kernel}'"
-    return Evaluation(upscaler.name, scale, tuple(_rows(tally.measured)), seam, (made,))
+    ways = [
+        way
+        for way, on in (("mean over 8 orientations", ensemble), ("made to agree with lr", consistency))
+        if on
+    ]
+    return Evaluation(upscaler.name, scale, tuple(_rows(tally.measured)), seam, (made, *ways))
 
 
 def evaluate_file(
@@ -386,8 +402,16 @@ def _refuse_bands(upscaler: Upscaler, patch: Patch, name: str) -> None:
         )
 
 
-def _enlarged(upscaler: Upscaler, patch: Patch, source: Source) -> NDArray[Any]:
+def _enlarged(
+    upscaler: Upscaler, patch: Patch, source: Source, samplings: Sequence[Sampling] = ()
+) -> NDArray[Any]:
+    """A tile through a model and, where samplings of its bands are given, into agreement with its input."""
     sr: NDArray[Any] = upscaler(patch.lr[None])[0]
+    if samplings:
+        scale = upscaler.scale
+        known = patch.valid.reshape(patch.lr.shape[1], scale, patch.lr.shape[2], scale).all(axis=(1, 3))
+        for band, plane in enumerate(sr):
+            project(plane, patch.lr[band], known, samplings[min(band, len(samplings) - 1)])
     if isinstance(source, SceneSource):
         return _as_file(sr, source.radiometry, source.scene.dtype)
     return sr

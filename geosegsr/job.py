@@ -17,7 +17,7 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from filelock import FileLock, Timeout
 
 from geosegsr.atomic import whole_file
 from geosegsr.bandstats import BandStatistics
+from geosegsr.consistency import Residual
 from geosegsr.errors import JobError, SceneError
 
 log = logging.getLogger("geosegsr")
@@ -36,38 +37,66 @@ _PAGE = 4096  # bytes of a source's content looked at in one place
 _SAMPLED_PAGES = 64  # of all its files together
 
 
-@dataclass(frozen=True)
-class BlockRecord:
-    """What is known of a finished block."""
+IMAGE, SPREAD = "image", "spread"
+"""What a file shows: the enlarged scene, or how far the members of an ensemble lie apart."""
 
-    index: int
-    """Its position in the grid."""
+
+@dataclass(frozen=True)
+class FileRecord:
+    """What is known of a block's file."""
+
     size: int
-    """Bytes of its file."""
+    """Its bytes."""
     sha256: str
-    """Of its file."""
+    """Of all of it."""
     checksum: int
     """Of its pixels; see cog.pixel_checksum."""
     valid: tuple[int, ...]
     """Valid output pixels of each image band."""
     statistics: tuple[BandStatistics, ...]
     """Of each image band's output pixels."""
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> FileRecord:
+        """From what `dataclasses.asdict` made of it, by way of JSON."""
+        statistics = tuple(BandStatistics(**band) for band in raw["statistics"])
+        return cls(**{**raw, "valid": tuple(raw["valid"]), "statistics": statistics})
+
+
+@dataclass(frozen=True)
+class BlockRecord:
+    """What is known of a finished block."""
+
+    index: int
+    """Its position in the grid."""
+    files: dict[str, FileRecord]
+    """Of the image, and of the ensemble's spread where that is wanted."""
+    residuals: tuple[Residual, ...]
+    """How far each image band is from the input; empty where the sensor is not known."""
     tiles: int
     """Tiles computed for it."""
     empty: int
     """Tiles skipped for it."""
     seconds: dict[str, float]
-    """Time by stage: read, model, blend, write."""
+    """Time by stage: read, model, blend, agree, write."""
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> BlockRecord:
+        """From what `dataclasses.asdict` made of it, by way of JSON."""
+        files = {kind: FileRecord.from_dict(file) for kind, file in raw["files"].items()}
+        residuals = tuple(Residual(**band) for band in raw["residuals"])
+        return cls(**{**raw, "files": files, "residuals": residuals})
 
 
 class Job:
     """The folder of one run. Use it as a context manager: it holds the lock while open."""
 
-    def __init__(self, target: Path) -> None:
-        """Name the job of a target; nothing is touched yet."""
+    def __init__(self, target: Path, spread_target: Path | None = None) -> None:
+        """Name the job of a target, and of the file beside it for an ensemble's spread; nothing is touched yet."""
         self.target = target
+        self.targets = {IMAGE: target} | ({} if spread_target is None else {SPREAD: spread_target})
         self.folder = target.with_name(target.name + ".geosegsr")
-        self.part = self.folder / f"result-{uuid.uuid4().hex[:8]}.tif"
+        self._token = uuid.uuid4().hex[:8]
         self.done: dict[int, BlockRecord] = {}
         self._seal_key = ""
         self._lock = FileLock(self.folder / "lock")
@@ -104,8 +133,17 @@ class Job:
         """Folder of the block files."""
         return self.folder / "blocks"
 
-    def block_path(self, index: int) -> Path:
-        return block_path(self.folder, index)
+    def block_path(self, index: int, kind: str = IMAGE) -> Path:
+        return block_path(self.folder, index, kind)
+
+    def part(self, kind: str = IMAGE) -> Path:
+        """Where a target is written."""
+        return self.folder / f"result-{self._token}{_suffix(kind)}"
+
+    @property
+    def was_committing(self) -> bool:
+        """Whether an earlier run may have put some of its targets in place."""
+        return (self.folder / "verified").exists()
 
     def start(self, identity: Mapping[str, Any], *, resume: bool) -> None:
         """Take up the run that is there, or begin one.
@@ -133,14 +171,14 @@ class Job:
                 file.write(json.dumps({**wanted, "key": self._seal_key}, indent=1).encode())
 
     def finished_before(self, identity: Mapping[str, Any]) -> bool:
-        """Whether an earlier run of the same identity put its target in place but could not clean up."""
+        """Whether an earlier run of the same identity put all in place but could not clean up."""
         found = _read_json(self.folder / "manifest.json")
         same = found.get("key") == job_key(json.loads(json.dumps(identity)))
         return (
             same
-            and (self.folder / "verified").exists()
+            and self.was_committing
             and not any(self.folder.glob("result-*"))
-            and self.target.exists()
+            and all(target.exists() for target in self.targets.values())
         )
 
     def record(self, record: BlockRecord) -> None:
@@ -149,12 +187,15 @@ class Job:
             journal.write(self._line(record))
         self.done[record.index] = record
 
-    def commit(self) -> None:
-        """Move the verified result into place and clear the job away."""
+    def commit(self, then: Callable[[], object] | None = None) -> None:
+        """Move what was verified into place, the image last, and clear the job away."""
         with self._writing():
             (self.folder / "verified").touch()
-            os.replace(self.part, self.target)
-        _sync_folder(self.target.parent)
+            for kind, target in reversed(self.targets.items()):
+                os.replace(self.part(kind), target)
+                _sync_folder(target.parent)
+        if then is not None:
+            then()
         self.remove()
 
     def remove(self) -> None:
@@ -199,7 +240,8 @@ class Job:
             if record is not None:
                 self.done[record.index] = record
         for index, record in list(self.done.items()):
-            if not _is_whole(self.block_path(index), record):
+            files = record.files.items()
+            if not all(_is_whole(self.block_path(index, kind), file) for kind, file in files):
                 log.warning("block %d of the earlier run is missing or damaged: computed again", index)
                 del self.done[index]
         kept = "".join(self._line(record) for record in self.done.values())
@@ -220,16 +262,19 @@ class Job:
             raw = json.loads(entry["block"])
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
-        statistics = tuple(BandStatistics(**band) for band in raw["statistics"])
-        return BlockRecord(**{**raw, "valid": tuple(raw["valid"]), "statistics": statistics})
+        return BlockRecord.from_dict(raw)
 
     def _seal(self, text: str) -> str:
         return hashlib.sha256(f"{self._seal_key}\n{text}".encode(errors="replace")).hexdigest()[:16]
 
 
-def block_path(folder: Path, index: int) -> Path:
+def block_path(folder: Path, index: int, kind: str = IMAGE) -> Path:
     """Where a block's file lies in a job's folder."""
-    return folder / "blocks" / f"{index:06d}.tif"
+    return folder / "blocks" / f"{index:06d}{_suffix(kind)}"
+
+
+def _suffix(kind: str) -> str:
+    return ".tif" if kind == IMAGE else f".{kind}.tif"
 
 
 def job_key(identity: Mapping[str, Any]) -> str:
@@ -277,7 +322,7 @@ def _sample(path: Path, pages: int) -> bytes:
     return b"".join(found)
 
 
-def _is_whole(path: Path, record: BlockRecord) -> bool:
+def _is_whole(path: Path, record: FileRecord) -> bool:
     if not path.exists() or path.stat().st_size != record.size:
         return False
     with path.open("rb") as file:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geosegsr.assumptions import warn
-from geosegsr.bands import OtherBands, group_bands
+from geosegsr.bands import BandGroup, OtherBands, group_bands
+from geosegsr.consistency import Sampling
 from geosegsr.errors import ConfigError
 from geosegsr.radiometry import Radiometry, resolve_radiometry
 from geosegsr.render import Rendering
@@ -80,6 +81,9 @@ def plan_rendering(
     tile: int | None = None,
     overlap: int | None = None,
     block: int | None = None,
+    samplings: tuple[Sampling, ...] = (),
+    consistent: bool = False,
+    spread: bool = False,
 ) -> tuple[Rendering, Window]:
     """Decide how a raster goes through a model.
 
@@ -92,6 +96,9 @@ def plan_rendering(
         tile: Side of a tile, in lr pixels; by default the model's.
         overlap: Pixels that neighbouring tiles share; by default the model's.
         block: Side of a block, in output pixels; by default 2048.
+        samplings: From `samplings_of`, to compare the result with its input; empty not to.
+        consistent: Whether to make the result agree with its input, as the samplings see it.
+        spread: Whether to tell the spread over an ensemble, which the model must then be.
 
     Returns:
         The rendering, and the window that its grid counts from: the wanted part and some context.
@@ -121,7 +128,9 @@ def plan_rendering(
             f"an overlap of {chosen_overlap} is less than the {2 * upscaler.halo} pixels of context that "
             f"'{upscaler.name}' needs: seams may show"
         )
-    region = wanted.grown(max(chosen_overlap, upscaler.halo), raster.height, raster.width)
+    # A pixel of the result is compared with its input `reach` around it; if it was moved, that read `margin` more.
+    margin = max((s.reach + (s.margin if consistent else 0) for s in samplings), default=0)
+    region = wanted.grown(max(chosen_overlap, upscaler.halo, margin), raster.height, raster.width)
     grid = TileGrid.plan(
         region.height,
         region.width,
@@ -132,8 +141,26 @@ def plan_rendering(
         wanted=wanted.shifted(-region.row, -region.col),
         multiple_of=upscaler.multiple_of,
         min_size=upscaler.min_size,
+        margin=margin,
     )
-    return Rendering(grid, upscaler, groups, radiometry, raster.dtype, raster.nodata), region
+    rendering = Rendering(
+        grid, upscaler, groups, radiometry, raster.dtype, raster.nodata,
+        _by_band(samplings, groups, raster.count), consistent, spread,
+    )  # fmt: skip
+    return rendering, region
+
+
+def _by_band(
+    samplings: tuple[Sampling, ...], groups: tuple[BandGroup, ...], count: int
+) -> tuple[Sampling, ...]:
+    """The sampling of each image band: a model's band has its own, the others the last."""
+    own = {
+        band: sampling
+        for group in groups
+        if group.through == "model"
+        for band, sampling in zip(group.bands, samplings[:-1], strict=False)
+    }
+    return tuple(own.get(band, samplings[-1]) for band in range(count)) if samplings else ()
 
 
 def _block_side(block: int | None, scale: int) -> int:

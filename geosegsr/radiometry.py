@@ -57,6 +57,11 @@ class Radiometry:
         dn: FloatArray = values.astype(dtype, copy=False) * gain.astype(dtype) + lo.astype(dtype)
         return dn
 
+    def spread_from_model(self, values: FloatArray) -> FloatArray:
+        """Standard deviations in the model's range to DN; same dtype, shape (bands, h, w)."""
+        dn: FloatArray = values * self._columns()[1].astype(values.dtype)
+        return dn
+
     def select(self, bands: tuple[int, ...]) -> Radiometry:
         """The same map for some of the bands, named by their position."""
         return Radiometry(tuple(self.lo[b] for b in bands), tuple(self.hi[b] for b in bands), self.origin)

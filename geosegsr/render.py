@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geosegsr.bands import BandGroup
+from geosegsr.consistency import Residual, Sampling, degraded, footprint, project
+from geosegsr.ensemble import Ensemble, mean_and_spread
 from geosegsr.errors import Cancelled
 from geosegsr.feather import Fold, feather_weights
 from geosegsr.fill import fill_invalid
@@ -42,6 +45,12 @@ class Rendering:
     dtype: np.dtype[Any]
     """Of input and output."""
     nodata: float | None
+    samplings: tuple[Sampling, ...] = ()
+    """Of the sensor, for each image band, to compare the result with its input; empty not to."""
+    consistent: bool = False
+    """Whether the result is made to agree with its input."""
+    spread: bool = False
+    """Whether to tell how far the members of an ensemble lie apart."""
 
 
 @dataclass
@@ -53,7 +62,27 @@ class RenderCounts:
     empty: int = 0
     """Tiles skipped because nothing in them is wanted."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Time in the model and elsewhere."""
+    """Time in the model ("model") and in comparing with the input ("agree")."""
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the time spent inside to a stage."""
+        began = time.perf_counter()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - began
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A block, computed."""
+
+    image: NDArray[Any]
+    """The scene's dtype, shape (bands in output order, scale * rows, scale * cols)."""
+    spread: NDArray[np.float32] | None
+    """Same shape, in DN: standard deviation over the ensemble, NaN where the image has no data; None if not asked for."""
+    residuals: tuple[Residual, ...]
+    """How far each band is from its input; empty where the sensor is not known."""
+    counts: RenderCounts
 
 
 def check_stop() -> None:
@@ -73,7 +102,7 @@ def render_block(
     valid: NDArray[np.bool_],
     wanted: NDArray[np.bool_],
     cache: TileCache | None = None,
-) -> tuple[NDArray[Any], RenderCounts]:
+) -> Rendered:
     """Compute a block.
 
     Args:
@@ -84,28 +113,66 @@ def render_block(
         wanted: Same shape; valid pixels that belong to the result. The others keep nodata, or the value
             of the input pixel they lie in.
         cache: Where results of tiles are kept for the blocks beside and below; of the same rendering and scene.
-
-    Returns:
-        The block in the scene's dtype, shape (bands in output order, scale * rows, scale * cols).
     """
     grid, scale = rendering.grid, rendering.upscaler.scale
+    source, whole = grid.source_window(block), grid.computed_window(block)
+    read = whole.shifted(-source.row, -source.col).slices
+    inner = block.window.shifted(-whole.row, -whole.col)
+    bands = output_bands(rendering.groups)
+    shape = (len(bands), inner.height * scale, inner.width * scale)
+    image = np.empty(shape, dtype=rendering.dtype)
+    spread = np.empty(shape, dtype=np.float32) if rendering.spread else None
+    residuals = [Residual() for _ in bands if rendering.samplings]
     counts = RenderCounts()
-    source = grid.source_window(block)
-    inner = block.window.shifted(-source.row, -source.col)
-    out_bands = output_bands(rendering.groups)
-    out = np.empty((len(out_bands), inner.height * scale, inner.width * scale), dtype=rendering.dtype)
     for number, group in enumerate(rendering.groups):
-        computed = _render_group(rendering, number, block, values, valid, wanted, counts, cache)
+        dn, deviation, covered = _render_group(rendering, number, block, values, valid, wanted, counts, cache)
         for position, band in enumerate(group.bands):
-            out[out_bands.index(band)] = _finish(
-                computed[position], values[band][inner.slices], wanted[band][inner.slices], rendering, scale
-            )
-    return out, counts
+            slot = bands.index(band)
+            lr = _Input(values[band][read], wanted[band][read], covered, (whole.row, whole.col))
+            if rendering.consistent:
+                with counts.timed("agree"):
+                    project(dn[position], lr.values, lr.known, rendering.samplings[band], lr.corner)
+            rounded = _rounded(dn[position], rendering)
+            if rendering.samplings:
+                with counts.timed("agree"):
+                    residuals[slot] = _residual(rounded, lr, inner, rendering.samplings[band])
+            image[slot] = rounded[inner.scaled(scale).slices]
+            _mark(image[slot], lr.values[inner.slices], lr.wanted[inner.slices], rendering)
+            if spread is not None:
+                spread[slot] = 0 if deviation is None else deviation[position][inner.scaled(scale).slices]
+                spread[slot][repeat_pixels(~lr.wanted[inner.slices], scale)] = np.nan
+    return Rendered(image, spread, tuple(residuals), counts)
 
 
 def output_bands(groups: tuple[BandGroup, ...]) -> tuple[int, ...]:
     """Positions, among the scene's image bands, of those that come out."""
     return tuple(sorted(band for group in groups for band in group.bands))
+
+
+@dataclass(frozen=True)
+class _Input:
+    """One band of the input, over all that was computed for a block; arrays of shape (h, w)."""
+
+    values: NDArray[Any]
+    """DN."""
+    wanted: NDArray[np.bool_]
+    """Pixels that belong to the result."""
+    covered: NDArray[np.bool_]
+    """Pixels over which tiles were computed."""
+    corner: tuple[int, int]
+    """Row and column of the first pixel, in the region."""
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Pixels that the result can agree with."""
+        return self.wanted & self.covered
+
+
+def _residual(rounded: NDArray[Any], lr: _Input, inner: Window, sampling: Sampling) -> Residual:
+    """Of the pixels of a block that see nothing but valid pixels of the result, as anyone could who has the two files."""
+    compared = footprint(lr.known, sampling)[inner.slices]
+    seen = degraded(rounded.astype(working_dtype(rounded.dtype, linear=True)), sampling, lr.corner)
+    return Residual.of(seen[inner.slices], lr.values[inner.slices], compared)
 
 
 def _render_group(
@@ -117,16 +184,22 @@ def _render_group(
     wanted: NDArray[np.bool_],
     counts: RenderCounts,
     cache: TileCache | None,
-) -> FloatArray:
-    """DN of one group's bands over the block, not rounded; (bands, scale * rows, scale * cols)."""
+) -> tuple[FloatArray, FloatArray | None, NDArray[np.bool_]]:
+    """One group's bands over all that is computed for a block.
+
+    Returns:
+        DN, not rounded, shape (bands, scale * h, scale * w); the ensemble's deviation in DN, same shape, or None if
+        there is none; and the lr pixels over which tiles were computed, shape (h, w).
+    """
     grid, scale = rendering.grid, rendering.upscaler.scale
     group = rendering.groups[number]
     call = _group_call(rendering, group)
     dtype = working_dtype(rendering.dtype, call.linear)
     source = grid.source_window(block)
     bands = list(group.bands)
-    whole = block.window
-    mean = np.zeros((len(bands), whole.height * scale, whole.width * scale), dtype=dtype)
+    whole = grid.computed_window(block)
+    mean = np.zeros((call.planes, whole.height * scale, whole.width * scale), dtype=dtype)
+    covered = np.zeros((whole.height, whole.width), dtype=bool)
     rows = Fold(mean, axis=1)
 
     def prepare(tile: tuple[int, int]) -> FloatArray:
@@ -148,7 +221,7 @@ def _render_group(
         counts.tiles += len(missing)
         computed = _batched(call, prepare, missing, counts)
         first, stop = _clip(grid.rows, tile_row, whole.row, whole.row_stop)
-        strip = np.zeros((len(bands), (stop - first) * scale, mean.shape[2]), dtype=dtype)
+        strip = np.zeros((call.planes, (stop - first) * scale, mean.shape[2]), dtype=dtype)
         cols = Fold(strip, axis=2)
         for tile, part in parts.items():
             piece = kept.get(tile)
@@ -156,12 +229,17 @@ def _render_group(
                 output = next(computed)
                 piece = _part_of(grid, tile, output, part, scale)
                 if cache is not None:
-                    _keep_beyond(cache, number, grid, tile, output, whole, scale)
+                    _keep_beyond(cache, number, grid, tile, output, block.window, scale)
             weights = _weights(grid.cols, tile[1], part.col, part.col_stop, scale)
             cols.add(piece, weights, (part.col - whole.col) * scale)
+            covered[part.shifted(-whole.row, -whole.col).slices] = True
         weights = _weights(grid.rows, tile_row, first, stop, scale)
         rows.add(strip, weights, (first - whole.row) * scale)
-    return mean if call.radiometry is None else call.radiometry.from_model(mean)
+    sr, deviation = mean[: len(bands)], mean[len(bands) :] if call.spread else None
+    if call.radiometry is not None:
+        sr = call.radiometry.from_model(sr)
+        deviation = None if deviation is None else call.radiometry.spread_from_model(deviation)
+    return sr, deviation, covered
 
 
 def _part_of(
@@ -181,10 +259,12 @@ def _keep_beyond(
     block: Window,
     scale: int,
 ) -> None:
-    """Keep what of a tile's support lies to the right of its block and below it, for the blocks there."""
+    """Keep what of a tile's support the blocks to the right of its own and below it will need."""
     support = grid.support_window(*tile)
-    right = Window(support.row, block.col_stop, support.height, support.col_stop - block.col_stop)
-    below = Window(block.row_stop, support.col, support.row_stop - block.row_stop, support.width)
+    col = max(block.col_stop - grid.cols.margin, support.col)
+    row = max(block.row_stop - grid.rows.margin, support.row)
+    right = Window(support.row, col, support.height, support.col_stop - col)
+    below = Window(row, support.col, support.row_stop - row, support.width)
     for beyond in (right, below):
         if beyond.height > 0 and beyond.width > 0:
             cache.put((number, *tile), beyond, _part_of(grid, tile, output, beyond, scale))
@@ -203,10 +283,32 @@ class _GroupCall:
     """Of the group's bands."""
     full_radiometry: Radiometry | None
     """Of all image bands."""
+    spread: bool
+    """Whether results carry the ensemble's deviation behind the bands."""
 
     @property
     def linear(self) -> bool:
         return self.upscaler.linear
+
+    @property
+    def planes(self) -> int:
+        """Planes of a result."""
+        return len(self.bands) * (2 if self.spread else 1)
+
+    def __call__(self, lr: FloatArray, guide: FloatArray | None) -> FloatArray:
+        """A batch through the model: (N, bands, h, w) -> (N, planes, scale * h, scale * w)."""
+        grey = self.channels != lr.shape[1]
+        if grey:
+            lr = np.repeat(lr, self.channels, axis=1)
+
+        def own(sr: FloatArray) -> FloatArray:
+            return sr.mean(axis=1, keepdims=True) if grey else sr
+
+        if not self.spread:
+            return own(self.upscaler(lr, guide))
+        assert isinstance(self.upscaler, Ensemble)
+        members = (own(member) for member in self.upscaler.members(lr, guide))
+        return np.concatenate(mean_and_spread(members), axis=1)
 
     @property
     def read(self) -> list[int]:
@@ -215,12 +317,12 @@ class _GroupCall:
 
 
 def _group_call(rendering: Rendering, group: BandGroup) -> _GroupCall:
-    upscaler, radiometry = rendering.upscaler, rendering.radiometry
+    upscaler, radiometry, spread = rendering.upscaler, rendering.radiometry, rendering.spread
     if group.through == "bicubic":
-        upscaler, radiometry = Interpolator("bicubic", upscaler.scale), None
+        upscaler, radiometry, spread = Interpolator("bicubic", upscaler.scale), None, False
     channels = (upscaler.bands or 1) if group.through == "grey" else len(group.bands)
     own = None if radiometry is None else radiometry.select(group.bands)
-    return _GroupCall(upscaler, group.bands, channels, group.guide, own, radiometry)
+    return _GroupCall(upscaler, group.bands, channels, group.guide, own, radiometry, spread)
 
 
 def _prepare(
@@ -257,13 +359,8 @@ def _batched(
         stack = np.stack([prepare(tile) for tile in tiles[start : start + size]])
         lr = stack[:, own]
         guide = None if call.guide is None else stack[:, [call.read.index(band) for band in call.guide]]
-        if call.channels != len(own):
-            lr = np.repeat(lr, call.channels, axis=1)
-        began = time.perf_counter()
-        sr = call.upscaler(lr, guide)
-        counts.seconds["model"] = counts.seconds.get("model", 0.0) + time.perf_counter() - began
-        if call.channels != len(own):
-            sr = sr.mean(axis=1, keepdims=True)
+        with counts.timed("model"):
+            sr = call(lr, guide)
         yield from sr
 
 
@@ -281,21 +378,21 @@ def _weights(axis: Axis, tile: int, start: int, stop: int, scale: int) -> NDArra
     return weights[(start - first) * scale : (stop - first) * scale]
 
 
-def _finish(
-    computed: FloatArray,
-    values: NDArray[Any],
-    wanted: NDArray[np.bool_],
-    rendering: Rendering,
-    scale: int,
-) -> NDArray[Any]:
-    """Round one band to the file's dtype and give pixels that are not wanted their mark again."""
-    out = to_dtype(computed, rendering.dtype)
+def _rounded(dn: FloatArray, rendering: Rendering) -> NDArray[Any]:
+    """One band in the file's dtype, nowhere equal to nodata."""
+    out = to_dtype(dn, rendering.dtype)
     if rendering.nodata is not None:
         avoid_nodata(out, rendering.nodata)
+    return out
+
+
+def _mark(image: NDArray[Any], values: NDArray[Any], wanted: NDArray[np.bool_], rendering: Rendering) -> None:
+    """Give the pixels of one band that are not wanted their mark again, in place."""
     if wanted.all():
-        return out
-    if rendering.nodata is not None:
-        mark = np.full(values.shape, nodata_marker(rendering.nodata, rendering.dtype))
+        return
+    scale = rendering.upscaler.scale
+    if rendering.nodata is None:
+        fine = repeat_pixels(~wanted, scale)
+        image[fine] = repeat_pixels(values, scale)[fine]
     else:
-        mark = values
-    return np.where(repeat_pixels(wanted, scale), out, repeat_pixels(mark, scale))
+        image[repeat_pixels(~wanted, scale)] = nodata_marker(rendering.nodata, rendering.dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -14,15 +15,18 @@ from geosegsr import __version__
 from geosegsr.aoi import Area, area_from_bbox, area_from_geometry, area_from_window
 from geosegsr.assumptions import warn
 from geosegsr.bands import OtherBands
+from geosegsr.consistency import Sampling
 from geosegsr.engine import default_threads
+from geosegsr.ensemble import Ensemble
 from geosegsr.errors import ConfigError
 from geosegsr.job import source_identity
-from geosegsr.metadata import Metadata
+from geosegsr.metadata import BandMetadata, Metadata
 from geosegsr.planning import DEFAULT_MODEL, check_scale, plan_rendering
 from geosegsr.radiometry import working_dtype
 from geosegsr.render import Rendering, output_bands
 from geosegsr.scene import AlphaPolicy, Scene
-from geosegsr.upscaler import Upscaler, shared_upscaler
+from geosegsr.sensor import samplings_of
+from geosegsr.upscaler import Upscaler, resolve_upscaler, shared_upscaler
 from geosegsr.windows import TileGrid, Window
 
 _SYNTHETIC = (
@@ -47,6 +51,8 @@ class Plan:
     """What the workers load the model from."""
     device: str
     precision: str
+    ensemble: bool = False
+    """Whether the rendering's model is the ensemble of `model`."""
 
     @property
     def scale(self) -> int:
@@ -92,21 +98,49 @@ class Plan:
 
     @property
     def output_bytes(self) -> int:
-        """Size of the output's pixels, uncompressed."""
-        metadata = self.metadata
-        return metadata.height * metadata.width * len(metadata.bands) * self.scene.dtype.itemsize
+        """Size of the output's pixels, uncompressed; with those of the spread, where it is wanted."""
+        metadata, spread = self.metadata, 4 * len(self.kept_bands) if self.rendering.spread else 0
+        return metadata.height * metadata.width * (len(metadata.bands) * self.scene.dtype.itemsize + spread)
+
+    @cached_property
+    def spread_metadata(self) -> Metadata:
+        """Of the COG with the spread of the ensemble: the image bands' ground, in DN."""
+        image = self.metadata
+        note = (
+            "Standard deviation over the results for the eight flips and rotations of a tile, in DN. It ranks where the "
+            "model is unsure; it is no calibrated error."
+        )
+        bands = tuple(
+            BandMetadata(
+                band.index,
+                "undefined",
+                f"standard deviation of {band.description or f'band {band.index}'}",
+            )
+            for band in image.bands
+            if band.index in self.kept_bands
+        )
+        kept = {key: image.tags[key] for key in ("AREA_OR_POINT",) if key in image.tags}
+        return replace(
+            image, bands=bands, nodata=float("nan"), tags={**kept, **self.tags(), "GEOSEGSR_NOTE": note}
+        )
 
     @property
     def memory_bytes(self) -> int:
         """A rough upper bound for one process: libraries, and the blocks in flight."""
-        rendering, grid = self.rendering, self.grid
-        block = max((b.window for b in grid.blocks), key=lambda w: w.height * w.width)
-        pixels = block.height * block.width * self.scale**2
+        return 300_000_000 + self.threads * self.block_bytes(self.grid)
+
+    def block_bytes(self, grid: TileGrid) -> int:
+        """A rough upper bound of what one block of a grid takes while it is computed."""
+        rendering = self.rendering
+        sides = (
+            max(stop - start for start, stop in axis.blocks(grid.block)) for axis in (grid.rows, grid.cols)
+        )
+        pixels = math.prod(sides) * self.scale**2
         together = max(len(group.bands) for group in rendering.groups)
         work = working_dtype(self.scene.dtype, rendering.upscaler.linear).itemsize
         tiles = grid.rows.tile * grid.cols.tile * self.scale**2 * rendering.upscaler.batch
-        one = pixels * (together * work * 3 + len(self.metadata.bands) * self.scene.dtype.itemsize * 3)
-        return 300_000_000 + self.threads * (one + 3 * tiles * together * work)
+        block = pixels * (together * work * 3 + len(self.metadata.bands) * self.scene.dtype.itemsize * 3)
+        return block + 3 * tiles * together * work
 
     def tags(self) -> dict[str, str]:
         """Provenance for the output."""
@@ -122,6 +156,10 @@ class Plan:
                 self.area.window.height,
             ],
         }
+        if self.ensemble:
+            options["ensemble"] = True
+        if rendering.consistent:
+            options["consistency"] = True
         through = {g.through for g in rendering.groups}
         if through != {"model"}:
             options["through"] = {
@@ -156,12 +194,19 @@ class Plan:
             "range": None
             if rendering.radiometry is None
             else [rendering.radiometry.lo, rendering.radiometry.hi],
+            "ensemble": self.ensemble,
+            "spread": rendering.spread,
+            "consistency": _sensor_key(rendering.samplings) if rendering.consistent else None,
             "tile": [self.grid.rows.tile, self.grid.cols.tile],
             "overlap": [self.grid.rows.overlap, self.grid.cols.overlap],
-            "block": self.grid.block,
+            "block": [self.grid.block, self.grid.rows.margin],
             "window": asdict(self.area.window),
             "polygon": None if polygon is None else hashlib.sha256(polygon).hexdigest(),
         }
+
+
+def _sensor_key(samplings: tuple[Sampling, ...]) -> str:
+    return hashlib.sha256(repr([(s.scale, s.weights) for s in samplings]).encode()).hexdigest()[:16]
 
 
 def plan(
@@ -183,8 +228,16 @@ def plan(
     window: Sequence[int] | None = None,
     device: str = "auto",
     precision: str = "auto",
+    consistency: bool = False,
+    ensemble: bool = False,
+    spread: bool = False,
+    elsewhere: bool = False,
 ) -> Plan:
     """Work out what `upscale` with the same arguments would do; nothing is computed or written.
+
+    `consistency` makes the result, reduced as the model's card says, give the input again.
+    `ensemble` takes the mean over the eight flips and rotations of each tile, and `spread` gathers their deviation.
+    `elsewhere` says that the blocks are computed by other machines, so that `device` is one of theirs.
 
     Raises:
         GeoSegSRError: What cannot be done, and what to do about it.
@@ -197,7 +250,16 @@ def plan(
         kind = "a mask, as you said" if scene.alpha_band is not None else "an image, such as near infrared"
         warn(f"the band of '{scene.path}' that is tagged alpha holds more than mask values: taken as {kind}")
     model = str(model) if isinstance(model, Path) else model
-    upscaler = shared_upscaler(model, scale, device=device, precision=precision)
+    if elsewhere:
+        upscaler = resolve_upscaler(model, scale, device=device, precision=precision, elsewhere=True)
+    else:
+        upscaler = shared_upscaler(model, scale, device=device, precision=precision)
+    if ensemble:
+        upscaler = Ensemble.of(upscaler)
+    if spread and not ensemble:
+        raise ConfigError(
+            "Cannot write --uncertainty without --ensemble: it is how far the members of one lie apart. Pass both."
+        )
     area = _area(scene, aoi, bbox, aoi_crs, window)
     rendering, region = plan_rendering(
         scene,
@@ -208,8 +270,11 @@ def plan(
         tile=tile,
         overlap=overlap,
         block=block,
+        samplings=samplings_of(upscaler) if consistency or not upscaler.linear else (),
+        consistent=consistency,
+        spread=spread,
     )
-    return Plan(scene, area, region, rendering, model, device, precision)
+    return Plan(scene, area, region, rendering, model, device, precision, ensemble)
 
 
 def _area(

@@ -26,12 +26,14 @@ from geosegsr.cog import (
     verify_cog,
     write_cog,
 )
+from geosegsr.consistency import Residual
 from geosegsr.engine import Engine, default_threads, open_engine
-from geosegsr.errors import JobError, SceneError
-from geosegsr.job import BlockRecord, Job, job_key, source_identity
+from geosegsr.errors import ConfigError, JobError, SceneError
+from geosegsr.job import IMAGE, SPREAD, BlockRecord, Job, job_key, source_identity
 from geosegsr.metadata import Metadata
 from geosegsr.planning import DEFAULT_MODEL
 from geosegsr.runplan import Plan, plan
+from geosegsr.scene import AlphaPolicy
 from geosegsr.upscaler import Upscaler
 
 log = logging.getLogger("geosegsr")
@@ -67,9 +69,14 @@ class Report:
     bytes: int
     """Size of the COG."""
     seconds: dict[str, float]
-    """Wall time by stage, and time in blocks (read, model, blend, write) summed over threads."""
+    """Wall time by stage, and time in blocks (read, model, blend, agree, write) summed over threads."""
     range: str | None = None
     """The range of DN that the model saw."""
+    consistency: tuple[dict[str, float | int], ...] = ()
+    """How far each image band, reduced as the model's card says, is from the input: mean, RMS and largest difference in
+    DN over the input pixels that see nothing but valid ones; empty for an interpolation."""
+    uncertainty: str | None = None
+    """The COG with the spread of the ensemble."""
     warnings: tuple[str, ...] = ()
     """What was assumed."""
 
@@ -104,6 +111,7 @@ def upscale(
     overwrite: bool = False,
     resume: bool = True,
     progress: Callable[[Progress], None] | None = None,
+    uncertainty: str | Path | None = None,
     **options: Any,
 ) -> Report:
     """Enlarge a georeferenced raster into a Cloud-Optimized GeoTIFF on the same ground.
@@ -122,6 +130,8 @@ def upscale(
         overwrite: Whether an existing target may be replaced; it stands until the new one is verified.
         resume: Whether to go on with an unfinished run of the same source, model and options.
         progress: Called after each block and at the start of each later stage.
+        uncertainty: A second COG to write, for the spread of the ensemble: standard deviation over its eight members,
+            float32 in DN, NaN where there is no data. Needs `ensemble=True`.
         **options: As in `plan`.
 
     Returns:
@@ -135,8 +145,24 @@ def upscale(
         check_target(target, str(src))
         if target.exists() and not overwrite and not (resume and Job(target).folder.exists()):
             raise target_exists(target)
-        task = prepare(src, target, scale, model, creation=creation, **options)
+        task = prepare(src, target, scale, model, creation=creation, uncertainty=uncertainty, **options)
         return carry_out(task, engine, overwrite=overwrite, resume=resume, progress=progress)
+
+
+@dataclass(frozen=True)
+class Product:
+    """A COG that a run writes."""
+
+    kind: str
+    """IMAGE or SPREAD."""
+    metadata: Metadata
+    """Provenance included, without statistics."""
+    dtype: np.dtype[Any]
+    creation: Mapping[str, str]
+    """All creation options."""
+    has_mask: bool
+    alpha: AlphaPolicy
+    """What a band tagged alpha is."""
 
 
 @dataclass(frozen=True)
@@ -145,8 +171,10 @@ class Task:
 
     planned: Plan
     target: Path
+    spread_target: Path | None
+    """The COG for the spread of an ensemble."""
     creation: dict[str, str]
-    """All creation options."""
+    """All creation options of the target."""
     assumed: tuple[str, ...]
     """What was assumed in planning."""
     seconds: float
@@ -154,13 +182,19 @@ class Task:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Of the run; see Plan.identity."""
-        return self.planned.identity()
+        """Of the run: what Plan.identity says, and where the spread goes."""
+        spread = self.spread_target
+        where = {} if spread is None else {"uncertainty": str(spread.absolute())}
+        return {**self.planned.identity(), **where}
 
     @cached_property
     def result_key(self) -> str:
         """Of the result: how a finished one is known again, by whatever version and in whatever blocks it was made."""
-        decides = {key: value for key, value in self.identity.items() if key not in ("version", "block")}
+        decides = {
+            key: value
+            for key, value in self.identity.items()
+            if key not in ("version", "block", "uncertainty")
+        }
         return job_key({**decides, "creation": self.creation})
 
     @cached_property
@@ -170,6 +204,19 @@ class Task:
         tags = {**planned.metadata.tags, **planned.tags(), RESULT_KEY_TAG: self.result_key}
         return replace(planned.metadata, tags=tags)
 
+    @property
+    def products(self) -> tuple[Product, ...]:
+        """What is to be written: the image, and the spread where it is wanted."""
+        planned = self.planned
+        image = Product(
+            IMAGE, self.metadata, planned.scene.dtype, self.creation, planned.has_mask, planned.alpha
+        )
+        if self.spread_target is None:
+            return (image,)
+        spread = planned.spread_metadata
+        tagged = replace(spread, tags={**spread.tags, RESULT_KEY_TAG: self.result_key})
+        return image, Product(SPREAD, tagged, np.dtype(np.float32), creation_options({}), False, "auto")
+
 
 def prepare(
     src: str | Path,
@@ -178,14 +225,18 @@ def prepare(
     model: str | Path | Upscaler = DEFAULT_MODEL,
     *,
     creation: Mapping[str, str] | None = None,
+    uncertainty: str | Path | None = None,
     **options: Any,
 ) -> Task:
     """Plan a run; nothing is written. Arguments and errors as in `upscale`."""
     cog_options = creation_options(creation or {})
+    spread_target = None if uncertainty is None else Path(uncertainty)
+    if spread_target is not None:
+        _check_spread_target(spread_target, target, str(src))
     began = time.perf_counter()
     with kept_assumptions() as assumed:
-        planned = plan(src, scale, model, **options)
-    return Task(planned, target, cog_options, tuple(assumed), time.perf_counter() - began)
+        planned = plan(src, scale, model, spread=spread_target is not None, **options)
+    return Task(planned, target, spread_target, cog_options, tuple(assumed), time.perf_counter() - began)
 
 
 def carry_out(
@@ -197,19 +248,22 @@ def carry_out(
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
     """Do what was planned, on an engine that may be at work on other scenes too. See `upscale`."""
-    planned, target, metadata = task.planned, task.target, task.metadata
+    planned, target = task.planned, task.target
     tell = progress or (lambda _: None)
     seconds = {"plan": task.seconds}
     with _timed(seconds, "plan"):
-        try_creation_options(
-            task.creation, metadata, planned.scene.dtype, has_mask=planned.has_mask, alpha=planned.alpha
-        )
-    with Job(target) as job:
+        for product in task.products:
+            try_creation_options(
+                product.creation, product.metadata, product.dtype,
+                has_mask=product.has_mask, alpha=product.alpha,
+            )  # fmt: skip
+    with Job(target, task.spread_target) as job:
         if resume and job.finished_before(task.identity):
             job.remove()
             return _report(task, {}, len(planned.grid.blocks), seconds)
         if target.exists() and not overwrite:
             raise target_exists(target)
+        _check_spread_exists(task.spread_target, overwrite=overwrite or (resume and job.was_committing))
         job.start(task.identity, resume=resume)
         resumed = len(job.done)
         _check_disk(planned, job)
@@ -220,23 +274,22 @@ def carry_out(
                 f"Cannot finish '{target}': '{planned.scene.path}' changed while it was read. "
                 "Give the command again with --no-resume once the source stands still."
             )
-        blocks = _block_files(planned, job)
-        tell(Progress(len(blocks), len(blocks), resumed, "cog"))
-        with _timed(seconds, "cog"):
-            job.part.unlink(missing_ok=True)
-            full = _with_statistics(metadata, planned, job)
-            write_cog(job.part, full, planned.scene.dtype, blocks, task.creation, has_mask=planned.has_mask)
-        tell(Progress(len(blocks), len(blocks), resumed, "verify"))
-        with _timed(seconds, "verify"):
-            verify_cog(
-                job.part,
-                metadata,
-                planned.scene.dtype,
-                blocks,
-                task.creation,
-                alpha=planned.alpha,
-                threads=default_threads(),
-            )
+        total = len(planned.grid.blocks)
+        for product in task.products:
+            blocks = _block_files(planned, job, product.kind)
+            tell(Progress(total, total, resumed, "cog"))
+            with _timed(seconds, "cog"):
+                full = _with_statistics(product, planned, job)
+                write_cog(
+                    job.part(product.kind), full, product.dtype, blocks, product.creation,
+                    has_mask=product.has_mask,
+                )  # fmt: skip
+            tell(Progress(total, total, resumed, "verify"))
+            with _timed(seconds, "verify"):
+                verify_cog(
+                    job.part(product.kind), product.metadata, product.dtype, blocks, product.creation,
+                    alpha=product.alpha, threads=default_threads(),
+                )  # fmt: skip
         records = dict(job.done)
         job.commit()
     return _report(task, records, resumed, seconds)
@@ -271,24 +324,26 @@ def _for_anywhere(planned: Plan) -> Plan:
     return replace(planned, scene=scene, model=model)
 
 
-def _block_files(planned: Plan, job: Job) -> list[BlockFile]:
+def _block_files(planned: Plan, job: Job, kind: str) -> list[BlockFile]:
     area = planned.area.window
     files = []
     for block in planned.grid.blocks:
         window = block.window.shifted(planned.region.row - area.row, planned.region.col - area.col)
-        record = job.done[block.index]
-        path = job.block_path(block.index)
+        record = job.done[block.index].files[kind]
+        path = job.block_path(block.index, kind)
         files.append(BlockFile(path, window.scaled(planned.scale), record.checksum, record.valid))
     return files
 
 
-def _with_statistics(metadata: Metadata, planned: Plan, job: Job) -> Metadata:
-    """Statistics from the blocks: GDAL's own take longer than all the rest of writing a COG.
+def _with_statistics(product: Product, planned: Plan, job: Job) -> Metadata:
+    """A product's metadata with statistics from the blocks: GDAL's own take longer than all the rest of writing a COG.
 
     None beside ground control points: a COG with both has the points rounded to four decimals.
     """
+    metadata = product.metadata
     if metadata.gcps:
         return metadata
+    records = [job.done[i].files[product.kind] for i in sorted(job.done)]
     images = planned.kept_bands
     pixels = metadata.height * metadata.width
 
@@ -296,7 +351,7 @@ def _with_statistics(metadata: Metadata, planned: Plan, job: Job) -> Metadata:
         if index not in images:
             return {}
         position = images.index(index)
-        return BandStatistics.of_all(job.done[i].statistics[position] for i in sorted(job.done)).tags(pixels)
+        return BandStatistics.of_all(record.statistics[position] for record in records).tags(pixels)
 
     bands = tuple(replace(band, tags={**band.tags, **tags(band.index)}) for band in metadata.bands)
     return replace(metadata, bands=bands)
@@ -315,9 +370,11 @@ def _report(
     planned, metadata = task.planned, task.metadata
     stages = {"total": sum(seconds.values())} | {
         f"blocks_{s}": sum(r.seconds[s] for r in records.values())
-        for s in ("read", "model", "blend", "write")
+        for s in ("read", "model", "blend", "agree", "write")
     }
     radiometry = planned.rendering.radiometry
+    valid = [record.files[IMAGE].valid for record in records.values()]
+    residuals = zip(*(record.residuals for record in records.values()), strict=True)
     return Report(
         path=str(task.target),
         width=metadata.width,
@@ -331,10 +388,12 @@ def _report(
         tiles=planned.grid.tiles * len(planned.rendering.groups),
         tiles_computed=sum(r.tiles for r in records.values()),
         tiles_empty=sum(r.empty for r in records.values()),
-        valid_pixels=tuple(np.sum([r.valid for r in records.values()], axis=0).tolist()) if records else (),
+        valid_pixels=tuple(np.sum(valid, axis=0).tolist()) if valid else (),
         bytes=task.target.stat().st_size,
         seconds={key: round(value, 3) for key, value in {**seconds, **stages}.items()},
         range=None if radiometry is None else radiometry.describe(),
+        consistency=tuple(Residual.of_all(band).to_dict() for band in residuals),
+        uncertainty=None if task.spread_target is None else str(task.spread_target),
         warnings=task.assumed,
     )
 
@@ -363,6 +422,26 @@ def check_target(target: Path, src: str) -> None:
 def target_exists(target: Path) -> JobError:
     """The error of a target that is not to be replaced."""
     return JobError(f"Cannot write '{target}': it exists. Pass --overwrite to replace it, or another -o.")
+
+
+def _check_spread_target(spread: Path, target: Path, src: str) -> None:
+    check_target(spread, src)
+    if spread.absolute() == target.absolute():
+        raise ConfigError(
+            f"Cannot write the image and its uncertainty to one file '{target}': pass another --uncertainty."
+        )
+    if spread.parent.stat().st_dev != target.parent.stat().st_dev:
+        raise ConfigError(
+            f"Cannot write '{spread}': it is not on the file system of '{target}', so that the two could not appear "
+            "together. Pass --uncertainty in the same folder."
+        )
+
+
+def _check_spread_exists(spread: Path | None, *, overwrite: bool) -> None:
+    if spread is not None and spread.exists() and not overwrite:
+        raise JobError(
+            f"Cannot write '{spread}': it exists. Pass --overwrite to replace it, or another --uncertainty."
+        )
 
 
 def _check_disk(planned: Plan, job: Job) -> None:

@@ -105,6 +105,8 @@ class Axis:
     """First pixel that is wanted."""
     stop: int
     """First pixel that is no longer wanted."""
+    margin: int = 0
+    """Pixels beyond a block's end that its own pixels depend on."""
 
     @cached_property
     def origins(self) -> tuple[int, ...]:
@@ -129,8 +131,13 @@ class Axis:
         starts = [0, *(origin + self.halo for origin in self.origins[1:-1]), stops[-2] - self.ramp]
         return tuple(zip(starts, stops, strict=True))
 
+    def grown(self, start: int, stop: int) -> tuple[int, int]:
+        """What pixels start..stop depend on: the margin on either side, as far as the side reaches."""
+        return max(start - self.margin, 0), min(stop + self.margin, self.size)
+
     def touching(self, start: int, stop: int) -> range:
-        """Indices of the tiles that have a say in pixels start..stop."""
+        """Indices of the tiles that have a say in what pixels start..stop depend on."""
+        start, stop = self.grown(start, stop)
         starts, stops = self._bounds
         return range(bisect_right(stops, start), bisect_left(starts, stop))
 
@@ -147,10 +154,10 @@ class Axis:
     def blocks(self, side: int) -> tuple[tuple[int, int], ...]:
         """The wanted pixels cut into pieces of about `side`, as (start, stop).
 
-        Cuts lie where a tile's support begins, so that a block needs as few tiles as possible.
+        Cuts lie where a tile's support begins, less the margin, so that a block needs as few tiles as possible.
         """
         tiles_a_block = max(1, round(side / (self.tile - self.overlap)))
-        inner = [first for first, _ in self.supports[tiles_a_block::tiles_a_block]]
+        inner = [first - self.margin for first, _ in self.supports[tiles_a_block::tiles_a_block]]
         cuts = [self.start, *(cut for cut in inner if self.start < cut < self.stop), self.stop]
         return tuple(pairwise(cuts))
 
@@ -200,6 +207,7 @@ class TileGrid:
         wanted: Window | None = None,
         multiple_of: int = 1,
         min_size: int = 1,
+        margin: int = 0,
     ) -> TileGrid:
         """Lay tiles over a region.
 
@@ -213,6 +221,7 @@ class TileGrid:
             wanted: The part to compute; all of it by default.
             multiple_of: Tile sides must be a multiple of this.
             min_size: The shortest tile side allowed.
+            margin: Pixels around a block that its own pixels depend on.
 
         Raises:
             WindowError: The numbers leave nothing to compute or no stride between tiles.
@@ -235,8 +244,8 @@ class TileGrid:
         def axis(size: int, start: int, stop: int) -> Axis:
             whole = fitted(size, multiple_of, min_size)
             if whole < tile:
-                return Axis(size, whole, 0, 0, start, stop)
-            return Axis(size, tile, overlap, min(halo, overlap // 2), start, stop)
+                return Axis(size, whole, 0, 0, start, stop, margin)
+            return Axis(size, tile, overlap, min(halo, overlap // 2), start, stop, margin)
 
         grid = cls(axis(height, wanted.row, wanted.row_stop), axis(width, wanted.col, wanted.col_stop), block)
         if (count := grid.rows.block_count(block) * grid.cols.block_count(block)) > _MOST_BLOCKS:
@@ -283,6 +292,13 @@ class TileGrid:
     def support_window(self, row: int, col: int) -> Window:
         """What tile (row, col) has a say in."""
         (top, bottom), (left, right) = self.rows.supports[row], self.cols.supports[col]
+        return Window(top, left, bottom - top, right - left)
+
+    def computed_window(self, block: Block) -> Window:
+        """What must be computed for a block: its pixels and those they depend on."""
+        window = block.window
+        top, bottom = self.rows.grown(window.row, window.row_stop)
+        left, right = self.cols.grown(window.col, window.col_stop)
         return Window(top, left, bottom - top, right - left)
 
     def source_window(self, block: Block) -> Window:

@@ -68,8 +68,8 @@ def render(
     out = np.zeros((count, height * model.scale, width * model.scale), values.dtype)
     for one in grid.blocks:
         source = (slice(None), *grid.source_window(one).slices)
-        pixels, _ = render_block(rendering, one, values[source], valid[source], valid[source])
-        out[(slice(None), *one.window.scaled(model.scale).slices)] = pixels
+        done = render_block(rendering, one, values[source], valid[source], valid[source])
+        out[(slice(None), *one.window.scaled(model.scale).slices)] = done.image
     return out
 
 
@@ -232,11 +232,9 @@ def test_a_cache_of_tiles_changes_no_pixel_and_saves_computation() -> None:
         pieces, tiles = [], 0
         for block in grid.blocks:
             source = (slice(None), *grid.source_window(block).slices)
-            pixels, counts = render_block(
-                rendering, block, values[source], valid[source], valid[source], cache
-            )
-            pieces.append(pixels)
-            tiles += counts.tiles
+            done = render_block(rendering, block, values[source], valid[source], valid[source], cache)
+            pieces.append(done.image)
+            tiles += done.counts.tiles
         return pieces, tiles
 
     plain, computed = run(None)

@@ -1,0 +1,250 @@
+"""A result that agrees with its input: exactly, everywhere, and whatever the blocks are."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_render import Fake, texture
+
+from geosegsr.bands import BandGroup
+from geosegsr.consistency import Residual, Sampling, degraded, footprint, project
+from geosegsr.radiometry import Radiometry
+from geosegsr.render import Rendered, Rendering, render_block
+from geosegsr.training.degradation import Degradation, sampling_matrix
+from geosegsr.windows import TileGrid, Window
+
+SENSORS = {
+    "bicubic": Degradation(),
+    "box": Degradation(kernel="box"),
+    "mtf 0.3": Degradation(kernel="mtf", mtf=(0.3, 0.3)),
+    "mtf 0.15": Degradation(kernel="mtf", mtf=(0.15, 0.15)),
+}
+
+
+def sampling_of(name: str, scale: int) -> Sampling:
+    return SENSORS[name].samplings(scale, 1)[0]
+
+
+def as_in_training(hr: np.ndarray, name: str, scale: int) -> np.ndarray:
+    """The training's degradation of one band, in float64."""
+    sensor = SENSORS[name]
+    rows, cols = (
+        sampling_matrix(side, scale, sensor.kernel, sensor.mtf[0]).astype(np.float64) for side in hr.shape
+    )
+    return rows @ hr @ cols.T
+
+
+@pytest.mark.parametrize("name", SENSORS)
+@pytest.mark.parametrize("scale", [2, 3, 4, 8])
+@pytest.mark.parametrize("size", [(1, 1), (5, 40), (33, 17)])
+def test_the_sensor_is_that_of_training_up_to_the_borders(
+    size: tuple[int, int], scale: int, name: str
+) -> None:
+    hr = np.random.default_rng(0).random((size[0] * scale, size[1] * scale))
+    found = degraded(hr, sampling_of(name, scale))
+    np.testing.assert_allclose(found, as_in_training(hr, name, scale), atol=3e-6)
+
+
+@pytest.mark.parametrize("name", SENSORS)
+@pytest.mark.parametrize("scale", [2, 3, 4, 8])
+@pytest.mark.parametrize("size", [(1, 1), (5, 40), (33, 17)])
+def test_one_projection_agrees_and_a_second_changes_nothing(
+    size: tuple[int, int], scale: int, name: str
+) -> None:
+    rng = np.random.default_rng(1)
+    hr, lr = rng.random((size[0] * scale, size[1] * scale)), rng.random(size)
+    sampling, everywhere = sampling_of(name, scale), np.ones(size, bool)
+    project(hr, lr, everywhere, sampling)
+    np.testing.assert_allclose(as_in_training(hr, name, scale), lr, atol=2e-4)
+    again = hr.copy()
+    project(again, lr, everywhere, sampling)
+    np.testing.assert_allclose(again, hr, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", SENSORS)
+def test_no_other_agreeing_image_is_nearer(name: str) -> None:
+    rng = np.random.default_rng(2)
+    truth, guess = rng.random((2, 64, 48))
+    sampling = sampling_of(name, 4)
+    moved = guess.copy()
+    project(moved, degraded(truth, sampling), np.ones((16, 12), bool), sampling)
+    # The truth agrees as well, so by Pythagoras it is no farther from the projection than from the guess.
+    before, after, step = (
+        np.square(a - b).sum() for a, b in ((guess, truth), (moved, truth), (guess, moved))
+    )
+    assert after == pytest.approx(before - step, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", SENSORS)
+def test_a_constant_stays_constant(name: str) -> None:
+    hr, lr = np.full((60, 44), 123.0), np.full((15, 11), 123.0)
+    project(hr, lr, np.ones(lr.shape, bool), sampling_of(name, 4))
+    np.testing.assert_allclose(hr, 123, atol=1e-9)
+
+
+def test_where_nothing_is_known_nothing_is_asked_for() -> None:
+    rng = np.random.default_rng(3)
+    hr, lr, known = rng.random((80, 80)), rng.random((20, 20)), rng.random((20, 20)) < 0.7
+    sampling = sampling_of("bicubic", 4)
+    before = degraded(hr, sampling)
+    lr[~known] = np.nan
+    project(hr, lr, known, sampling)
+    after = degraded(hr, sampling)
+    np.testing.assert_allclose(after[known], lr[known], atol=1e-4)
+    np.testing.assert_allclose(after[~known], before[~known], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", SENSORS)
+def test_equal_pixels_come_out_equal_to_the_last_bit_wherever_an_array_begins(name: str) -> None:
+    rng = np.random.default_rng(4)
+    sampling = sampling_of(name, 4)
+    hr, lr = rng.random((400, 400)).astype(np.float32), rng.random((100, 100)).astype(np.float32)
+    whole = hr.copy()
+    project(whole, lr, np.ones(lr.shape, bool), sampling, (3, 9))
+    margin = sampling.margin
+    for window in (Window(7, 11, 80, 70), Window(30, 0, 70, 95)):
+        part, small = hr[window.scaled(4).slices].copy(), lr[window.slices]
+        project(part, small, np.ones(small.shape, bool), sampling, (3 + window.row, 9 + window.col))
+        inner = Window(margin, margin, window.height - 2 * margin, window.width - 2 * margin)
+        same = whole[inner.shifted(window.row, window.col).scaled(4).slices]
+        np.testing.assert_array_equal(part[inner.scaled(4).slices], same)
+
+
+def test_the_footprint_of_a_pixel_is_what_it_sees() -> None:
+    sampling = sampling_of("bicubic", 4)
+    ground = np.ones((9, 9), bool)
+    ground[4, 4] = False
+    seen = np.zeros((36, 36))
+    seen[16:20, 16:20] = 1
+    np.testing.assert_array_equal(~footprint(ground, sampling), degraded(seen, sampling) != 0)
+
+
+def test_residuals_of_parts_are_those_of_the_whole() -> None:
+    rng = np.random.default_rng(5)
+    seen, lr = rng.random((2, 30, 30))
+    compared = rng.random((30, 30)) < 0.8
+    rows = [slice(0, 7), slice(7, 8), slice(8, 30)]
+    parts = Residual.of_all(Residual.of(seen[r], lr[r], compared[r]) for r in rows).to_dict()
+    off = (seen - lr)[compared]
+    assert parts == pytest.approx(
+        {"mean": off.mean(), "rms": np.sqrt((off**2).mean()), "max": np.abs(off).max(), "pixels": off.size}
+    )
+
+
+# --- in blocks -------------------------------------------------------------------------------------------------
+
+
+def ground(dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Some 105 to 155 DN."""
+    return (texture("float32", shape) / 4 + 100).astype(dtype)
+
+
+def rendered(
+    values: np.ndarray,
+    *,
+    tile: int = 24,
+    overlap: int = 10,
+    block: int = 30,
+    sensor: str = "bicubic",
+    valid: np.ndarray | None = None,
+    nodata: float | None = None,
+    consistent: bool = True,
+) -> tuple[np.ndarray, tuple[Residual, ...]]:
+    """Three bands through a model that leaves seams and shifts levels, block by block; and what is left over."""
+    model = Fake(tilt=0.1, halo=2, scale=4)
+    _, height, width = values.shape
+    sampling = sampling_of(sensor, 4)
+    grid = TileGrid.plan(
+        height,
+        width,
+        tile=tile,
+        overlap=overlap,
+        halo=2,
+        block=block,
+        margin=sampling.margin + sampling.reach,
+    )
+    rendering = Rendering(
+        grid, model, (BandGroup((0, 1, 2), "model"),), Radiometry((3.0,) * 3, (203.0,) * 3), values.dtype,
+        nodata, (sampling,) * 3, consistent,
+    )  # fmt: skip
+    valid = np.ones(values.shape, bool) if valid is None else valid
+    out = np.zeros((3, height * 4, width * 4), values.dtype)
+    parts: list[Rendered] = []
+    for one in grid.blocks:
+        source = (slice(None), *grid.source_window(one).slices)
+        parts.append(render_block(rendering, one, values[source], valid[source], valid[source]))
+        out[(slice(None), *one.window.scaled(4).slices)] = parts[-1].image
+    return out, tuple(Residual.of_all(p.residuals[band] for p in parts) for band in range(3))
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.sampled_from([(1, 1), (15, 53), (61, 37), (90, 90)]),
+    st.sampled_from([(24, 10), (24, 4), (60, 20)]),
+    st.sampled_from([5, 17, 40]),
+    st.sampled_from(["bicubic", "box", "mtf 0.3"]),
+    st.booleans(),
+)
+def test_blocks_of_any_size_equal_the_whole(
+    size: tuple[int, int], tiles: tuple[int, int], block: int, sensor: str, holed: bool
+) -> None:
+    values = texture("float32", (3, *size))
+    valid = np.ones(values.shape, bool)
+    if holed:
+        valid[:, 3:40, 9:30] = False
+        valid[0, -4:, :2] = False
+    tile, overlap = tiles
+    same = {"tile": tile, "overlap": overlap, "sensor": sensor, "valid": valid, "nodata": float("nan")}
+    whole, _ = rendered(values, block=10_000, **same)
+    pieces, _ = rendered(values, block=block, **same)
+    np.testing.assert_array_equal(whole, pieces)
+
+
+@pytest.mark.parametrize("sensor", SENSORS)
+def test_the_result_seen_by_the_sensor_is_the_input(sensor: str) -> None:
+    values = ground("float32", (3, 61, 83))
+    out, residuals = rendered(values, sensor=sensor)
+    off, without = (
+        np.abs([as_in_training(band, sensor, 4) for band in image.astype(np.float64)] - values).max()
+        for image in (out, rendered(values, sensor=sensor, consistent=False)[0])
+    )
+    assert off < 5e-3 < 1 < without  # DN, of a range of 200
+    assert all(r.count == 61 * 83 and r.largest < 5e-3 for r in residuals)
+
+
+def test_whole_numbers_agree_to_their_rounding_and_the_report_says_how_far() -> None:
+    values = ground("uint8", (3, 61, 83))
+    out, residuals = rendered(values)
+    off = np.array([as_in_training(band, "bicubic", 4) for band in out.astype(np.float64)]) - values
+    for band, residual in zip(off, residuals, strict=True):
+        told = residual.to_dict()
+        assert told["max"] == pytest.approx(np.abs(band).max(), abs=1e-4)
+        assert told["rms"] == pytest.approx(np.sqrt((band**2).mean()), abs=1e-4)
+        assert told["mean"] == pytest.approx(band.mean(), abs=1e-4)
+        assert told["rms"] < 0.1  # rounding is uniform over one DN, and an lr pixel averages many
+
+
+def test_ground_without_data_neither_smears_nor_is_asked_for_agreement() -> None:
+    values = ground("float32", (3, 70, 70))
+    valid = np.ones(values.shape, bool)
+    valid[:, 20:50, 25:45] = False
+    spoiled = np.where(valid, values, 1e30).astype(np.float32)
+    first, residuals = rendered(spoiled, valid=valid, nodata=-1.0)
+    other, _ = rendered(np.where(valid, values, -5e20).astype(np.float32), valid=valid, nodata=-1.0)
+    np.testing.assert_array_equal(first, other)
+    fine = np.repeat(np.repeat(valid, 4, 1), 4, 2)
+    assert (first[~fine] == -1).all()
+    assert first[fine].min() > 60 and first[fine].max() < 200
+    clear = footprint(valid[0], sampling_of("bicubic", 4))
+    assert residuals[0].count == clear.sum() < valid[0].sum()
+    seen = degraded(np.where(fine[0], first[0], 0).astype(np.float64), sampling_of("bicubic", 4))
+    np.testing.assert_allclose(seen[clear], values[0][clear], atol=1e-3)
+
+
+def test_bands_of_one_sensor_may_have_each_their_own_blur() -> None:
+    sensor = Degradation(kernel="mtf", mtf=(0.2, 0.2), mtf_by_band=((0.3, 0.3), (0.1, 0.2)))
+    first, second, other = sensor.samplings(2, 2)
+    alone = (replace(sensor, mtf=(mtf, mtf), mtf_by_band=()).samplings(2, 0)[-1] for mtf in (0.3, 0.15, 0.2))
+    assert (first, second, other) == tuple(alone)
