@@ -29,6 +29,7 @@ from geosegsr.job import Job
 from geosegsr.planning import DEFAULT_MODEL, check_scale
 from geosegsr.printed import release_standard_error
 from geosegsr.scene import read_tag
+from geosegsr.scratch import temporary_folder
 from geosegsr.upscale import (
     RESULT_KEY_TAG,
     Progress,
@@ -36,8 +37,10 @@ from geosegsr.upscale import (
     Task,
     carry_out,
     check_target,
+    has_item,
     prepare,
     target_exists,
+    wanted_item,
 )
 from geosegsr.upscaler import Upscaler, shared_upscaler
 
@@ -84,6 +87,8 @@ def upscale_batch(
     workers: int | None = None,
     scheduler: str | None = None,
     creation: Mapping[str, str] | None = None,
+    stac: bool = False,
+    taken: str | None = None,
     overwrite: bool = False,
     resume: bool = True,
     on_error: OnError = "skip",
@@ -102,6 +107,8 @@ def upscale_batch(
         workers: As in `upscale`, for all scenes together.
         scheduler: As in `upscale`.
         creation: As in `upscale`.
+        stac: As in `upscale`; a result that is there already gets its item too, unless it has it.
+        taken: As in `upscale`, for all scenes.
         overwrite: Whether to replace files that are there and were made of another source, with other options or by
             someone else; if not, their scenes fail.
         resume: As in `upscale`.
@@ -120,13 +127,16 @@ def upscale_batch(
     workers_at_hand = workers or (None if scheduler is None else _WORKERS_OF_A_SCHEDULER)
     blocks_at_a_time = default_threads() if workers_at_hand is None else 2 * workers_at_hand
     tell = _one_at_a_time(progress)
-    with open_engine(workers, scheduler) as engine:
+    with temporary_folder(_first_folder(scenes)), open_engine(workers, scheduler) as engine:
         turns = _InTurn(engine, blocks_at_a_time)
 
         def run(source: str, target: Path) -> Outcome:
             def attempt() -> Outcome:
+                item = wanted_item(target, source, stac=stac, taken=taken)
                 task = _prepare(source, target, scale, model, creation, options)
                 if _is_finished(task):
+                    if item is not None and not has_item(target):
+                        item()
                     return Outcome(source, str(target), "skipped")
                 if target.exists() and not overwrite and not Job(target).folder.exists():
                     raise _made_otherwise(target)
@@ -136,6 +146,7 @@ def upscale_batch(
                     overwrite=overwrite,
                     resume=resume,
                     progress=lambda event: tell(source, event),
+                    write_item=item,
                 )
                 with target.open("rb") as file:
                     digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -278,6 +289,10 @@ def _prepare(
 ) -> Task:
     check_target(target, source)
     return prepare(source, target, scale, model, creation=creation, **options)
+
+
+def _first_folder(scenes: Sequence[tuple[str, Path]]) -> Path:
+    return scenes[0][1].parent if scenes else Path()
 
 
 def _is_finished(task: Task) -> bool:

@@ -79,6 +79,8 @@ class Report:
     """The COG with the spread of the ensemble."""
     warnings: tuple[str, ...] = ()
     """What was assumed."""
+    stac: str | None = None
+    """The STAC item beside the COG."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -108,6 +110,8 @@ def upscale(
     workers: int | None = None,
     scheduler: str | None = None,
     creation: Mapping[str, str] | None = None,
+    stac: bool = False,
+    taken: str | None = None,
     overwrite: bool = False,
     resume: bool = True,
     progress: Callable[[Progress], None] | None = None,
@@ -127,6 +131,9 @@ def upscale(
             calls this, which so needs `if __name__ == "__main__":` around the call.
         scheduler: Address of a Dask scheduler that exists; the output's folder must be shared with its workers.
         creation: Creation options of GDAL's COG driver, over the defaults in geosegsr.cog.
+        stac: Whether to write a STAC item beside the result, under its name with .json.
+        taken: When the source was taken, for the item: RFC 3339, or two times with a slash between them; by default what
+            its tags say.
         overwrite: Whether an existing target may be replaced; it stands until the new one is verified.
         resume: Whether to go on with an unfinished run of the same source, model and options.
         progress: Called after each block and at the start of each later stage.
@@ -145,8 +152,9 @@ def upscale(
         check_target(target, str(src))
         if target.exists() and not overwrite and not (resume and Job(target).folder.exists()):
             raise target_exists(target)
+        item = wanted_item(target, str(src), stac=stac, taken=taken)
         task = prepare(src, target, scale, model, creation=creation, uncertainty=uncertainty, **options)
-        return carry_out(task, engine, overwrite=overwrite, resume=resume, progress=progress)
+        return carry_out(task, engine, overwrite=overwrite, resume=resume, progress=progress, write_item=item)
 
 
 @dataclass(frozen=True)
@@ -246,8 +254,9 @@ def carry_out(
     overwrite: bool = False,
     resume: bool = True,
     progress: Callable[[Progress], None] | None = None,
+    write_item: Callable[[], Path] | None = None,
 ) -> Report:
-    """Do what was planned, on an engine that may be at work on other scenes too. See `upscale`."""
+    """Do what was planned, on an engine that may be at work on other scenes too. See `upscale` and `wanted_item`."""
     planned, target = task.planned, task.target
     tell = progress or (lambda _: None)
     seconds = {"plan": task.seconds}
@@ -259,8 +268,10 @@ def carry_out(
             )  # fmt: skip
     with Job(target, task.spread_target) as job:
         if resume and job.finished_before(task.identity):
+            if write_item is not None:
+                write_item()
             job.remove()
-            return _report(task, {}, len(planned.grid.blocks), seconds)
+            return _report(task, {}, len(planned.grid.blocks), seconds, write_item)
         if target.exists() and not overwrite:
             raise target_exists(target)
         _check_spread_exists(task.spread_target, overwrite=overwrite or (resume and job.was_committing))
@@ -291,8 +302,32 @@ def carry_out(
                     alpha=product.alpha, threads=default_threads(),
                 )  # fmt: skip
         records = dict(job.done)
-        job.commit()
-    return _report(task, records, resumed, seconds)
+        job.commit(write_item)
+    return _report(task, records, resumed, seconds, write_item)
+
+
+def wanted_item(target: Path, src: str, *, stac: bool, taken: str | None) -> Callable[[], Path] | None:
+    """What writes the STAC item of a result that stands, and returns its path; None where none is wanted.
+
+    Raises:
+        ConfigError: The time is none.
+        JobError: Another file is where the item should be.
+    """
+    if not stac:
+        if taken is not None:
+            raise ConfigError("Cannot use --datetime without an item to put it in: pass --stac as well.")
+        return None
+    from geosegsr.stac import Taken, check_item_path, write_item
+
+    check_item_path(target)
+    return partial(write_item, target, src, None if taken is None else Taken.parse(taken))
+
+
+def has_item(target: Path) -> bool:
+    """Whether the item beside a result is that of this very file."""
+    from geosegsr.stac import describes
+
+    return describes(target)
 
 
 def _compute(
@@ -365,7 +400,11 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
 
 
 def _report(
-    task: Task, records: Mapping[int, BlockRecord], resumed: int, seconds: Mapping[str, float]
+    task: Task,
+    records: Mapping[int, BlockRecord],
+    resumed: int,
+    seconds: Mapping[str, float],
+    write_item: Callable[[], Path] | None,
 ) -> Report:
     planned, metadata = task.planned, task.metadata
     stages = {"total": sum(seconds.values())} | {
@@ -377,6 +416,7 @@ def _report(
     residuals = zip(*(record.residuals for record in records.values()), strict=True)
     return Report(
         path=str(task.target),
+        stac=None if write_item is None else str(task.target.with_suffix(".json")),
         width=metadata.width,
         height=metadata.height,
         bands=len(metadata.bands),

@@ -81,6 +81,11 @@ from geosegsr_cli.progress import ProgressLine
 @click.option(
     "--co", "creation", type=KeyValue(), multiple=True, help="Creation option of GDAL's COG driver."
 )
+@click.option("--stac", is_flag=True, help="Write a STAC item beside the COG, under its name with .json.")
+@click.option(
+    "--datetime", "taken", metavar="TIME[/TIME]",
+    help="When the scene was taken, for the item. Default: what its tags say.",
+)  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace an existing output once the new one is verified.")
 @click.option(
     "--no-resume", is_flag=True, help="Discard an unfinished run of this output instead of going on."
@@ -100,6 +105,8 @@ def command(
     creation: tuple[tuple[str, str], ...],
     workers: int | None,
     scheduler: str | None,
+    stac: bool,
+    taken: str | None,
     overwrite: bool,
     no_resume: bool,
     dry_run: bool,
@@ -123,6 +130,8 @@ def command(
     how: dict[str, Any] = {
         "workers": workers,
         "scheduler": scheduler,
+        "stac": stac,
+        "taken": taken,
         "overwrite": overwrite,
         "resume": not no_resume,
     }
