@@ -34,6 +34,7 @@ from geosegsr.metadata import Metadata
 from geosegsr.planning import DEFAULT_MODEL
 from geosegsr.runplan import Plan, plan
 from geosegsr.scene import AlphaPolicy
+from geosegsr.scratch import temporary_folder
 from geosegsr.upscaler import Upscaler
 
 log = logging.getLogger("geosegsr")
@@ -148,7 +149,7 @@ def upscale(
         GeoSegSRError: What could not be done. No file is left under the target's name that looks finished.
     """
     target = Path(dst)
-    with open_engine(workers, scheduler) as engine:
+    with temporary_folder(target.parent), open_engine(workers, scheduler) as engine:
         check_target(target, str(src))
         if target.exists() and not overwrite and not (resume and Job(target).folder.exists()):
             raise target_exists(target)
