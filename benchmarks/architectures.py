@@ -1,0 +1,255 @@
+"""Train small trunks for the same processor time and compare them: the experiments of docs/model-zoo.md.
+
+    python benchmarks/architectures.py IMAGERY/train/naip IMAGERY/val/naip --trunk chain --optimiser muon --rate 5e-3
+
+One thread; the clock is the processor time of the process, so other work on the machine does not count. Prints one row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from geosegsr.models.enlarge import bicubic, shuffled
+from geosegsr.models.segsr import SeGSR, preset
+from geosegsr.training.config import OptimiserConfig
+from geosegsr.training.degradation import imresize_down
+from geosegsr.training.optimisers import build_optimiser
+
+LUMA = (65.481, 128.553, 24.966)
+MEAN = 0.43  # of the images, about
+
+
+def conv(channels: int, out: int, kernel: int = 3) -> nn.Conv2d:
+    return nn.Conv2d(channels, out, kernel, padding=kernel // 2)
+
+
+class Chain(nn.Module):
+    """Convolutions one after the other, and the input added."""
+
+    def __init__(self, width: int, depth: int, act: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        layers = [layer for _ in range(depth) for layer in (conv(width, width), act())]
+        self.body = nn.Sequential(*layers[:-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class ChannelGate(nn.Module):
+    """Squeeze-and-excitation."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gate = nn.Sequential(nn.Linear(width, 12), nn.ReLU(), nn.Linear(12, width), nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gate(x.mean((2, 3)))[:, :, None, None] * 2
+
+
+class Gated(nn.Module):
+    """Three convolutions whose result gates itself (SPAN, arXiv 2311.12770)."""
+
+    def __init__(self, width: int, act: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.body = nn.Sequential(conv(width, width), act(), conv(width, width), act(), conv(width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.body(x)
+        return (x + y) * (torch.sigmoid(y) - 0.5)
+
+
+class HalfResolution(nn.Module):
+    """Residual blocks, most of them on features of half the resolution."""
+
+    def __init__(self, width: int, depth: int, act: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        inner = 64
+        self.before = nn.Sequential(*(Chain(width, 2, act) for _ in range(depth)))
+        self.down = nn.Conv2d(width, inner, 2, 2)
+        self.inside = nn.Sequential(*(Chain(inner, 2, act) for _ in range(depth + 1)))
+        self.up = nn.Conv2d(inner, 4 * width, 1)
+        self.after = nn.Sequential(*(Chain(width, 2, act) for _ in range(depth)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.before(x)
+        return self.after(x + F.pixel_shuffle(self.up(self.inside(self.down(x))), 2))
+
+
+TRUNKS: dict[str, Callable[[int, int, Callable[[], nn.Module]], nn.Module]] = {
+    "chain": lambda w, d, act: nn.Sequential(Chain(w, d, act), Chain(w, d, act)),
+    "residual": lambda w, d, act: nn.Sequential(*(Chain(w, 2, act) for _ in range(d))),
+    "residual, channel gates": lambda w, d, act: nn.Sequential(
+        *(nn.Sequential(Chain(w, 2, act), ChannelGate(w)) for _ in range(d))
+    ),
+    "gated": lambda w, d, act: nn.Sequential(*(Gated(w, act) for _ in range(d))),
+    "half resolution": HalfResolution,
+}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "leaky": lambda: nn.LeakyReLU(0.1, inplace=True),
+    "gelu": lambda: nn.GELU(approximate="tanh"),
+}
+
+
+class Trunk(nn.Module):
+    """A trunk without guidance around which everything is as in the compact preset."""
+
+    def __init__(self, body: nn.Module, width: int, scale: int) -> None:
+        super().__init__()
+        self.conv_first, self.body = conv(3, width), body
+        self.after, self.head = conv(width, width), conv(width, 3 * scale**2)
+        self.scale = scale
+        nn.init.zeros_(self.head.weight)
+
+    def forward(self, lr: Tensor) -> Tensor:
+        first = self.conv_first((lr - MEAN).contiguous(memory_format=torch.channels_last))
+        detail = shuffled(self.head(self.after(self.body(first)) + first), self.scale)
+        return bicubic(lr, self.scale) + detail
+
+
+def main() -> None:
+    args = arguments()
+    torch.set_num_threads(1)
+    torch.manual_seed(args.seed)
+    network = build(args).to(memory_format=torch.channels_last)
+    steps = learn(network, images(args.train, args.scale), args)
+    score = validate(network, images(args.val, args.scale), args.scale)
+    size = sum(p.numel() for p in network.parameters())
+    print(
+        f"| {args.trunk} | {args.width} | {args.depth} | {args.act} | {args.optimiser} {args.rate:g} | {args.seed} "
+        f"| {size / 1e3:.0f} k | {speed(network):.2f} | {steps} | {args.seconds / 60:.1f} | {score:.2f} |",
+        flush=True,
+    )
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("train", type=Path)
+    parser.add_argument("val", type=Path)
+    parser.add_argument("--trunk", choices=[*TRUNKS, "guided", "unguided"], default="chain")
+    parser.add_argument("--width", type=int, default=48)
+    parser.add_argument("--depth", type=int, default=6)
+    parser.add_argument("--act", choices=ACTIVATIONS, default="leaky")
+    parser.add_argument("--optimiser", choices=["adamw", "muon"], default="adamw")
+    parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument("--scale", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=150, help="of processor time")
+    return parser.parse_args()
+
+
+def build(args: argparse.Namespace) -> nn.Module:
+    if args.trunk in ("guided", "unguided"):
+        network = SeGSR(
+            preset("compact", scale=args.scale, width=args.width, depths=(args.depth, args.depth))
+        )
+        return network if args.trunk == "guided" else Unguided(network)
+    return Trunk(TRUNKS[args.trunk](args.width, args.depth, ACTIVATIONS[args.act]), args.width, args.scale)
+
+
+class Unguided(nn.Module):
+    """The network itself without tower, prompts and modulation."""
+
+    def __init__(self, network: SeGSR) -> None:
+        super().__init__()
+        self.conv_first, self.units = network.conv_first, network.units
+        self.conv_after, self.head, self.scale = network.conv_after, network.head, network.config.scale
+
+    def forward(self, lr: Tensor) -> Tensor:
+        first = self.conv_first((lr - MEAN).contiguous(memory_format=torch.channels_last))
+        x = first
+        for unit in self.units:
+            x = unit(x)
+        return bicubic(lr, self.scale) + self.head(self.conv_after(x) + first)
+
+
+def learn(network: nn.Module, data: tuple[Tensor, Tensor], args: argparse.Namespace) -> int:
+    """Steps along one cosine over the processor time."""
+    config = OptimiserConfig(name=args.optimiser, learning_rate=args.rate)
+    optimiser = build_optimiser(network, config)
+    patches = batches(*data, args.scale, args.seed)
+    began, steps = time.process_time(), 0
+    while (share := (time.process_time() - began) / args.seconds) < 1:
+        for group in optimiser.param_groups:
+            group["lr"] = args.rate * min(1, share / 0.05) * (0.5 + 0.5 * math.cos(math.pi * share))
+        lr, hr = next(patches)
+        with torch.autocast("cpu", torch.bfloat16):
+            sr = network(lr)
+        F.l1_loss(sr.float(), hr).backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+        steps += 1
+    return steps
+
+
+def images(folder: Path, scale: int) -> tuple[Tensor, Tensor]:
+    """All images of a folder at both resolutions, uint8."""
+    lr, hr = [], []
+    for path in sorted(folder.glob("*.tif")):
+        with rasterio.open(path) as scene:
+            image = scene.read([1, 2, 3])
+        side = 256 // scale * scale
+        image = image[:, :side, :side]
+        if image.shape[1:] != (side, side):
+            continue
+        hr.append(image)
+        lr.append(np.clip(np.rint(imresize_down(image.astype(np.float32), scale)), 0, 255).astype(np.uint8))
+    return torch.from_numpy(np.stack(lr)), torch.from_numpy(np.stack(hr))
+
+
+def batches(
+    lr: Tensor, hr: Tensor, scale: int, seed: int, size: int = 8, side: int = 48
+) -> Iterator[tuple[Tensor, Tensor]]:
+    rng = np.random.default_rng(seed)
+    while True:
+        pairs = []
+        for image in rng.integers(0, len(lr), size):
+            row, col = rng.integers(0, lr.shape[-1] - side + 1, 2)
+            turn, flip = int(rng.integers(4)), bool(rng.integers(2))
+            pair = [
+                pixels[image, :, row * by : (row + side) * by, col * by : (col + side) * by].rot90(
+                    turn, (1, 2)
+                )
+                for pixels, by in ((lr, 1), (hr, scale))
+            ]
+            pairs.append([p.flip(2) for p in pair] if flip else pair)
+        yield tuple(torch.stack(images).float() / 255 for images in zip(*pairs, strict=True))  # type: ignore[misc]
+
+
+def validate(network: nn.Module, data: tuple[Tensor, Tensor], scale: int) -> float:
+    """Mean PSNR of brightness, in dB, of 8-bit results cropped by the scale."""
+    weights = torch.tensor(LUMA)[:, None, None]
+    found = []
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        for lr, hr in zip(*data, strict=True):
+            sr = network.eval()(lr[None].float() / 255)[0].float().clamp(0, 1).mul(255).round()
+            error = ((sr - hr.float()) / 255 * weights).sum(0)[scale:-scale, scale:-scale]
+            found.append(20 * math.log10(255) - 10 * math.log10(float((error**2).mean())))
+    return float(np.mean(found))
+
+
+def speed(network: nn.Module) -> float:
+    """Megapixels of input in a second of one core."""
+    tile = torch.rand(1, 3, 256, 256)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        network.eval()(tile)
+        began = time.process_time()
+        for _ in range(4):
+            network(tile)
+    return 4 * tile[0, 0].numel() / (time.process_time() - began) / 1e6
+
+
+if __name__ == "__main__":
+    main()
