@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def describe(path: str | Path, *, nodata: float | None = None, alpha: AlphaPolic
         "gcps": len(metadata.gcps),
         "gcps_crs": None if metadata.gcps_crs is None else metadata.gcps_crs.to_string(),
         "rpcs": bool(metadata.rpcs),
-        "nodata": None if scene.nodata is None else float(scene.nodata),
+        "nodata": _nodata(scene),
         "mask": _mask(scene),
         "valid_share": round(float(valid.mean()), 4),
         "alpha_looks_like_image": scene.alpha_looks_like_image,
@@ -52,6 +53,12 @@ def describe(path: str | Path, *, nodata: float | None = None, alpha: AlphaPolic
             for band in metadata.bands
         ],
     }
+
+
+def _nodata(scene: Scene) -> float | str | None:
+    """As a number, or in words where JSON has no number for it."""
+    value = scene.nodata
+    return value if value is None or math.isfinite(value) else str(value)
 
 
 def _mask(scene: Scene) -> list[str]:
