@@ -71,6 +71,12 @@ class Metadata:
             math.isfinite(n or 0) for gcp in self.gcps for n in (gcp.row, gcp.col, gcp.x, gcp.y, gcp.z)
         ):
             return "a ground control point is not finite. Drop them by gdal_edit -unsetgcp, or mend the file"
+        for band in self.bands:
+            if not (math.isfinite(band.scale) and math.isfinite(band.offset) and band.scale):
+                return (
+                    f"band {band.index} has scale {band.scale:g} and offset {band.offset:g}, which turn no DN into a "
+                    "value. Mend them, for example by gdal_edit -scale 1 -offset 0"
+                )
         if self.rpcs and not _rpcs_hold(self.rpcs):
             return "its rational polynomial coefficients are incomplete or not finite. Drop them by gdal_edit -unsetrpc"
         return ""
