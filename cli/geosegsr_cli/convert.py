@@ -36,6 +36,9 @@ def command(
     The units' prompts are not in such a file, so they must come from --prompts or, at random, --prompt-seed.
     """
     verbosity(quiet=False, verbose=0)
+    from geosegsr.scratch import temporary_folder
+
+    click.get_current_context().with_resource(temporary_folder(output.absolute().parent))
     from geosegsr.conversion import convert_published
 
     card = convert_published(

@@ -78,6 +78,9 @@ def command(
     verbosity(quiet, 0)
     if (sr is None) == (model is None):
         raise click.UsageError("Pass either a file SR or --model M.")
+    from geosegsr.scratch import temporary_folder
+
+    click.get_current_context().with_resource(temporary_folder())  # torch wants one as soon as it is loaded
     from geosegsr import evaluate
 
     if sr is not None:

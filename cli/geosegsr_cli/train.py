@@ -120,6 +120,9 @@ def command(run: Path | None, resume: Path | None, quiet: bool, verbose: int, **
     """
     verbosity(quiet, verbose)
     from geosegsr.errors import Cancelled
+    from geosegsr.scratch import temporary_folder
+
+    click.get_current_context().with_resource(temporary_folder())  # torch wants one as soon as it is loaded
     from geosegsr.training.loop import train
     from geosegsr.training.run_folder import RunFolder
 
