@@ -15,7 +15,7 @@ from geosegsr.atomic import whole_file
 from geosegsr.bandstats import BandStatistics
 from geosegsr.cog import block_bytes, pixel_checksum
 from geosegsr.ensemble import Ensemble
-from geosegsr.errors import SceneError
+from geosegsr.errors import JobError, SceneError
 from geosegsr.interpolation import repeat_pixels
 from geosegsr.job import IMAGE, SPREAD, BlockRecord, FileRecord, block_path
 from geosegsr.render import Rendering, output_bands, render_block
@@ -29,6 +29,17 @@ _tiles = TileMemory(256_000_000)  # the tiles along a row of blocks of a scene s
 
 
 def compute_block(planned: Plan, folder: Path, run_id: str, index: int) -> BlockRecord:
+    """As `read_render_write`, with a lack of memory told as one of our errors."""
+    try:
+        return read_render_write(planned, folder, run_id, index)
+    except MemoryError as error:
+        raise JobError(
+            f"Cannot compute block {index}: out of memory. The finished blocks are kept: give the same command again "
+            "with fewer --workers, or with --no-resume and a smaller --block or --tile."
+        ) from error
+
+
+def read_render_write(planned: Plan, folder: Path, run_id: str, index: int) -> BlockRecord:
     """Read, render and write one block; runs in any thread or process that sees source and folder.
 
     Args:
