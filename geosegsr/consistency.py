@@ -73,7 +73,8 @@ def _inverse(sampling: Sampling) -> NDArray[np.float64]:
     whole = np.fft.ifft(1 / np.fft.fft(both).real).real
     radius = int(np.flatnonzero(np.abs(whole[: _PERIOD // 2]) > _NEGLIGIBLE * whole[0])[-1])
     cut = np.concatenate([whole[radius:0:-1], whole[: radius + 1]])
-    return cut * (whole.sum() / cut.sum())  # so that it stays exact where a residual is constant
+    cut *= whole.sum() / cut.sum()  # so that it stays exact where a residual is constant
+    return cut
 
 
 @dataclass(frozen=True)

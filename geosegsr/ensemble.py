@@ -105,8 +105,8 @@ class Ensemble:
     def members(self, lr: FloatArray, guide: FloatArray | None = None) -> Iterator[FloatArray]:
         """The model's eight results one by one, each turned back; arguments and results as of an Upscaler."""
         for turns, mirrored in ORIENTATIONS:
-            turned = (None if a is None else _oriented(a, turns, mirrored) for a in (lr, guide))
-            sr = np.rot90(self.base(*turned), -turns, (-2, -1))
+            turned_guide = None if guide is None else _oriented(guide, turns, mirrored)
+            sr = np.rot90(self.base(_oriented(lr, turns, mirrored), turned_guide), -turns, (-2, -1))
             yield sr[..., ::-1] if mirrored else sr
 
 

@@ -6,7 +6,7 @@ import json
 import math
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 
 from geosegsr.consistency import Sampling, project
 from geosegsr.ensemble import Ensemble
-from geosegsr.errors import BandError, ConfigError, GeoSegSRWarning, SceneError
+from geosegsr.errors import ConfigError, GeoSegSRWarning, SceneError
 from geosegsr.fill import fill_invalid
 from geosegsr.interpolation import Interpolator, repeat_pixels
-from geosegsr.metrics import agreement, correctness, quality, seam_ratio
+from geosegsr.metrics import agreement, correctness, crop_border, psnr, quality, seam_ratio
+from geosegsr.planning import groups_for
 from geosegsr.radiometry import Radiometry, resolve_radiometry, to_dtype
+from geosegsr.render import group_call
 from geosegsr.scene import Scene
 from geosegsr.sensor import samplings_of
 from geosegsr.training.config import DataConfig
@@ -59,6 +61,16 @@ Numbers = dict[str, float]
 
 
 @dataclass(frozen=True)
+class BandScore:
+    """Means of one band over the tiles of a group."""
+
+    name: str
+    """As the images call it, or its number."""
+    numbers: Numbers
+    """`psnr` and `psnr_bicubic` in dB; `mean_shift`, the mean of the result over the mean of its input, less 1."""
+
+
+@dataclass(frozen=True)
 class Row:
     """Means over the tiles of a group."""
 
@@ -72,6 +84,8 @@ class Row:
     """What was evaluated."""
     bicubic: Numbers
     """Bicubic interpolation of the same input."""
+    bands: tuple[BandScore, ...] = ()
+    """The same by band; empty where the images of a group have different bands."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: NaN and infinities become null."""
@@ -81,6 +95,7 @@ class Row:
             "tiles": self.tiles,
             "model": _finite(self.model),
             "bicubic": _finite(self.bicubic),
+            "bands": [{"name": band.name, **_finite(band.numbers)} for band in self.bands],
         }
 
 
@@ -122,6 +137,7 @@ class _Measured:
     group: str
     model: Numbers
     bicubic: Numbers
+    bands: tuple[BandScore, ...]
 
 
 class _Tally:
@@ -137,10 +153,20 @@ class _Tally:
     def images(self) -> int:
         return len({tile.image for tile in self.measured})
 
-    def add(self, image: str, patch: Patch, sr: NDArray[Any], bicubic: NDArray[Any], span: float) -> None:
-        """Measure what a model and bicubic made of a tile."""
+    def add(
+        self,
+        image: str,
+        patch: Patch,
+        sr: NDArray[Any],
+        bicubic: NDArray[Any],
+        span: float,
+        scene: SceneSource | None = None,
+    ) -> None:
+        """Measure what a model and bicubic made of a tile, by band too where a scene says what the bands are."""
         model, simple = (_numbers(array, patch, self.scale, self.border, span) for array in (sr, bicubic))
-        self.measured.append(_Measured(image, self.groups[image], model, simple))
+        border = self.scale if self.border is None else self.border
+        bands = () if scene is None else tuple(_band_scores(scene, sr, bicubic, patch, span, border))
+        self.measured.append(_Measured(image, self.groups[image], model, simple, bands))
         if len(self._sheet) < _PICTURES:
             self._sheet.append((repeat_pixels(patch.lr, self.scale), bicubic, sr, patch.hr))
 
@@ -207,10 +233,10 @@ def evaluate_model(
         for number, (name, source) in enumerate(sources):
             try:
                 for patch in _tiles(source, side, scale, steady):
-                    _refuse_bands(upscaler, patch, name)
                     simple = _enlarged(tally.bicubic, patch, source)
                     result = _enlarged(upscaler, patch, source, samplings)
-                    tally.add(name, patch, result, simple, _span(policy, patch))
+                    scene = source if isinstance(source, SceneSource) else None
+                    tally.add(name, patch, result, simple, _span(policy, patch), scene)
             except SceneError as error:
                 failures.append(str(error))
             if progress is not None:
@@ -280,8 +306,13 @@ def evaluate_file(
     return Evaluation(str(sr), scale, tuple(_rows(tally.measured)), seam, notes)
 
 
-def table(evaluation: Evaluation) -> str:
-    """The numbers for a person: each beside bicubic's."""
+def table(evaluation: Evaluation, *, by_band: bool = False) -> str:
+    """The numbers for a person: each beside bicubic's.
+
+    Args:
+        evaluation: What was measured.
+        by_band: Whether to add a line for each band.
+    """
     total = evaluation.total
     lines = [f"{evaluation.name}, x{evaluation.scale}: {total.images} images, {total.tiles} tiles"]
     lines += [f"  {note}" for note in evaluation.notes]
@@ -293,6 +324,8 @@ def table(evaluation: Evaluation) -> str:
         lines.append(f"{'seam':15}{evaluation.seam:10.3f}   (about 1: no seam at tile borders)")
     if len(evaluation.rows) > 1:
         lines += ["", *_group_lines(evaluation)]
+    if by_band:
+        lines += ["", *_band_lines(total)]
     return "\n".join(lines)
 
 
@@ -312,6 +345,20 @@ def _group_lines(evaluation: Evaluation) -> list[str]:
         cells = "".join(f"{row.model[name]:10.4f}{row.bicubic[name]:10.4f}" for name in main)
         lines.append(f"{row.group:{width}}{row.images:8d}{cells}")
     return lines
+
+
+def _band_lines(row: Row) -> list[str]:
+    if not row.bands:
+        return ["no numbers by band: the images differ in their bands"]
+    width = max(20, *(len(band.name) + 1 for band in row.bands))
+    return [
+        f"{'band':{width}}{'psnr':>10}{'bicubic':>10}{'mean':>10}",
+        *(
+            f"{b.name:{width}}{b.numbers['psnr']:10.4f}{b.numbers['psnr_bicubic']:10.4f}"
+            f"{b.numbers['mean_shift']:+10.3%}"
+            for b in row.bands
+        ),
+    ]
 
 
 def _of_card(model: str | Path | Upscaler) -> tuple[dict[str, Any], int | None, Degradation | None]:
@@ -394,22 +441,23 @@ def _cuts(length: int, most: int) -> list[tuple[int, int]]:
     return [(k * length // pieces, (k + 1) * length // pieces) for k in range(pieces)]
 
 
-def _refuse_bands(upscaler: Upscaler, patch: Patch, name: str) -> None:
-    if upscaler.bands not in (None, len(patch.lr)):
-        raise BandError(
-            f"Cannot evaluate '{upscaler.name}' on '{name}': it has {len(patch.lr)} bands, and the model was "
-            f"trained on {upscaler.bands}. Pass --bands."
-        )
-
-
 def _enlarged(
     upscaler: Upscaler, patch: Patch, source: Source, samplings: Sequence[Sampling] = ()
 ) -> NDArray[Any]:
-    """A tile through a model and, where samplings of its bands are given, into agreement with its input."""
-    sr: NDArray[Any] = upscaler(patch.lr[None])[0]
+    """A tile through a model, its bands dealt out as `upscale` does.
+
+    Where samplings of the bands are given, it is brought into agreement with its input.
+    """
+    sr = np.empty((len(patch.lr), *patch.hr.shape[1:]), np.float32)
+    colours = source.scene.colours if isinstance(source, SceneSource) else ("",) * len(patch.lr)
+    for group in groups_for(upscaler, colours, source.name):
+        guide = None if group.guide is None else patch.lr[None, list(group.guide)]
+        bands = list(group.bands)
+        sr[bands] = group_call(group, upscaler, None)(patch.lr[None, bands], guide)[0]
     if samplings:
         scale = upscaler.scale
-        known = patch.valid.reshape(patch.lr.shape[1], scale, patch.lr.shape[2], scale).all(axis=(1, 3))
+        cells = patch.valid.reshape(patch.lr.shape[1], scale, patch.lr.shape[2], scale)
+        known = np.logical_and.reduce(cells, axis=(1, 3))
         for band, plane in enumerate(sr):
             project(plane, patch.lr[band], known, samplings[min(band, len(samplings) - 1)])
     if isinstance(source, SceneSource):
@@ -442,6 +490,23 @@ def _span(policy: dict[str, Any], patch: Patch) -> float:
     return float(max(high - low, 1e-9))
 
 
+def _band_scores(
+    scene: SceneSource, sr: NDArray[Any], bicubic: NDArray[Any], patch: Patch, span: float, border: int
+) -> Iterator[BandScore]:
+    scale = patch.valid.shape[0] // patch.lr.shape[1]
+    valid, hr = crop_border(patch.valid, border), crop_border(patch.hr, border)
+    model, simple = (crop_border(image, border) for image in (sr, bicubic))
+    sr_dn, lr_dn = (scene.radiometry.from_model(image.astype(np.float64)) for image in (sr, patch.lr))
+    for band, name in enumerate(scene.scene.descriptions):
+        mean = float(lr_dn[band][patch.valid[::scale, ::scale]].mean())
+        numbers = {
+            "psnr": psnr(model[[band]], hr[[band]], valid, span),
+            "psnr_bicubic": psnr(simple[[band]], hr[[band]], valid, span),
+            "mean_shift": float(sr_dn[band][patch.valid].mean()) / mean - 1 if mean else math.nan,
+        }
+        yield BandScore(name or f"band {band + 1}", numbers)
+
+
 def _rows(measured: Sequence[_Measured]) -> Iterator[Row]:
     groups = sorted({tile.group for tile in measured})
     if len(groups) > 1:
@@ -452,15 +517,23 @@ def _rows(measured: Sequence[_Measured]) -> Iterator[Row]:
 
 def _row(group: str, tiles: Sequence[_Measured]) -> Row:
     images = len({tile.image for tile in tiles})
-    return Row(
-        group, images, len(tiles), _means([t.model for t in tiles]), _means([t.bicubic for t in tiles])
+    model, bicubic = (
+        _means([getattr(t, side) for t in tiles], HIGHER_IS_BETTER) for side in ("model", "bicubic")
     )
+    return Row(group, images, len(tiles), model, bicubic, tuple(_band_means(tiles)))
 
 
-def _means(numbers: Sequence[Numbers]) -> Numbers:
+def _band_means(tiles: Sequence[_Measured]) -> Iterator[BandScore]:
+    """Nothing where images have different bands, which cannot be averaged."""
+    if len({tuple(band.name for band in tile.bands) for tile in tiles}) == 1:
+        for same in zip(*(tile.bands for tile in tiles), strict=True):
+            yield BandScore(same[0].name, _means([band.numbers for band in same], same[0].numbers))
+
+
+def _means(numbers: Sequence[Numbers], names: Iterable[str]) -> Numbers:
     """Mean of each measure over the tiles where it is defined."""
     means = {}
-    for name in HIGHER_IS_BETTER:
+    for name in names:
         values = [n[name] for n in numbers if name in n and not math.isnan(n[name])]
         if values:
             means[name] = float(np.mean(values))
