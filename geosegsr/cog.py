@@ -314,9 +314,13 @@ def verify_cog(
         if exact and pixel_checksum(values, written.read_alpha(block.window)) != block.checksum:
             _refuse(path, f"pixels at {block.window} are not those computed")
 
-    with rasterio.Env(**_COPY_ENV), ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(check, blocks):
-            pass
+    with rasterio.Env(**_COPY_ENV):
+        if len(blocks) == 1:  # a thread of its own would take longer to start than to check
+            check(blocks[0])
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                for _ in pool.map(check, blocks):
+                    pass
     lossy_overviews = options.get("OVERVIEW_COMPRESS", "AUTO").upper() in _LOSSY
     if exact and not lossy_overviews and options["OVERVIEW_RESAMPLING"].upper() == "AVERAGE":
         with rasterio.Env(**_COPY_ENV):
