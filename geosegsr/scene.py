@@ -18,7 +18,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError, RasterioIOError
 
 from geosegsr.assumptions import warn
 from geosegsr.errors import BandError, SceneError
@@ -325,7 +325,7 @@ def _reading(path: str | Path, window: Window | None = None) -> Iterator[Any]:
             f"Cannot read '{path}'{where}: the file is damaged, incomplete or out of reach ({gdal_reason(error)}). "
             "Get it again."
         ) from error
-    except RasterioError as error:
+    except (RasterioError, CRSError) as error:
         raise SceneError(f"Cannot read '{path}'{where}: {gdal_reason(error)}.") from error
 
 
