@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,14 +13,12 @@ from numpy.typing import NDArray
 from geosegsr.atomic import whole_file
 from geosegsr.bandstats import BandStatistics
 from geosegsr.cog import block_bytes, pixel_checksum
-from geosegsr.ensemble import Ensemble
 from geosegsr.errors import JobError, SceneError
 from geosegsr.interpolation import repeat_pixels
 from geosegsr.job import IMAGE, SPREAD, BlockRecord, FileRecord, block_path
-from geosegsr.render import Rendering, output_bands, render_block
+from geosegsr.render import output_bands, render_block
 from geosegsr.runplan import Plan
 from geosegsr.tilecache import TileCache, TileMemory
-from geosegsr.upscaler import shared_upscaler
 
 Array: TypeAlias = NDArray[Any]
 
@@ -52,7 +49,7 @@ def read_render_write(planned: Plan, folder: Path, run_id: str, index: int) -> B
         A small record: pixels never travel.
     """
     began = time.perf_counter()
-    rendering = _loaded(planned)
+    rendering = planned.rendering
     block = rendering.grid.blocks[index]
     window = rendering.grid.source_window(block).shifted(planned.region.row, planned.region.col)
     inner = block.window.shifted(planned.region.row, planned.region.col)
@@ -124,15 +121,3 @@ def _with_alpha(image: Array, alpha: Array | None, planned: Plan) -> Array:
         return image
     position = [b.index for b in planned.metadata.bands].index(planned.scene.alpha_band or 0)
     return np.insert(image, position, alpha, axis=0)
-
-
-def _loaded(planned: Plan) -> Rendering:
-    """The plan's rendering with this process's copy of the model."""
-    if not isinstance(planned.model, str):
-        return planned.rendering
-    upscaler = shared_upscaler(
-        planned.model, planned.scale, device=planned.device, precision=planned.precision
-    )
-    if planned.ensemble:
-        upscaler = Ensemble.of(upscaler)
-    return replace(planned.rendering, upscaler=upscaler)

@@ -10,11 +10,9 @@ import logging
 import multiprocessing
 import tempfile
 import threading
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -22,10 +20,10 @@ import dask
 from dask.local import get_async
 from dask.system import CPU_COUNT
 
-from geosegsr import __version__
-from geosegsr.errors import Cancelled, ConfigError, GeoSegSRError, JobError
+from geosegsr.admission import Check
+from geosegsr.cluster import run_on_cluster
+from geosegsr.errors import ConfigError, JobError
 from geosegsr.render import check_stop, stop_requested
-from geosegsr.scratch import scratch_folder
 
 log = logging.getLogger("geosegsr")
 
@@ -35,6 +33,7 @@ T = TypeVar("T")
 _MOST_THREADS = 4
 _CONNECT_TIMEOUT_S = 15
 _START_TIMEOUT_S = 60
+_GOODBYE_S = 5
 
 
 def default_threads() -> int:
@@ -53,6 +52,7 @@ class Engine(Protocol):
         *,
         threads: int,
         shared_folder: Path,
+        check: Callable[[], Check] | None = None,
     ) -> None:
         """Call `work` on every index and hand each result to `on_done`, in the order they come.
 
@@ -62,10 +62,11 @@ class Engine(Protocol):
             on_done: Called in this thread, one call at a time.
             threads: Calls of this run at a time, where threads of this process do it.
             shared_folder: Must be the same folder for every worker.
+            check: Makes what is run in each worker process before it gets work; one that fails it gets none.
 
         Raises:
-            JobError: No scheduler there, no worker, a worker of another version, a folder not shared, or a
-                block that keeps killing its workers.
+            JobError: No scheduler there or it was lost, no worker that passes, or a block that keeps killing its
+                workers.
             Cancelled: `cancel` was called.
         """
 
@@ -97,7 +98,8 @@ def open_engine(workers: int | None = None, scheduler: str | None = None) -> Ite
             yield engine
         return
     with ExitStack() as stack:
-        yield _ClusterEngine(lambda folder: stack.enter_context(_client(workers, scheduler, folder)))
+        cores = None if workers is None else max(1, CPU_COUNT // workers)
+        yield _ClusterEngine(lambda: stack.enter_context(_client(workers, scheduler)), cores)
 
 
 @contextmanager
@@ -126,6 +128,7 @@ class _ThreadEngine:
         *,
         threads: int,
         shared_folder: Path,
+        check: Callable[[], Check] | None = None,
     ) -> None:
         failed = threading.Event()
 
@@ -155,8 +158,9 @@ class _ThreadEngine:
 class _ClusterEngine:
     """Worker processes, on this machine or elsewhere, for all runs."""
 
-    def __init__(self, connect: Callable[[Path], Any]) -> None:
+    def __init__(self, connect: Callable[[], Any], cores: int | None) -> None:
         self._connect = connect
+        self._cores = cores
         self._connecting = threading.Lock()
         self._client: Any = None
         self._cancelled = threading.Event()
@@ -169,21 +173,30 @@ class _ClusterEngine:
         *,
         threads: int,
         shared_folder: Path,
+        check: Callable[[], Check] | None = None,
     ) -> None:
         with self._connecting:
             if self._client is None:
-                self._client = self._connect(shared_folder.absolute().parent)
-        _check_workers(self._client, shared_folder)
-        _run_distributed(self._client, work, indices, on_done, self._cancelled)
+                self._client = self._connect()
+        run_on_cluster(
+            self._client,
+            work,
+            indices,
+            on_done,
+            check=None if check is None else check(),
+            shared_folder=shared_folder,
+            cores=self._cores,
+            cancelled=self._cancelled,
+        )
 
     def cancel(self) -> None:
         self._cancelled.set()
 
 
 @contextmanager
-def _client(workers: int | None, scheduler: str | None, folder: Path) -> Iterator[Any]:
-    """A client of the scheduler, or of a cluster on this machine whose own files may go beside the results."""
+def _client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
     from distributed import Client
+    from distributed.utils import silence_logging_cmgr
 
     if scheduler is not None:
         try:
@@ -193,10 +206,14 @@ def _client(workers: int | None, scheduler: str | None, folder: Path) -> Iterato
                 f"Cannot reach a Dask scheduler at '{scheduler}': {error}. "
                 "Start one with `dask scheduler`, or pass --workers N to work on this machine."
             ) from error
-        with client:
+        try:
             yield client
+        finally:
+            # Of a scheduler that was lost our error says enough.
+            with silence_logging_cmgr(logging.CRITICAL), suppress(TimeoutError, OSError):
+                client.close(timeout=_GOODBYE_S)
         return
-    with _scratch(folder):
+    with _scratch():
         cluster = _local_cluster(workers)
         client = Client(cluster, set_as_default=False)
         patience = 1  # interrupted or failed: what the workers still do is not wanted
@@ -210,15 +227,13 @@ def _client(workers: int | None, scheduler: str | None, folder: Path) -> Iterato
 
 
 @contextmanager
-def _scratch(beside: Path) -> Iterator[None]:
+def _scratch() -> Iterator[None]:
     """A folder for what Dask keeps on disk, unless its configuration names one."""
     if dask.config.get("temporary-directory", None):
         yield
         return
     with (
-        tempfile.TemporaryDirectory(
-            prefix="geosegsr-dask-", dir=scratch_folder(beside), ignore_cleanup_errors=True
-        ) as folder,
+        tempfile.TemporaryDirectory(prefix="geosegsr-dask-", ignore_cleanup_errors=True) as folder,
         dask.config.set({"temporary-directory": folder}),
     ):
         yield
@@ -238,97 +253,3 @@ def _local_cluster(workers: int | None) -> Any:
             f"Cannot start worker processes: {reason}. They need shared memory (/dev/shm) and free ports. "
             "Mend that, or leave out --workers to work in threads of one process."
         ) from error
-
-
-def _check_workers(client: Any, folder: Path) -> None:
-    """Refuse before the work what could only fail in it."""
-    try:
-        client.wait_for_workers(1, timeout=_START_TIMEOUT_S)
-    except TimeoutError as error:
-        raise JobError(
-            f"Cannot start: the scheduler at {client.scheduler.address} has no workers. Start some with `dask worker`."
-        ) from error
-    token = folder.absolute() / f"token-{uuid.uuid4().hex}"
-    token.write_text(token.name)
-    try:
-        seen = client.run(_look_around, str(token), on_error="return")
-    finally:
-        token.unlink()
-    for worker, found in seen.items():
-        if isinstance(found, Exception):
-            raise JobError(
-                f"Cannot use worker {worker}: it cannot run geosegsr ({' '.join(str(found).split())}). "
-                f"Install geosegsr {__version__} on all workers."
-            )
-        text, version = found
-        if text != token.name:
-            raise JobError(
-                f"Cannot use worker {worker}: it does not see the folder '{folder}'. "
-                "Pass -o in a folder that this machine and all workers share."
-            )
-        if version != __version__:
-            raise JobError(
-                f"Cannot use worker {worker}: it runs geosegsr {version}, this is {__version__}. "
-                "Install the same version on all workers."
-            )
-
-
-def _look_around(token: str) -> tuple[str, str]:
-    path = Path(token)
-    return (path.read_text() if path.exists() else ""), __version__
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """One of our errors on its way from a worker: its cause may be of a kind that cannot travel."""
-
-    kind: type[GeoSegSRError]
-    message: str
-
-
-def _attempt(work: Callable[[int], T], index: int) -> T | _Failure:
-    try:
-        return work(index)
-    except GeoSegSRError as error:
-        return _Failure(type(error), str(error))
-
-
-def _run_distributed(
-    client: Any,
-    work: Callable[[int], T],
-    indices: Sequence[int],
-    on_done: Callable[[T], None],
-    cancelled: threading.Event,
-) -> None:
-    from distributed import KilledWorker, as_completed
-
-    waiting = iter(indices)
-    in_flight = 2 * max(1, sum(client.nthreads().values()))
-    run_id = uuid.uuid4().hex[:8]
-
-    def submit(index: int) -> Any:
-        return client.submit(_attempt, work, index, key=f"geosegsr-{run_id}-block-{index}", pure=False)
-
-    first = [submit(index) for _, index in zip(range(in_flight), waiting, strict=False)]
-    pending = as_completed(first, loop=client.loop)
-    try:
-        for future in pending:
-            if cancelled.is_set():
-                raise Cancelled("The run was asked to stop.")
-            result = future.result()
-            if isinstance(result, _Failure):
-                raise result.kind(result.message)
-            on_done(result)
-            future.release()
-            for index in waiting:
-                pending.add(submit(index))
-                break
-    except KilledWorker as error:
-        raise JobError(
-            f"Cannot finish block {str(error.task).rsplit('-', 1)[-1]}: it ended {error.last_worker.address} and "
-            "the workers before it, most likely for want of memory. The other finished blocks are kept: give the "
-            "same command again with fewer --workers or a smaller --block."
-        ) from error
-    except BaseException:
-        client.cancel(list(pending.futures), force=True)
-        raise

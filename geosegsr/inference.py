@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geosegsr.checkpoint import load_checkpoint
+from geosegsr.checkpoint import ModelCard, load_checkpoint, read_card
 from geosegsr.errors import CheckpointError, ConfigError
-from geosegsr.upscaler import FloatArray
+from geosegsr.upscaler import FloatArray, Upscaler, shared_upscaler
 
 log = logging.getLogger("geosegsr")
 
@@ -22,31 +22,45 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 GPU_BATCH_PIXELS = 16 * 64 * 64  # lr pixels a call, where there is no reason for less
 
 
-class TorchUpscaler:
+class _Checkpoint:
+    """What a checkpoint's card says of it, and how it travels; for Upscalers."""
+
+    linear = False
+
+    def __init__(self, path: str | Path, card: ModelCard, wanted_device: str, precision: str) -> None:
+        self.path = Path(path).absolute()
+        self.card = card
+        self.wanted_device = wanted_device
+        self.precision = precision
+        self.name = card.name
+        self.fingerprint = f"{card.sha256}-{precision}"
+        self.scale = card.scale
+        self.bands = card.bands
+        self.tile = card.tile
+        self.overlap = card.overlap
+        self.halo = card.halo
+        self.multiple_of = card.multiple_of
+        self.min_size = card.min_size
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process opens the same file on its own device; another file under that name is refused."""
+        return _reopen, (str(self.path), self.wanted_device, self.precision, self.fingerprint)
+
+
+class TorchUpscaler(_Checkpoint):
     """A checkpoint, ready to enlarge tiles; satisfies Upscaler.
 
     Tiles of one shape always meet the network in batches of one size, so that a tile's values never depend
     on its neighbours in a batch. Calls from several threads take turns.
     """
 
-    linear = False
-
     def __init__(self, path: str | Path, device: str = "auto", precision: str = "auto") -> None:
-        self.path = Path(path).absolute()
         self.device = choose_device(device)
-        self.precision = choose_precision(precision, self.device)
-        model, self.card = load_checkpoint(path)
+        precision = choose_precision(precision, self.device)
+        model, card = load_checkpoint(path)
+        super().__init__(path, card, device, precision)
         model.merge_lora().requires_grad_(False).to(memory_format=torch.channels_last)
-        self.network: Callable[..., Tensor] = model.to(self.device, PRECISIONS[self.precision])
-        self.name = self.card.name
-        self.fingerprint = f"{self.card.sha256}-{self.precision}"
-        self.scale = self.card.scale
-        self.bands = self.card.bands
-        self.tile = self.card.tile
-        self.overlap = self.card.overlap
-        self.halo = self.card.halo
-        self.multiple_of = self.card.multiple_of
-        self.min_size = self.card.min_size
+        self.network: Callable[..., Tensor] = model.to(self.device, PRECISIONS[precision])
         self.batch = 1 if self.device.type == "cpu" else max(1, GPU_BATCH_PIXELS // self.tile**2)
         self.concurrent = self.device.type != "cpu"
         self._lock = threading.Lock()
@@ -80,10 +94,6 @@ class TorchUpscaler:
                     sr[part] = self._in_pieces(lr[part], None if guide is None else guide[part])
                     start = part.stop
         return sr
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Another process opens the same file again; a file that changed meanwhile is refused."""
-        return _reopen, (str(self.path), str(self.device), self.precision, self.fingerprint)
 
     def _run(self, lr: FloatArray, guide: FloatArray | None) -> FloatArray:
         """A batch through the network, filled up to the fixed size with copies of its last tile."""
@@ -145,6 +155,23 @@ class TorchUpscaler:
             )
 
 
+class DistantUpscaler(_Checkpoint):
+    """A checkpoint's facts without its network, for a process that plans what others compute.
+
+    Where it is unpickled it becomes a TorchUpscaler.
+    """
+
+    concurrent = False
+    batch = 1
+
+    def __init__(self, path: str | Path, device: str = "auto", precision: str = "auto") -> None:
+        super().__init__(path, read_card(path), device, _distant_precision(precision, device))
+
+    def __call__(self, lr: FloatArray, guide: FloatArray | None = None) -> FloatArray:
+        """There is nothing here to compute with."""
+        raise AssertionError(f"'{self.name}' was only described in this process")
+
+
 def load_upscaler(path: str | Path, *, device: str = "auto", precision: str = "auto") -> TorchUpscaler:
     """Open a checkpoint for inference.
 
@@ -158,6 +185,16 @@ def load_upscaler(path: str | Path, *, device: str = "auto", precision: str = "a
         ConfigError: There is no such device, or it does not know the precision.
     """
     return TorchUpscaler(path, device, precision)
+
+
+def describe_upscaler(path: str | Path, *, device: str = "auto", precision: str = "auto") -> DistantUpscaler:
+    """What planning needs of a checkpoint; arguments as in `load_upscaler`, the device being one of a worker.
+
+    Raises:
+        CheckpointError: The file is not a checkpoint; only its header is read.
+        ConfigError: There is no such precision.
+    """
+    return DistantUpscaler(path, device, precision)
 
 
 def choose_device(name: str) -> torch.device:
@@ -209,11 +246,22 @@ def cpu_has_bf16() -> bool:
     return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)
 
 
-def _reopen(path: str, device: str, precision: str, fingerprint: str) -> TorchUpscaler:
-    upscaler = TorchUpscaler(path, device, precision)
+def _distant_precision(name: str, device: str) -> str:
+    """One precision for all workers, so that all compute the same: this machine's, or that of GPUs if asked for."""
+    if name == "auto":
+        return "bf16" if device.startswith("cuda") else choose_precision(name, choose_device(device))
+    return choose_precision(name, torch.device("cpu" if device == "cpu" else "cuda"))
+
+
+def _reopen(path: str, device: str, precision: str, fingerprint: str) -> Upscaler:
+    own = Path(__file__).parent / "weights" / Path(path).name
+    if own.is_file() and not Path(path).is_file():
+        path = str(own)  # a model of this package, which is installed elsewhere here
+    upscaler = shared_upscaler(path, read_card(path).scale, device=device, precision=precision)
     if upscaler.fingerprint != fingerprint:
         raise CheckpointError(
-            f"Cannot go on with '{path}': the file changed since this run began. Start again."
+            f"Cannot use '{path}': it is not the file that this run was planned with. "
+            "Give every worker the same file, or start again."
         )
     return upscaler
 

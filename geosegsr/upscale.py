@@ -32,6 +32,7 @@ from geosegsr.errors import ConfigError, JobError, SceneError
 from geosegsr.job import IMAGE, SPREAD, BlockRecord, Job, job_key, source_identity
 from geosegsr.metadata import Metadata
 from geosegsr.planning import DEFAULT_MODEL
+from geosegsr.preflight import Preflight
 from geosegsr.runplan import Plan, plan
 from geosegsr.scene import AlphaPolicy
 from geosegsr.scratch import temporary_folder
@@ -154,7 +155,10 @@ def upscale(
         if target.exists() and not overwrite and not (resume and Job(target).folder.exists()):
             raise target_exists(target)
         item = wanted_item(target, str(src), stac=stac, taken=taken)
-        task = prepare(src, target, scale, model, creation=creation, uncertainty=uncertainty, **options)
+        task = prepare(
+            src, target, scale, model,
+            creation=creation, uncertainty=uncertainty, elsewhere=scheduler is not None, **options,
+        )  # fmt: skip
         return carry_out(task, engine, overwrite=overwrite, resume=resume, progress=progress, write_item=item)
 
 
@@ -346,18 +350,23 @@ def _compute(
         tell(Progress(len(job.done), total, resumed, "blocks"))
 
     if todo:
-        work = partial(compute_block, _for_anywhere(planned), job.folder.absolute(), uuid.uuid4().hex)
-        engine.run(work, todo, on_done, threads=planned.threads, shared_folder=job.folder)
+        sent = _for_anywhere(planned)
+        engine.run(
+            partial(compute_block, sent, job.folder.absolute(), uuid.uuid4().hex),
+            todo,
+            on_done,
+            threads=planned.threads,
+            shared_folder=job.folder,
+            check=partial(Preflight.of, sent),
+        )
 
 
 def _for_anywhere(planned: Plan) -> Plan:
-    """The plan with absolute paths, for workers that run in another folder."""
-    scene, model = planned.scene, planned.model
+    """The plan with an absolute path, for workers that run in another folder."""
+    scene = planned.scene
     if Path(scene.path).exists():
         scene = replace(scene, path=str(Path(scene.path).absolute()))
-    if isinstance(model, str) and model != planned.rendering.upscaler.name:
-        model = str(Path(model).absolute())
-    return replace(planned, scene=scene, model=model)
+    return replace(planned, scene=scene)
 
 
 def _block_files(planned: Plan, job: Job, kind: str) -> list[BlockFile]:

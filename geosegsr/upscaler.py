@@ -83,7 +83,12 @@ class Upscaler(Protocol):
 
 
 def resolve_upscaler(
-    model: str | Path | Upscaler, scale: int, *, device: str = "auto", precision: str = "auto"
+    model: str | Path | Upscaler,
+    scale: int,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    elsewhere: bool = False,
 ) -> Upscaler:
     """The model behind a name, a checkpoint file or an Upscaler that is already one.
 
@@ -92,6 +97,8 @@ def resolve_upscaler(
         scale: Output pixels per input pixel, along each side.
         device: "auto", "cpu", "cuda" or "cuda:N"; interpolation always runs on the CPU.
         precision: "auto", "fp32", "bf16" or "fp16"; interpolation ignores it.
+        elsewhere: Whether only other processes compute with it, on devices of their own: a checkpoint is then
+            described and not loaded.
 
     Raises:
         ConfigError: No such model, or it was made for another scale.
@@ -105,9 +112,11 @@ def resolve_upscaler(
     elif str(model) in interpolation.KERNELS:
         found = interpolation.Interpolator(str(model), scale)
     elif Path(model).suffix == ".safetensors" or Path(model).is_file():
-        from geosegsr.inference import load_upscaler
+        from geosegsr.inference import describe_upscaler, load_upscaler
 
-        found = load_upscaler(Path(model), device=device, precision=precision)
+        found = (describe_upscaler if elsewhere else load_upscaler)(
+            Path(model), device=device, precision=precision
+        )
     else:
         names = ", ".join(interpolation.KERNELS)
         raise ConfigError(

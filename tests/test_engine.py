@@ -221,55 +221,6 @@ def test_a_broken_source_is_one_line_with_workers_too(
     assert sorted(tmp_path.iterdir()) == [source]
 
 
-def test_a_scheduler_without_workers(
-    scene: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(engine, "_START_TIMEOUT_S", 0.5)
-    with local_cluster(0) as cluster:
-        outcome = run_here(
-            capfd, "upscale", scene, "-o", tmp_path / "out.tif", "--scheduler", cluster.scheduler_address
-        )
-    assert_refused(outcome, 1, cluster.scheduler_address, "has no workers", "dask worker")
-    assert not list(tmp_path.iterdir())
-
-
-def see_another_folder(token: str) -> tuple[str, str]:
-    return "", engine.__version__
-
-
-def run_another_version(token: str) -> tuple[str, str]:
-    return Path(token).read_text(), "0.0.1"
-
-
-def have_no_geosegsr(token: str) -> tuple[str, str]:
-    raise ModuleNotFoundError("No module named 'geosegsr'")
-
-
-@pytest.mark.parametrize(
-    ("look_around", "parts"),
-    [
-        (see_another_folder, ["does not see the folder", "all workers share"]),
-        (run_another_version, ["runs geosegsr 0.0.1", "Install the same version"]),
-        (have_no_geosegsr, ["cannot run geosegsr", "No module named", "Install geosegsr"]),
-    ],
-)
-def test_workers_that_cannot_help(
-    look_around: Callable[[str], tuple[str, str]],
-    parts: list[str],
-    scene: Path,
-    cluster: LocalCluster,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(engine, "_look_around", look_around)
-    outcome = run_here(
-        capfd, "upscale", scene, "-o", tmp_path / "out.tif", "--scheduler", cluster.scheduler_address
-    )
-    assert_refused(outcome, 1, "Cannot use worker tcp://", *parts)
-    assert not list(tmp_path.iterdir())
-
-
 def test_blas_has_one_thread_in_every_thread() -> None:
     def threads() -> list[int]:
         # torch's OpenMP may be loaded as well, and is left alone
