@@ -282,6 +282,11 @@ def carry_out(
         _check_spread_exists(task.spread_target, overwrite=overwrite or (resume and job.was_committing))
         job.start(task.identity, resume=resume)
         resumed = len(job.done)
+        log.info(
+            "%s: %d x %d pixels from %s by %s, %d blocks, %d of them from before",
+            target, planned.metadata.width, planned.metadata.height, planned.scene.path,
+            planned.rendering.upscaler.name, len(planned.grid.blocks), resumed,
+        )  # fmt: skip
         _check_disk(planned, job)
         with _timed(seconds, "blocks"):
             _compute(engine, planned, job, tell)
@@ -308,6 +313,7 @@ def carry_out(
                 )  # fmt: skip
         records = dict(job.done)
         job.commit(write_item)
+    log.info("%s: done; %s", target, ", ".join(f"{stage} {took:.1f} s" for stage, took in seconds.items()))
     return _report(task, records, resumed, seconds, write_item)
 
 
@@ -347,6 +353,10 @@ def _compute(
 
     def on_done(record: BlockRecord) -> None:
         job.record(record)
+        log.debug(
+            "%s: block %d done, %d tiles in %.1f s",
+            job.target, record.index, record.tiles, sum(record.seconds.values()),
+        )  # fmt: skip
         tell(Progress(len(job.done), total, resumed, "blocks"))
 
     if todo:
