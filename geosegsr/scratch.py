@@ -50,11 +50,3 @@ def temporary_folder(beside: Path | None = None) -> Iterator[None]:
             if kept is not None:
                 os.environ["TMPDIR"] = kept
             tempfile.tempdir = None  # what Python found is about to go
-
-
-def scratch_folder(beside: Path) -> Path:
-    """The system's temporary folder, or `beside` where there is none."""
-    try:
-        return Path(tempfile.gettempdir())
-    except FileNotFoundError:
-        return beside
