@@ -21,7 +21,7 @@ from geosegsr.errors import ConfigError, GeoSegSRWarning, SceneError
 from geosegsr.fill import fill_invalid
 from geosegsr.interpolation import Interpolator, repeat_pixels
 from geosegsr.metrics import agreement, correctness, crop_border, psnr, quality, seam_ratio
-from geosegsr.planning import groups_for
+from geosegsr.planning import groups_for, samplings_by_band
 from geosegsr.radiometry import Radiometry, resolve_radiometry, to_dtype
 from geosegsr.render import group_call
 from geosegsr.scene import Scene
@@ -442,7 +442,7 @@ def _cuts(length: int, most: int) -> list[tuple[int, int]]:
 
 
 def _enlarged(
-    upscaler: Upscaler, patch: Patch, source: Source, samplings: Sequence[Sampling] = ()
+    upscaler: Upscaler, patch: Patch, source: Source, samplings: tuple[Sampling, ...] = ()
 ) -> NDArray[Any]:
     """A tile through a model, its bands dealt out as `upscale` does.
 
@@ -450,7 +450,8 @@ def _enlarged(
     """
     sr = np.empty((len(patch.lr), *patch.hr.shape[1:]), np.float32)
     colours = source.scene.colours if isinstance(source, SceneSource) else ("",) * len(patch.lr)
-    for group in groups_for(upscaler, colours, source.name):
+    groups = groups_for(upscaler, colours, source.name)
+    for group in groups:
         guide = None if group.guide is None else patch.lr[None, list(group.guide)]
         bands = list(group.bands)
         sr[bands] = group_call(group, upscaler, None)(patch.lr[None, bands], guide)[0]
@@ -458,8 +459,10 @@ def _enlarged(
         scale = upscaler.scale
         cells = patch.valid.reshape(patch.lr.shape[1], scale, patch.lr.shape[2], scale)
         known = np.logical_and.reduce(cells, axis=(1, 3))
-        for band, plane in enumerate(sr):
-            project(plane, patch.lr[band], known, samplings[min(band, len(samplings) - 1)])
+        for plane, lr, sampling in zip(
+            sr, patch.lr, samplings_by_band(samplings, groups, len(sr)), strict=True
+        ):
+            project(plane, lr, known, sampling)
     if isinstance(source, SceneSource):
         return _as_file(sr, source.radiometry, source.scene.dtype)
     return sr

@@ -104,15 +104,7 @@ def plan_rendering(
         The rendering, and the window that its grid counts from: the wanted part and some context.
     """
     card = getattr(upscaler, "card", None)
-    groups = group_bands(
-        raster.colours,
-        model=upscaler.name,
-        model_bands=upscaler.bands,
-        model_band_names=() if card is None else tuple(card.band_names),
-        knows_grey=card is not None and card.grey,
-        other_bands=other_bands,
-        scene=raster.path,
-    )
+    groups = groups_for(upscaler, raster.colours, raster.path, other_bands)
     if range is not None and not (np.isfinite(range).all() and range[0] < range[1]):
         raise ConfigError(
             f"Cannot use range {range[0]:g} to {range[1]:g}: LO must be below HI, both finite. Pass --range LO HI."
@@ -145,12 +137,28 @@ def plan_rendering(
     )
     rendering = Rendering(
         grid, upscaler, groups, radiometry, raster.dtype, raster.nodata,
-        _by_band(samplings, groups, raster.count), consistent, spread,
+        samplings_by_band(samplings, groups, raster.count), consistent, spread,
     )  # fmt: skip
     return rendering, region
 
 
-def _by_band(
+def groups_for(
+    upscaler: Upscaler, colours: tuple[str, ...], scene: str, other_bands: OtherBands | None = None
+) -> tuple[BandGroup, ...]:
+    """As `group_bands`, for a model that says itself what it was trained on."""
+    card = getattr(upscaler, "card", None)
+    return group_bands(
+        colours,
+        model=upscaler.name,
+        model_bands=upscaler.bands,
+        model_band_names=() if card is None else tuple(card.band_names),
+        knows_grey=card is not None and card.grey,
+        other_bands=other_bands,
+        scene=scene,
+    )
+
+
+def samplings_by_band(
     samplings: tuple[Sampling, ...], groups: tuple[BandGroup, ...], count: int
 ) -> tuple[Sampling, ...]:
     """The sampling of each image band: a model's band has its own, the others the last."""

@@ -128,10 +128,13 @@ def render_block(
         dn, deviation, covered = _render_group(rendering, number, block, values, valid, wanted, counts, cache)
         for position, band in enumerate(group.bands):
             slot = bands.index(band)
-            lr = _Input(values[band][read], wanted[band][read], covered, (whole.row, whole.col))
+            lr = _Input(
+                values[band][read], valid[band][read], wanted[band][read], covered, (whole.row, whole.col)
+            )
             if rendering.consistent:
                 with counts.timed("agree"):
-                    project(dn[position], lr.values, lr.known, rendering.samplings[band], lr.corner)
+                    sampling = rendering.samplings[band]
+                    project(dn[position], lr.values, lr.known(sampling), sampling, lr.corner)
             rounded = _rounded(dn[position], rendering)
             if rendering.samplings:
                 with counts.timed("agree"):
@@ -155,22 +158,27 @@ class _Input:
 
     values: NDArray[Any]
     """DN."""
+    valid: NDArray[np.bool_]
+    """Pixels that hold data."""
     wanted: NDArray[np.bool_]
-    """Pixels that belong to the result."""
+    """Those of them that belong to the result."""
     covered: NDArray[np.bool_]
     """Pixels over which tiles were computed."""
     corner: tuple[int, int]
     """Row and column of the first pixel, in the region."""
 
-    @property
-    def known(self) -> NDArray[np.bool_]:
-        """Pixels that the result can agree with."""
-        return self.wanted & self.covered
+    def known(self, sampling: Sampling) -> NDArray[np.bool_]:
+        """Pixels that results can be made to agree with, in or around the part that is wanted."""
+        return self.valid & footprint(self.covered, sampling)
+
+    def compared(self, sampling: Sampling) -> NDArray[np.bool_]:
+        """Pixels that see nothing but valid pixels of the result, as anyone can see them who has both files."""
+        return footprint(self.wanted & self.covered, sampling)
 
 
 def _residual(rounded: NDArray[Any], lr: _Input, inner: Window, sampling: Sampling) -> Residual:
-    """Of the pixels of a block that see nothing but valid pixels of the result, as anyone could who has the two files."""
-    compared = footprint(lr.known, sampling)[inner.slices]
+    """Of a block's pixels, as they come out."""
+    compared = lr.compared(sampling)[inner.slices]
     seen = degraded(rounded.astype(working_dtype(rounded.dtype, linear=True)), sampling, lr.corner)
     return Residual.of(seen[inner.slices], lr.values[inner.slices], compared)
 
@@ -193,7 +201,7 @@ def _render_group(
     """
     grid, scale = rendering.grid, rendering.upscaler.scale
     group = rendering.groups[number]
-    call = _group_call(rendering, group)
+    call = group_call(group, rendering.upscaler, rendering.radiometry, spread=rendering.spread)
     dtype = working_dtype(rendering.dtype, call.linear)
     source = grid.source_window(block)
     bands = list(group.bands)
@@ -271,7 +279,7 @@ def _keep_beyond(
 
 
 @dataclass(frozen=True)
-class _GroupCall:
+class GroupCall:
     """How one group's tiles go through its model."""
 
     upscaler: Upscaler
@@ -316,19 +324,21 @@ class _GroupCall:
         return sorted({*self.bands, *(self.guide or ())})
 
 
-def _group_call(rendering: Rendering, group: BandGroup) -> _GroupCall:
-    upscaler, radiometry, spread = rendering.upscaler, rendering.radiometry, rendering.spread
+def group_call(
+    group: BandGroup, upscaler: Upscaler, radiometry: Radiometry | None, *, spread: bool = False
+) -> GroupCall:
+    """How a group of bands goes through a model, or past it."""
     if group.through == "bicubic":
         upscaler, radiometry, spread = Interpolator("bicubic", upscaler.scale), None, False
     channels = (upscaler.bands or 1) if group.through == "grey" else len(group.bands)
     own = None if radiometry is None else radiometry.select(group.bands)
-    return _GroupCall(upscaler, group.bands, channels, group.guide, own, radiometry, spread)
+    return GroupCall(upscaler, group.bands, channels, group.guide, own, radiometry, spread)
 
 
 def _prepare(
     values: NDArray[Any],
     valid: NDArray[np.bool_],
-    call: _GroupCall,
+    call: GroupCall,
     dtype: np.dtype[np.floating[Any]],
 ) -> FloatArray:
     """A tile as the model takes it: filled, in its range, and padded by reflection beyond a small scene."""
@@ -346,7 +356,7 @@ def _prepare(
 
 
 def _batched(
-    call: _GroupCall,
+    call: GroupCall,
     prepare: Callable[[tuple[int, int]], FloatArray],
     tiles: list[tuple[int, int]],
     counts: RenderCounts,

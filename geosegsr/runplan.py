@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from geosegsr import __version__
 from geosegsr.aoi import Area, area_from_bbox, area_from_geometry, area_from_window
 from geosegsr.assumptions import warn
@@ -132,14 +134,19 @@ class Plan:
     def block_bytes(self, grid: TileGrid) -> int:
         """A rough upper bound of what one block of a grid takes while it is computed."""
         rendering = self.rendering
-        sides = (
-            max(stop - start for start, stop in axis.blocks(grid.block)) for axis in (grid.rows, grid.cols)
+        spans = (
+            [axis.grown(start, stop) for start, stop in axis.blocks(grid.block)]
+            for axis in (grid.rows, grid.cols)
         )
-        pixels = math.prod(sides) * self.scale**2
-        together = max(len(group.bands) for group in rendering.groups)
+        pixels = math.prod(max(stop - start for start, stop in span) for span in spans) * self.scale**2
+        together = max(len(group.bands) for group in rendering.groups) * (2 if rendering.spread else 1)
+        compared = 3 if rendering.samplings else 0  # planes beside the one that is compared with the input
         work = working_dtype(self.scene.dtype, rendering.upscaler.linear).itemsize
         tiles = grid.rows.tile * grid.cols.tile * self.scale**2 * rendering.upscaler.batch
-        block = pixels * (together * work * 3 + len(self.metadata.bands) * self.scene.dtype.itemsize * 3)
+        written = len(self.metadata.bands) * self.scene.dtype.itemsize
+        if rendering.spread:
+            written += len(self.kept_bands) * np.dtype(np.float32).itemsize
+        block = pixels * ((together * 3 + compared) * work + written * 3)
         return block + 3 * tiles * together * work
 
     def tags(self) -> dict[str, str]:

@@ -1,15 +1,26 @@
 """A result that agrees with its input: exactly, everywhere, and whatever the blocks are."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
+import rioxarray
+import scene_factory as factory
+import xarray as xr
+from command_line import assert_refused, run_here
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_evaluate import Flat
 from test_render import Fake, texture
+from training_kit import folder_of
 
+import geosegsr
 from geosegsr.bands import BandGroup
 from geosegsr.consistency import Residual, Sampling, degraded, footprint, project
+from geosegsr.evaluate import evaluate_model
 from geosegsr.radiometry import Radiometry
 from geosegsr.render import Rendered, Rendering, render_block
 from geosegsr.training.degradation import Degradation, sampling_matrix
@@ -248,3 +259,60 @@ def test_bands_of_one_sensor_may_have_each_their_own_blur() -> None:
     first, second, other = sensor.samplings(2, 2)
     alone = (replace(sensor, mtf=(mtf, mtf), mtf_by_band=()).samplings(2, 0)[-1] for mtf in (0.3, 0.15, 0.2))
     assert (first, second, other) == tuple(alone)
+
+
+# --- from end to end -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("write", [factory.write_plain, factory.write_nan, factory.write_rotated])
+def test_files_and_arrays_agree_with_their_input(write, tmp_path: Path) -> None:
+    source = write(tmp_path / "in.tif")
+    same = {"tile": 24, "overlap": 8, "block": 60, "consistency": True}
+    report = geosegsr.upscale(source, tmp_path / "out.tif", 2, **same)  # interpolation, too, where asked for
+    plain = geosegsr.upscale(source, tmp_path / "plain.tif", 2)
+    data = rioxarray.open_rasterio(source)
+    assert isinstance(data, xr.DataArray)
+    with rasterio.open(source) as before, rasterio.open(tmp_path / "out.tif") as out:
+        assert json.loads(out.tags()["GEOSEGSR_OPTIONS"])["consistency"] is True
+        np.testing.assert_array_equal(geosegsr.super_resolve(data, 2, **same).values, out.read())
+        lr, seen = before.read(), out.read()
+        valid = (before.read_masks() > 0) & np.isfinite(lr)
+    rounding = 1 if lr.dtype.kind in "iu" else 1e-4  # and in whole numbers a few pixels clipped at 0
+    for band, told in zip(range(len(lr)), report.consistency, strict=True):
+        clear = footprint(valid[band], sampling_of("bicubic", 2))
+        filled = np.where(np.isfinite(seen[band]), seen[band], 0).astype(np.float64)
+        off = as_in_training(filled, "bicubic", 2)[clear] - lr[band][clear]
+        assert told["pixels"] == clear.sum() > 0
+        assert told["rms"] == pytest.approx(np.sqrt((off**2).mean()), abs=1e-5) and told["rms"] < rounding
+    assert plain.consistency == ()  # nothing says by what sensor an interpolation is to be judged
+
+
+def test_a_part_of_a_scene_agrees_up_to_its_edges(tmp_path: Path) -> None:
+    source = factory.write_plain(tmp_path / "in.tif")
+    geosegsr.upscale(source, tmp_path / "all.tif", 2, consistency=True)
+    geosegsr.upscale(source, tmp_path / "part.tif", 2, consistency=True, window=(20, 9, 31, 25))
+    with rasterio.open(tmp_path / "all.tif") as whole, rasterio.open(tmp_path / "part.tif") as part:
+        expected = whole.read()[:, 18:68, 40:102].astype(int)
+        assert (
+            np.abs(part.read().astype(int) - expected).max() <= 1
+        )  # pieces lie elsewhere: the last bits differ
+
+
+def test_evaluation_measures_what_is_delivered(tmp_path: Path) -> None:
+    images = [str(folder_of(tmp_path / "hr", number=2, size=(64, 80)))]
+    alone, agreeing = (evaluate_model(Flat(), images, consistency=on) for on in (False, True))
+    # All detail is lost on a grey picture, but not what its input says: that is more than interpolation knows.
+    assert agreeing.total.model["psnr"] > agreeing.total.bicubic["psnr"] > alone.total.model["psnr"]
+    assert agreeing.total.model["reflectance"] < 0.1 * alone.total.model["reflectance"]
+
+
+def test_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    source = factory.write_plain(tmp_path / "in.tif")
+    outcome = run_here(
+        capfd, "upscale", source, "-o", tmp_path / "out.tif", "-s", 2, "--consistency", "--json"
+    )
+    assert outcome.code == 0 and json.loads(outcome.out)["consistency"][0]["rms"] < 0.2
+    options = ("--uncertainty", tmp_path / "sd.tif")
+    refused = run_here(capfd, "upscale", source, "-o", tmp_path / "sr.tif", "-s", 2, *options)
+    assert_refused(refused, 1, "--uncertainty", "--ensemble")
+    assert sorted(path.name for path in tmp_path.glob("*")) == ["in.tif", "out.tif"]
