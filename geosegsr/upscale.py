@@ -279,6 +279,8 @@ def carry_out(
             return _report(task, {}, len(planned.grid.blocks), seconds, write_item)
         if target.exists() and not overwrite:
             raise target_exists(target)
+        if write_item is None and has_item(target):
+            warn(f"the STAC item of '{target}' describes the file that is replaced; pass --stac to renew it")
         _check_spread_exists(task.spread_target, overwrite=overwrite or (resume and job.was_committing))
         job.start(task.identity, resume=resume)
         resumed = len(job.done)
@@ -336,6 +338,8 @@ def wanted_item(target: Path, src: str, *, stac: bool, taken: str | None) -> Cal
 
 def has_item(target: Path) -> bool:
     """Whether the item beside a result is that of this very file."""
+    if not (target.exists() and target.with_suffix(".json").exists()):
+        return False
     from geosegsr.stac import describes
 
     return describes(target)

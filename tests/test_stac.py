@@ -263,6 +263,17 @@ def test_a_time_without_an_item_is_refused(tmp_path: Path, capfd: pytest.Capture
     )
 
 
+def test_an_item_that_no_longer_holds_is_warned_of(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source = factory.write_plain(tmp_path / "in.tif")
+    command = ["upscale", source, "-o", tmp_path / "out.tif", "--overwrite", "-s", 2]
+    assert not run_here(capfd, *command, "--stac", "--datetime", WHEN).warned
+    assert not run_here(capfd, *command, "--stac", "--datetime", WHEN, "-m", "lanczos").warned
+    (warning,) = run_here(capfd, *command, "-m", "nearest").warned
+    assert "--stac" in warning
+
+
 def test_an_item_that_could_not_be_written_is_written_by_the_same_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
