@@ -263,9 +263,7 @@ def test_a_time_without_an_item_is_refused(tmp_path: Path, capfd: pytest.Capture
     )
 
 
-def test_an_item_that_no_longer_holds_is_warned_of(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_an_item_that_no_longer_holds_is_warned_of(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source = factory.write_plain(tmp_path / "in.tif")
     command = ["upscale", source, "-o", tmp_path / "out.tif", "--overwrite", "-s", 2]
     assert not run_here(capfd, *command, "--stac", "--datetime", WHEN).warned
