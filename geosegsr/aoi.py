@@ -110,7 +110,14 @@ def area_from_geometry(scene: Scene, source: str | Path, crs: str | None = None)
             the scene's for WKT.
     """
     geometry, own_crs = _load_geometry(str(source))
-    return _area(scene, geometry, _parse_crs(crs) or own_crs, whole_box=False)
+    try:
+        return _area(scene, geometry, _parse_crs(crs) or own_crs, whole_box=False)
+    except shapely.errors.GEOSException as error:
+        raise WindowError(
+            f"Cannot use the area of interest: its coordinates leave no polygon on '{scene.path}' "
+            f"({' '.join(str(error).split())}). Pass an area near the scene, and --aoi-crs with the CRS that its "
+            "coordinates are in."
+        ) from error
 
 
 def _load_geometry(source: str) -> tuple[Any, CRS | None]:

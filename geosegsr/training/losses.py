@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -67,7 +68,9 @@ class Loss:
         if (
             unknown
             or not weights
-            or any(weight < 0 for weight in weights.values())
+            or not all(
+                isinstance(weight, int | float) and 0 <= weight < math.inf for weight in weights.values()
+            )
             or not any(weights.values())
         ):
             raise ConfigError(
