@@ -132,6 +132,15 @@ def test_spread_and_image_do_not_depend_on_the_blocks(scene: Path, tmp_path: Pat
         np.testing.assert_array_equal(a, b)
 
 
+def test_worker_processes_make_the_same_two_files(scene: Path, tmp_path: Path) -> None:
+    here, there = (
+        [rasterio.open(path).read() for path in both(scene, tmp_path / name, consistency=True, **how)]
+        for name, how in (("here", {}), ("there", {"workers": 1}))
+    )
+    for a, b in zip(here, there, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize("stage", ["blocks", "between the two"])
 def test_stopped_and_given_again_both_are_as_if_nothing_had_happened(
     stage: str, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
