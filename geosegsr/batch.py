@@ -124,55 +124,98 @@ def upscale_batch(
     """
     _check_for_all(scale, model, creation, options)
     _make_folders(target for _, target in scenes)
+    orders = _Orders(
+        scale, model, creation, stac, taken, overwrite, resume, options, _one_at_a_time(progress)
+    )
     workers_at_hand = workers or (None if scheduler is None else _WORKERS_OF_A_SCHEDULER)
     blocks_at_a_time = default_threads() if workers_at_hand is None else 2 * workers_at_hand
-    tell = _one_at_a_time(progress)
     with temporary_folder(_first_folder(scenes)), open_engine(workers, scheduler) as engine:
         turns = _InTurn(engine, blocks_at_a_time)
+        yield from _follow(orders, scenes, turns, (workers_at_hand or default_threads()) + 1, on_error)
 
-        def run(source: str, target: Path) -> Outcome:
-            def attempt() -> Outcome:
-                item = wanted_item(target, source, stac=stac, taken=taken)
-                task = _prepare(source, target, scale, model, creation, options)
-                if _is_finished(task):
-                    if item is not None and not has_item(target):
-                        item()
-                    return Outcome(source, str(target), "skipped")
-                if target.exists() and not overwrite and not Job(target).folder.exists():
-                    raise _made_otherwise(target)
-                report = carry_out(
-                    task,
-                    turns,
-                    overwrite=overwrite,
-                    resume=resume,
-                    progress=lambda event: tell(source, event),
-                    write_item=item,
-                )
-                with target.open("rb") as file:
-                    digest = hashlib.file_digest(file, "sha256").hexdigest()
-                return Outcome(source, str(target), "done", sha256=digest, report=report)
 
-            return _whatever_happens(source, target, attempt)
+@dataclass(frozen=True)
+class _Orders:
+    """What is the same for all scenes of a batch."""
 
-        pool = ThreadPoolExecutor((workers_at_hand or default_threads()) + 1, "geosegsr-scene")
-        futures = {pool.submit(run, source, target): (source, target) for source, target in scenes}
-        ended: SimpleQueue[Future[Outcome]] = SimpleQueue()
-        for future in list(futures):
-            future.add_done_callback(ended.put)
+    scale: int
+    model: str | Path | Upscaler
+    creation: Mapping[str, str] | None
+    stac: bool
+    taken: str | None
+    overwrite: bool
+    resume: bool
+    options: Mapping[str, Any]
+    tell: Callable[[str, Progress], None]
+
+    def follow(self, source: str, target: Path, engine: Engine) -> Outcome:
+        """Do one scene; whatever happens to it is its outcome."""
         try:
-            while futures:
-                future = ended.get()
-                outcome = _outcome(future, *futures.pop(future))
-                yield outcome
-                if outcome.status == "failed" and on_error == "stop":
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    turns.cancel()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            if futures:  # interrupted
-                turns.cancel()
-                release_standard_error()
-                wait([future for future in futures if future.running()], timeout=_GOODBYE_S)
+            return self._attempt(source, target, engine)
+        except Cancelled:
+            return Outcome(source, str(target), "stopped")
+        except GeoSegSRError as error:
+            return Outcome(source, str(target), "failed", str(error), type(error).__name__)
+        except Exception as error:  # a bug that one scene finds must not cost the others their night
+            log.exception("'%s' met a bug", source)
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            return Outcome(
+                source,
+                str(target),
+                "failed",
+                f"Cannot upscale '{source}': a bug, {reason}.",
+                type(error).__name__,
+            )
+
+    def _attempt(self, source: str, target: Path, engine: Engine) -> Outcome:
+        check_target(target, source)
+        item = wanted_item(target, source, stac=self.stac, taken=self.taken)
+        task = prepare(source, target, self.scale, self.model, creation=self.creation, **self.options)
+        if _is_finished(task):
+            if item is not None and not has_item(target):
+                item()
+            return Outcome(source, str(target), "skipped")
+        if target.exists() and not self.overwrite and not Job(target).folder.exists():
+            raise _made_otherwise(target)
+        report = carry_out(
+            task,
+            engine,
+            overwrite=self.overwrite,
+            resume=self.resume,
+            progress=lambda event: self.tell(source, event),
+            write_item=item,
+        )
+        with target.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return Outcome(source, str(target), "done", sha256=digest, report=report)
+
+
+def _follow(
+    orders: _Orders,
+    scenes: Sequence[tuple[str, Path]],
+    engine: Engine,
+    in_flight: int,
+    on_error: OnError,
+) -> Iterator[Outcome]:
+    pool = ThreadPoolExecutor(in_flight, "geosegsr-scene")
+    left = {pool.submit(orders.follow, *scene, engine): scene for scene in scenes}
+    ended: SimpleQueue[Future[Outcome]] = SimpleQueue()
+    for future in list(left):
+        future.add_done_callback(ended.put)
+    try:
+        while left:
+            future = ended.get()
+            outcome = _outcome(future, *left.pop(future))
+            yield outcome
+            if outcome.status == "failed" and on_error == "stop":
+                pool.shutdown(wait=False, cancel_futures=True)
+                engine.cancel()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        if left:  # interrupted
+            engine.cancel()
+            release_standard_error()
+            wait([future for future in left if future.running()], timeout=_GOODBYE_S)
 
 
 @dataclass(frozen=True)
@@ -279,18 +322,6 @@ def _make_folders(targets: Iterable[Path]) -> None:
             ) from error
 
 
-def _prepare(
-    source: str,
-    target: Path,
-    scale: int,
-    model: str | Path | Upscaler,
-    creation: Mapping[str, str] | None,
-    options: Mapping[str, Any],
-) -> Task:
-    check_target(target, source)
-    return prepare(source, target, scale, model, creation=creation, **options)
-
-
 def _first_folder(scenes: Sequence[tuple[str, Path]]) -> Path:
     return scenes[0][1].parent if scenes else Path()
 
@@ -312,25 +343,6 @@ def _made_otherwise(target: Path) -> JobError:
         f"Cannot write '{target}': it exists, and was made of another source, with another model or other options. "
         "Pass --overwrite to replace it, or another -o."
     )
-
-
-def _whatever_happens(source: str, target: Path, attempt: Callable[[], Outcome]) -> Outcome:
-    try:
-        return attempt()
-    except Cancelled:
-        return Outcome(source, str(target), "stopped")
-    except GeoSegSRError as error:
-        return Outcome(source, str(target), "failed", str(error), type(error).__name__)
-    except Exception as error:  # a bug that one scene finds must not cost the others their night
-        log.exception("'%s' met a bug", source)
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        return Outcome(
-            source,
-            str(target),
-            "failed",
-            f"Cannot upscale '{source}': a bug, {reason}.",
-            type(error).__name__,
-        )
 
 
 def _outcome(future: Future[Outcome], source: str, target: Path) -> Outcome:
