@@ -127,13 +127,16 @@ def describes(result: Path) -> bool:
     return bool(asset.get("file:checksum") == _multihash(result))
 
 
-def write_item(result: Path, source: str, taken: Taken | None = None) -> Path:
+def write_item(
+    result: Path, source: str, taken: Taken | None = None, spread: str | Path | None = None
+) -> Path:
     """Write the item of a finished result beside it, whole or not at all.
 
     Args:
         result: A COG that `upscale` made.
         source: What it was made of, as it was named.
         taken: When that was taken; by default what its tags say, and else an interval that ends at its last change.
+        spread: The COG of an ensemble's spread that was made with it.
 
     Returns:
         The item's path.
@@ -142,7 +145,7 @@ def write_item(result: Path, source: str, taken: Taken | None = None) -> Path:
         SceneError: It could not be written.
     """
     check_item_path(result)
-    item = build_item(result, source, taken)
+    item = build_item(result, source, taken, None if spread is None else Path(spread))
     path = item_path(result)
     text = json.dumps(item.to_dict(include_self_link=False), indent=2, ensure_ascii=False, allow_nan=False)
     try:
@@ -156,7 +159,9 @@ def write_item(result: Path, source: str, taken: Taken | None = None) -> Path:
     return path
 
 
-def build_item(result: Path, source: str, taken: Taken | None = None) -> pystac.Item:
+def build_item(
+    result: Path, source: str, taken: Taken | None = None, spread: Path | None = None
+) -> pystac.Item:
     """The item of a result; arguments as in `write_item`."""
     written = Scene.open(result)
     metadata = written.metadata
@@ -178,14 +183,12 @@ def build_item(result: Path, source: str, taken: Taken | None = None) -> pystac.
         stac_extensions=[_PROCESSING],
     )
     _add_grid(item, metadata)
-    item.add_asset("data", _asset(result, written))
-    FileExtension.ext(item.assets["data"], add_if_missing=True).apply(
-        checksum=_multihash(result), size=result.stat().st_size
-    )
-    for prefix, extension in (("raster:", _RASTER), ("eo:", _EO)):
-        if any(key.startswith(prefix) for band in item.assets["data"].extra_fields["bands"] for key in band):
-            item.stac_extensions.append(extension)
-    item.add_link(_source_link(source, result.absolute().parent))
+    folder = result.absolute().parent
+    _add_asset(item, "data", result, written, folder)
+    if spread is not None:
+        _add_asset(item, "uncertainty", spread, Scene.open(spread), folder)
+        item.assets["uncertainty"].title = "Standard deviation over the members of the ensemble, in DN"
+    item.add_link(_source_link(source, folder))
     return item
 
 
@@ -227,8 +230,8 @@ def _bounds(transform: Affine, height: int, width: int) -> list[float]:
     return [min(x), min(y), max(x), max(y)]
 
 
-def _asset(result: Path, written: Scene) -> pystac.Asset:
-    with rasterio.open(result) as source:
+def _add_asset(item: pystac.Item, key: str, path: Path, written: Scene, folder: Path) -> None:
+    with rasterio.open(path) as source:
         statistics = [_statistics(source.tags(number)) for number in source.indexes]
     names = [band.description or f"b{number}" for number, band in enumerate(written.metadata.bands, 1)]
     if len(set(names)) < len(names):
@@ -237,12 +240,20 @@ def _asset(result: Path, written: Scene) -> pystac.Asset:
         _band(band, name, found, written)
         for band, name, found in zip(written.metadata.bands, names, statistics, strict=True)
     ]
-    return pystac.Asset(
-        href=f"./{result.name}",
+    asset = pystac.Asset(
+        href=_relative(path, folder),
         media_type=pystac.MediaType.COG,
         roles=["data"],
         extra_fields={"bands": bands},
     )
+    item.add_asset(key, asset)
+    FileExtension.ext(asset, add_if_missing=True).apply(
+        checksum=_multihash(path), size=path.stat().st_size
+    )
+    for prefix, extension in (("raster:", _RASTER), ("eo:", _EO)):
+        used = any(name.startswith(prefix) for band in bands for name in band)
+        if used and extension not in item.stac_extensions:
+            item.stac_extensions.append(extension)
 
 
 def _band(band: BandMetadata, name: str, statistics: dict[str, float], written: Scene) -> dict[str, Any]:

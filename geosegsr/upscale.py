@@ -154,7 +154,7 @@ def upscale(
         check_target(target, str(src))
         if target.exists() and not overwrite and not (resume and Job(target).folder.exists()):
             raise target_exists(target)
-        item = wanted_item(target, str(src), stac=stac, taken=taken)
+        item = wanted_item(target, str(src), stac=stac, taken=taken, spread=uncertainty)
         task = prepare(
             src, target, scale, model,
             creation=creation, uncertainty=uncertainty, elsewhere=scheduler is not None, **options,
@@ -319,7 +319,9 @@ def carry_out(
     return _report(task, records, resumed, seconds, write_item)
 
 
-def wanted_item(target: Path, src: str, *, stac: bool, taken: str | None) -> Callable[[], Path] | None:
+def wanted_item(
+    target: Path, src: str, *, stac: bool, taken: str | None, spread: str | Path | None = None
+) -> Callable[[], Path] | None:
     """What writes the STAC item of a result that stands, and returns its path; None where none is wanted.
 
     Raises:
@@ -333,7 +335,7 @@ def wanted_item(target: Path, src: str, *, stac: bool, taken: str | None) -> Cal
     from geosegsr.stac import Taken, check_item_path, write_item
 
     check_item_path(target)
-    return partial(write_item, target, src, None if taken is None else Taken.parse(taken))
+    return partial(write_item, target, src, None if taken is None else Taken.parse(taken), spread)
 
 
 def has_item(target: Path) -> bool:
