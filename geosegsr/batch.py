@@ -122,6 +122,7 @@ def upscale_batch(
     Raises:
         GeoSegSRError: What no scene could be done with: the model, or options that cannot work.
     """
+    options["elsewhere"] = scheduler is not None
     _check_for_all(scale, model, creation, options)
     _make_folders(target for _, target in scenes)
     orders = _Orders(
@@ -307,7 +308,7 @@ def _check_for_all(
     """Say what is wrong for every scene once, before the first."""
     check_scale(scale)
     creation_options(creation or {})
-    devices = {key: options[key] for key in ("device", "precision") if key in options}
+    devices = {key: options[key] for key in ("device", "precision", "elsewhere") if key in options}
     shared_upscaler(str(model) if isinstance(model, Path) else model, scale, **devices)
 
 

@@ -28,7 +28,7 @@ from dask.utils import parse_timedelta
 from geosegsr import __version__
 from geosegsr.admission import Admission, Check, Failure, Refusal, Stranger, admit, attempt, dismiss, pack
 from geosegsr.assumptions import warn
-from geosegsr.errors import Cancelled, JobError
+from geosegsr.errors import Cancelled, ConfigError, JobError, SceneError
 
 log = logging.getLogger("geosegsr")
 
@@ -84,11 +84,29 @@ def run_on_cluster(
 def _token(folder: Path, run_id: str) -> Iterator[Path]:
     """A file that a worker must find, for as long as the run takes."""
     token = folder.absolute() / f"run-{run_id}"
-    token.write_text(run_id)
+    try:
+        token.write_text(run_id)
+    except OSError as error:
+        raise SceneError(
+            f"Cannot write to '{folder}': {error.strerror or error}. Make room or mend the cause, and give the same "
+            "command again."
+        ) from error
     try:
         yield token
     finally:
-        token.unlink(missing_ok=True)
+        with suppress(OSError):
+            token.unlink()
+
+
+def _patience() -> float:
+    """Seconds to wait for workers while there are none."""
+    wanted = dask.config.get(WAIT_KEY, _WAIT)
+    try:
+        return float(parse_timedelta(wanted))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"Cannot wait '{wanted}' for workers: that is no time. Set DASK_GEOSEGSR__WAIT_FOR_WORKERS=2h, or 30s."
+        ) from error
 
 
 class _Crew:
@@ -250,9 +268,10 @@ class _Run:
         self._waiting = deque(indices)
         self._flights: dict[Any, _Flight] = {}
         self._cancelled = cancelled
-        self._patience = parse_timedelta(dask.config.get(WAIT_KEY, _WAIT))
+        self._patience = _patience()
         self._next_look = 0.0
         self._idle_since: float | None = None
+        self._told_of_idleness = False
         self._serial = 0
 
     def to_the_end(self, on_done: Callable[[Any], None]) -> None:
@@ -287,20 +306,20 @@ class _Run:
     def _mind_the_crew(self) -> None:
         """Wait for workers where there are none, but not for ever."""
         if self._crew.slots:
-            if self._idle_since is not None:
-                log.info("going on: workers have come")
-            self._idle_since = None
+            self._idle_since, self._told_of_idleness = None, False
             return
         if self._crew.hopeless:
             raise JobError(self._crew.refusals())
+        self._idle_since = self._idle_since or time.monotonic()
+        idle = time.monotonic() - self._idle_since
         address = self._client.scheduler.address
-        if self._idle_since is None:
-            self._idle_since = time.monotonic()
-            if self._crew.empty:
-                warn(
-                    f"the scheduler at {address} has no workers now: waiting for some, up to {self._patience:g} s"
-                )
-        if time.monotonic() - self._idle_since > self._patience:
+        if not self._told_of_idleness and (self._crew.empty or idle > _MUSTER_S):
+            what = (
+                "has no workers" if self._crew.empty else "has only workers that are busy with something else"
+            )
+            warn(f"the scheduler at {address} {what} now: waiting, up to {self._patience:g} s")
+            self._told_of_idleness = True
+        if idle > self._patience:
             raise JobError(
                 f"Cannot go on: the scheduler at {address} has no workers that answer, for {self._patience:g} s now. "
                 "Start some with `dask worker`, and give the same command again: finished blocks are kept. "

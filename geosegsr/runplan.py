@@ -28,7 +28,7 @@ from geosegsr.radiometry import working_dtype
 from geosegsr.render import Rendering, output_bands
 from geosegsr.scene import AlphaPolicy, Scene
 from geosegsr.sensor import samplings_of
-from geosegsr.upscaler import Upscaler, resolve_upscaler, shared_upscaler
+from geosegsr.upscaler import Upscaler, shared_upscaler
 from geosegsr.windows import TileGrid, Window
 
 _SYNTHETIC = (
@@ -257,10 +257,7 @@ def plan(
         kind = "a mask, as you said" if scene.alpha_band is not None else "an image, such as near infrared"
         warn(f"the band of '{scene.path}' that is tagged alpha holds more than mask values: taken as {kind}")
     model = str(model) if isinstance(model, Path) else model
-    if elsewhere:
-        upscaler = resolve_upscaler(model, scale, device=device, precision=precision, elsewhere=True)
-    else:
-        upscaler = shared_upscaler(model, scale, device=device, precision=precision)
+    upscaler = shared_upscaler(model, scale, device=device, precision=precision, elsewhere=elsewhere)
     if ensemble:
         upscaler = Ensemble.of(upscaler)
     if spread and not ensemble:

@@ -93,7 +93,8 @@ def resolve_upscaler(
     """The model behind a name, a checkpoint file or an Upscaler that is already one.
 
     Args:
-        model: "nearest", "bilinear", "bicubic" or "lanczos"; the path of a .safetensors checkpoint; or an Upscaler.
+        model: "bundled"; "nearest", "bilinear", "bicubic" or "lanczos"; the path of a .safetensors checkpoint; or an
+            Upscaler.
         scale: Output pixels per input pixel, along each side.
         device: "auto", "cpu", "cuda" or "cuda:N"; interpolation always runs on the CPU.
         precision: "auto", "fp32", "bf16" or "fp16"; interpolation ignores it.
@@ -105,20 +106,20 @@ def resolve_upscaler(
         CheckpointError: The file is not a checkpoint.
     """
     from geosegsr import interpolation
+    from geosegsr.bundled import BUNDLED, bundled_checkpoint
     from geosegsr.errors import ConfigError
 
     if not isinstance(model, str | Path):
         found = model
     elif str(model) in interpolation.KERNELS:
         found = interpolation.Interpolator(str(model), scale)
-    elif Path(model).suffix == ".safetensors" or Path(model).is_file():
+    elif model == BUNDLED or Path(model).suffix == ".safetensors" or Path(model).is_file():
         from geosegsr.inference import describe_upscaler, load_upscaler
 
-        found = (describe_upscaler if elsewhere else load_upscaler)(
-            Path(model), device=device, precision=precision
-        )
+        path = bundled_checkpoint(scale) if model == BUNDLED else Path(model)
+        found = (describe_upscaler if elsewhere else load_upscaler)(path, device=device, precision=precision)
     else:
-        names = ", ".join(interpolation.KERNELS)
+        names = ", ".join([BUNDLED, *interpolation.KERNELS])
         raise ConfigError(
             f"Cannot find a model '{model}': it is no file and none of the built-in ones ({names}). "
             "Pass --model NAME or --model FILE.safetensors."
@@ -136,14 +137,19 @@ _loading = threading.Lock()
 
 
 def shared_upscaler(
-    model: str | Path | Upscaler, scale: int, *, device: str = "auto", precision: str = "auto"
+    model: str | Path | Upscaler,
+    scale: int,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    elsewhere: bool = False,
 ) -> Upscaler:
     """As `resolve_upscaler`, loaded once for all threads of this process.
 
     Only the last model stays loaded. A checkpoint file that changed is loaded anew.
     """
-    if not isinstance(model, str | Path):
-        return resolve_upscaler(model, scale, device=device, precision=precision)
+    if elsewhere or not isinstance(model, str | Path):
+        return resolve_upscaler(model, scale, device=device, precision=precision, elsewhere=elsewhere)
     path = Path(model)
     version = f"{model} {path.stat().st_mtime_ns}" if path.is_file() else str(model)
     key = (version, scale, device, precision)
