@@ -247,9 +247,7 @@ def _add_asset(item: pystac.Item, key: str, path: Path, written: Scene, folder: 
         extra_fields={"bands": bands},
     )
     item.add_asset(key, asset)
-    FileExtension.ext(asset, add_if_missing=True).apply(
-        checksum=_multihash(path), size=path.stat().st_size
-    )
+    FileExtension.ext(asset, add_if_missing=True).apply(checksum=_multihash(path), size=path.stat().st_size)
     for prefix, extension in (("raster:", _RASTER), ("eo:", _EO)):
         used = any(name.startswith(prefix) for band in bands for name in band)
         if used and extension not in item.stac_extensions:

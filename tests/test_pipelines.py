@@ -23,6 +23,7 @@ from command_line import PATIENCE_S, PROGRAM, assert_refused, environment, run_h
 from geosegsr_cli.main import COMMANDS, cli
 from jsonschema import Draft202012Validator
 
+BICUBIC = ("--model", "bicubic")
 SCHEMA = json.loads(resources.files("geosegsr").joinpath("schemas/output.schema.json").read_text())
 
 
@@ -118,7 +119,9 @@ def test_a_variable_that_cannot_be_used_is_named(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setenv(variable, value)
-    assert_refused(run_here(capfd, "upscale", scene, "-o", tmp_path / "out.tif"), 2, variable, *parts)
+    assert_refused(
+        run_here(capfd, "upscale", *BICUBIC, scene, "-o", tmp_path / "out.tif"), 2, variable, *parts
+    )
     assert run_here(capfd, "upscale", "--help").code == 0
     assert run_here(capfd, "info", scene).code == 0
 
@@ -127,7 +130,7 @@ def test_a_verbose_run_says_what_came_from_variables(
     scene: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("GEOSEGSR_UPSCALE_SCALE", "2")
-    said = run_here(capfd, "upscale", scene, "-o", tmp_path / "out.tif", "-v")
+    said = run_here(capfd, "upscale", *BICUBIC, scene, "-o", tmp_path / "out.tif", "-v")
     (line,) = [line for line in said.err.splitlines() if "GEOSEGSR_UPSCALE_SCALE=2" in line]
     assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line)
 
@@ -138,7 +141,7 @@ def test_a_verbose_run_says_what_came_from_variables(
 def test_every_line_of_a_log_file_that_tells_of_progress_has_its_time(
     scene: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    said = run_here(capfd, "upscale", scene, "-o", tmp_path / "out.tif", "--json")
+    said = run_here(capfd, "upscale", *BICUBIC, scene, "-o", tmp_path / "out.tif", "--json")
     assert json.loads(said.out)["path"] == str(tmp_path / "out.tif")
     assert said.err and "\r" not in said.err
     assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S", line) for line in said.err.splitlines())
@@ -148,7 +151,11 @@ def test_an_error_is_json_where_the_result_would_have_been(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     missing = tmp_path / "missing.tif"
-    for command in (["upscale", missing, "-o", tmp_path / "out.tif"], ["info", missing], ["models", missing]):
+    for command in (
+        ["upscale", *BICUBIC, missing, "-o", tmp_path / "out.tif"],
+        ["info", missing],
+        ["models", missing],
+    ):
         said = run_here(capfd, *command, "--json")
         error = json.loads(said.out)
         check(error, "error")
@@ -230,8 +237,8 @@ def test_info_and_upscale_print_what_the_schema_says(
 ) -> None:
     source = write(tmp_path / "in.tif")
     check(output(capfd, "info", source), "scene")
-    check(output(capfd, "upscale", source, "-o", tmp_path / "out.tif", "--dry-run"), "estimate")
-    check(output(capfd, "upscale", source, "-o", tmp_path / "out.tif", "-s", 2, "--stac"), "report")
+    check(output(capfd, "upscale", *BICUBIC, source, "-o", tmp_path / "out.tif", "--dry-run"), "estimate")
+    check(output(capfd, "upscale", *BICUBIC, source, "-o", tmp_path / "out.tif", "-s", 2, "--stac"), "report")
 
 
 def test_nodata_that_is_no_number_is_json(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -245,7 +252,17 @@ def test_lines_of_a_batch_are_what_the_schema_says(
     scene: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "broken.tif").write_text("no raster")
-    command = ["upscale", scene, tmp_path / "broken.tif", "-o", f"{tmp_path}/out/", "-s", 2, "--json"]
+    command = [
+        "upscale",
+        *BICUBIC,
+        scene,
+        tmp_path / "broken.tif",
+        "-o",
+        f"{tmp_path}/out/",
+        "-s",
+        2,
+        "--json",
+    ]
     found: dict[str, list[str]] = {}
     for _ in range(2):
         said = run_here(capfd, *command)
@@ -333,9 +350,8 @@ def checkpoint(folder: Path) -> Path:
 def test_a_container_that_can_write_only_its_results(
     how: str, box: Path, scene: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--scale", "2", "--quiet", "--stac"]
-    if how == "model":
-        options += ["--model", str(checkpoint(tmp_path)), "--range", "0", "5000"]
+    model = ["--model", str(checkpoint(tmp_path)), "--range", "0", "5000"] if how == "model" else BICUBIC
+    options = ["--scale", "2", "--quiet", "--stac", *model]
     assert run_here(capfd, "upscale", scene, "-o", tmp_path / "wanted.tif", *options).code == 0
     if how == "workers":
         options += ["--workers", "1"]
@@ -364,7 +380,7 @@ def test_temporary_files_go_where_tmpdir_says_and_are_gone_at_the_end(
     scratch, results, here = folders
     began = scratch.stat().st_mtime_ns
     subprocess.run(
-        [*PROGRAM, "upscale", str(scene), "-o", str(results / "out.tif"), "--quiet", *workers],
+        [*PROGRAM, "upscale", *BICUBIC, str(scene), "-o", str(results / "out.tif"), "--quiet", *workers],
         env=bare(TMPDIR=str(scratch)), cwd=here, check=True, timeout=PATIENCE_S,
     )  # fmt: skip
     assert [entry.name for entry in results.iterdir()] == ["out.tif"]

@@ -19,6 +19,7 @@ from affine import Affine
 from command_line import assert_refused, run_here
 from rasterio.crs import CRS
 from rasterio.warp import transform_bounds
+from test_render import Fake
 
 from geosegsr import upscale
 from geosegsr.errors import ConfigError, GeoSegSRWarning, SceneError
@@ -27,6 +28,7 @@ from geosegsr.metadata import Metadata
 from geosegsr.stac import Taken, build_item
 
 WHEN = "2024-05-01T10:20:30Z"
+BICUBIC = ("--model", "bicubic")
 # Fields of each extension, by the prefix of their names; where they may stand.
 EXTENSIONS = {
     "proj": "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
@@ -109,6 +111,19 @@ def test_an_item_says_how_the_result_was_made(tmp_path: Path) -> None:
         pixels = written.read(1, masked=True)
     assert blue["statistics"]["minimum"] == pixels.min() and blue["statistics"]["maximum"] == pixels.max()
     assert blue["statistics"]["mean"] == pytest.approx(pixels.mean())
+
+
+def test_the_spread_of_an_ensemble_is_an_asset_of_its_own(tmp_path: Path) -> None:
+    source, spread = factory.write_plain(tmp_path / "in.tif"), tmp_path / "sd.tif"
+    report = upscale(
+        source, tmp_path / "out.tif", 2, Fake(), ensemble=True, uncertainty=spread, stac=True, taken=WHEN
+    )
+    item = json.loads(Path(str(report.stac)).read_text())
+    pystac.validation.validate_dict({**item, "stac_extensions": []})
+    asset = item["assets"]["uncertainty"]
+    assert asset["href"] == "./sd.tif" and asset["bands"][0]["data_type"] == "float32"
+    assert asset["file:checksum"] == "1220" + hashlib.sha256(spread.read_bytes()).hexdigest()
+    assert item["assets"]["data"]["bands"][0]["data_type"] == "uint16"
 
 
 def test_the_source_is_linked_by_its_own_item_and_from_another_folder(tmp_path: Path) -> None:
@@ -250,7 +265,7 @@ def test_the_sampling_distance_is_in_metres_on_the_ground(crs: str, side: float,
 def test_another_file_is_not_replaced(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source = factory.write_plain(tmp_path / "in.tif")
     (tmp_path / "out.json").write_text('{"important": true}')
-    said = run_here(capfd, "upscale", source, "-o", tmp_path / "out.tif", "--stac", "--overwrite")
+    said = run_here(capfd, "upscale", *BICUBIC, source, "-o", tmp_path / "out.tif", "--stac", "--overwrite")
     assert_refused(said, 1, str(tmp_path / "out.json"))
     assert (tmp_path / "out.json").read_text() == '{"important": true}'
     assert not (tmp_path / "out.tif").exists()
@@ -259,16 +274,18 @@ def test_another_file_is_not_replaced(tmp_path: Path, capfd: pytest.CaptureFixtu
 def test_a_time_without_an_item_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source = factory.write_plain(tmp_path / "in.tif")
     assert_refused(
-        run_here(capfd, "upscale", source, "-o", tmp_path / "out.tif", "--datetime", WHEN), 1, "--stac"
+        run_here(capfd, "upscale", *BICUBIC, source, "-o", tmp_path / "out.tif", "--datetime", WHEN),
+        1,
+        "--stac",
     )
 
 
 def test_an_item_that_no_longer_holds_is_warned_of(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source = factory.write_plain(tmp_path / "in.tif")
-    command = ["upscale", source, "-o", tmp_path / "out.tif", "--overwrite", "-s", 2]
+    command = ["upscale", *BICUBIC, source, "-o", tmp_path / "out.tif", "--overwrite", "-s", 2]
     assert not run_here(capfd, *command, "--stac", "--datetime", WHEN).warned
-    assert not run_here(capfd, *command, "--stac", "--datetime", WHEN, "-m", "lanczos").warned
-    (warning,) = run_here(capfd, *command, "-m", "nearest").warned
+    assert not run_here(capfd, *command, "--stac", "--datetime", WHEN, "--model", "lanczos").warned
+    (warning,) = run_here(capfd, *command, "--model", "nearest").warned
     assert "--stac" in warning
 
 
@@ -296,7 +313,17 @@ def test_scenes_of_a_batch_get_items_those_finished_before_too(
 ) -> None:
     for name in ("a", "b"):
         factory.write_plain(tmp_path / f"{name}.tif", count=1)
-    command = ["upscale", tmp_path / "a.tif", tmp_path / "b.tif", "-o", f"{tmp_path}/out/", "-s", 2, "-q"]
+    command = [
+        "upscale",
+        *BICUBIC,
+        tmp_path / "a.tif",
+        tmp_path / "b.tif",
+        "-o",
+        f"{tmp_path}/out/",
+        "-s",
+        2,
+        "-q",
+    ]
     assert run_here(capfd, *command).code == 0
     assert run_here(capfd, *command, "--stac", "--datetime", WHEN).code == 0
     for name in ("a", "b"):
