@@ -131,16 +131,9 @@ def render_block(
             lr = _Input(
                 values[band][read], valid[band][read], wanted[band][read], covered, (whole.row, whole.col)
             )
-            if rendering.consistent:
-                with counts.timed("agree"):
-                    sampling = rendering.samplings[band]
-                    project(dn[position], lr.values, lr.known(sampling), sampling, lr.corner)
-            rounded = _rounded(dn[position], rendering)
-            if rendering.samplings:
-                with counts.timed("agree"):
-                    residuals[slot] = _residual(rounded, lr, inner, rendering.samplings[band])
-            image[slot] = rounded[inner.scaled(scale).slices]
-            _mark(image[slot], lr.values[inner.slices], lr.wanted[inner.slices], rendering)
+            image[slot], residual = _settled(dn[position], lr, inner, rendering, band, counts)
+            if residual is not None:
+                residuals[slot] = residual
             if spread is not None:
                 spread[slot] = 0 if deviation is None else deviation[position][inner.scaled(scale).slices]
                 spread[slot][repeat_pixels(~lr.wanted[inner.slices], scale)] = np.nan
@@ -174,6 +167,24 @@ class _Input:
     def compared(self, sampling: Sampling) -> NDArray[np.bool_]:
         """Pixels that see nothing but valid pixels of the result, as anyone can see them who has both files."""
         return footprint(self.wanted & self.covered, sampling)
+
+
+def _settled(
+    dn: FloatArray, lr: _Input, inner: Window, rendering: Rendering, band: int, counts: RenderCounts
+) -> tuple[NDArray[Any], Residual | None]:
+    """One band of a block as it comes out: in agreement if asked for, rounded and marked; and how far it is off."""
+    sampling = rendering.samplings[band] if rendering.samplings else None
+    residual = None
+    if rendering.consistent and sampling is not None:
+        with counts.timed("agree"):
+            project(dn, lr.values, lr.known(sampling), sampling, lr.corner)
+    rounded = _rounded(dn, rendering)
+    if sampling is not None:
+        with counts.timed("agree"):
+            residual = _residual(rounded, lr, inner, sampling)
+    image = rounded[inner.scaled(rendering.upscaler.scale).slices]
+    _mark(image, lr.values[inner.slices], lr.wanted[inner.slices], rendering)
+    return image, residual
 
 
 def _residual(rounded: NDArray[Any], lr: _Input, inner: Window, sampling: Sampling) -> Residual:

@@ -268,13 +268,15 @@ def test_bands_of_one_sensor_may_have_each_their_own_blur() -> None:
 def test_files_and_arrays_agree_with_their_input(write, tmp_path: Path) -> None:
     source = write(tmp_path / "in.tif")
     same = {"tile": 24, "overlap": 8, "block": 60, "consistency": True}
-    report = geosegsr.upscale(source, tmp_path / "out.tif", 2, **same)  # interpolation, too, where asked for
-    plain = geosegsr.upscale(source, tmp_path / "plain.tif", 2)
+    report = geosegsr.upscale(
+        source, tmp_path / "out.tif", 2, "bicubic", **same
+    )  # interpolation, too, where asked for
+    plain = geosegsr.upscale(source, tmp_path / "plain.tif", 2, "bicubic")
     data = rioxarray.open_rasterio(source)
     assert isinstance(data, xr.DataArray)
     with rasterio.open(source) as before, rasterio.open(tmp_path / "out.tif") as out:
         assert json.loads(out.tags()["GEOSEGSR_OPTIONS"])["consistency"] is True
-        np.testing.assert_array_equal(geosegsr.super_resolve(data, 2, **same).values, out.read())
+        np.testing.assert_array_equal(geosegsr.super_resolve(data, 2, "bicubic", **same).values, out.read())
         lr, seen = before.read(), out.read()
         valid = (before.read_masks() > 0) & np.isfinite(lr)
     rounding = 1 if lr.dtype.kind in "iu" else 1e-4  # and in whole numbers a few pixels clipped at 0
@@ -289,8 +291,8 @@ def test_files_and_arrays_agree_with_their_input(write, tmp_path: Path) -> None:
 
 def test_a_part_of_a_scene_agrees_up_to_its_edges(tmp_path: Path) -> None:
     source = factory.write_plain(tmp_path / "in.tif")
-    geosegsr.upscale(source, tmp_path / "all.tif", 2, consistency=True)
-    geosegsr.upscale(source, tmp_path / "part.tif", 2, consistency=True, window=(20, 9, 31, 25))
+    geosegsr.upscale(source, tmp_path / "all.tif", 2, "bicubic", consistency=True)
+    geosegsr.upscale(source, tmp_path / "part.tif", 2, "bicubic", consistency=True, window=(20, 9, 31, 25))
     with rasterio.open(tmp_path / "all.tif") as whole, rasterio.open(tmp_path / "part.tif") as part:
         expected = whole.read()[:, 18:68, 40:102].astype(int)
         assert (
@@ -308,11 +310,11 @@ def test_evaluation_measures_what_is_delivered(tmp_path: Path) -> None:
 
 def test_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source = factory.write_plain(tmp_path / "in.tif")
-    outcome = run_here(
-        capfd, "upscale", source, "-o", tmp_path / "out.tif", "-s", 2, "--consistency", "--json"
-    )
+    simple = ("-s", 2, "-m", "bicubic")
+    target = tmp_path / "out.tif"
+    outcome = run_here(capfd, "upscale", source, "-o", target, *simple, "--consistency", "--json")
     assert outcome.code == 0 and json.loads(outcome.out)["consistency"][0]["rms"] < 0.2
     options = ("--uncertainty", tmp_path / "sd.tif")
-    refused = run_here(capfd, "upscale", source, "-o", tmp_path / "sr.tif", "-s", 2, *options)
+    refused = run_here(capfd, "upscale", source, "-o", tmp_path / "sr.tif", *simple, *options)
     assert_refused(refused, 1, "--uncertainty", "--ensemble")
     assert sorted(path.name for path in tmp_path.glob("*")) == ["in.tif", "out.tif"]
