@@ -271,7 +271,8 @@ def estimate_batch(
             largest = task.planned
     if largest is None:
         return BatchEstimate(0, finished, failures, 0, 0, 0, 0.0)
-    one, share = estimate(largest), sizes / largest.output_bytes
+    with temporary_folder(_first_folder(scenes)):
+        one, share = estimate(largest), sizes / largest.output_bytes
     return BatchEstimate(
         total, finished, failures, sizes, memory, int(one.disk_bytes * share), round(one.seconds * share, 1)
     )

@@ -625,14 +625,11 @@ def test_those_who_wait_for_their_turn_can_be_stopped() -> None:
     assert len(engine.begun) == 1
 
 
-def test_real_scenes(real_scenes: Path, tmp_path: Path, upscale: Callable[..., Outcome]) -> None:
+def test_real_scenes(real_scenes: Path, tmp_path: Path) -> None:
     names = ("rgba.tif", "rpcs.tif", "scale_offset.tif", "gcps_110_uint16.tif")
-    outcome = run_batch_of(real_scenes, names, tmp_path)
-    assert [item.status for item in outcome] == ["done"] * len(names), outcome
+    pairs = [(str(real_scenes / name), tmp_path / "out" / name) for name in names]
+    outcomes = list(batch.upscale_batch(pairs, 2, "bicubic"))
+    assert [outcome.status for outcome in outcomes] == ["done"] * len(names), outcomes
     for name in names:
-        geosegsr.upscale(real_scenes / name, tmp_path / name, 2)
+        geosegsr.upscale(real_scenes / name, tmp_path / name, 2, "bicubic")
         assert_same(tmp_path / "out" / name, tmp_path / name)
-
-
-def run_batch_of(folder: Path, names: Sequence[str], tmp_path: Path) -> list[batch.Outcome]:
-    return list(batch.upscale_batch([(str(folder / name), tmp_path / "out" / name) for name in names], 2))
