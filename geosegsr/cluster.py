@@ -122,6 +122,8 @@ class _Crew:
         self._first_answer = 0.0
         self._told: set[str] = set()
         self.wants_gpu = False
+        self.had_some = False
+        """Whether there ever was an admitted worker."""
         self.slots = 0
         """Blocks that the admitted workers compute at a time."""
         self.allowed: list[str] | None = []
@@ -165,7 +167,11 @@ class _Crew:
             return False
         address, _ = self._checks.pop(future.key)
         if future.status == "finished":
-            self._members[address] = future.result(timeout=_ANSWER_S)
+            try:
+                self._members[address] = future.result(timeout=_ANSWER_S)
+            except TimeoutError:  # it left with its answer
+                self.forget(address)
+                return True
         elif future.status == "error":
             fault = " ".join(str(future.exception()).split())
             self._members[address] = Refusal(
@@ -200,6 +206,7 @@ class _Crew:
                 self._members[address] = Refusal(misfit)
         admitted = {a: m for a, m in self._members.items() if isinstance(m, Admission)}
         self.slots = sum(self._slots(member) for member in admitted.values())
+        self.had_some = self.had_some or bool(admitted)
         self.allowed = None if len(admitted) == len(self._members) else list(admitted)
         if admitted:
             news = self._refused(self._members.keys() - self._told)
@@ -308,15 +315,13 @@ class _Run:
         if self._crew.slots:
             self._idle_since, self._told_of_idleness = None, False
             return
-        if self._crew.hopeless:
-            raise JobError(self._crew.refusals())
         self._idle_since = self._idle_since or time.monotonic()
         idle = time.monotonic() - self._idle_since
+        if self._crew.hopeless and (idle > self._patience or not self._crew.had_some):
+            raise JobError(self._crew.refusals())
         address = self._client.scheduler.address
-        if not self._told_of_idleness and (self._crew.empty or idle > _MUSTER_S):
-            what = (
-                "has no workers" if self._crew.empty else "has only workers that are busy with something else"
-            )
+        if not self._told_of_idleness and (self._crew.empty or self._crew.hopeless or idle > _MUSTER_S):
+            what = "has no workers" if self._crew.empty else "has only workers that cannot help or are busy"
             warn(f"the scheduler at {address} {what} now: waiting, up to {self._patience:g} s")
             self._told_of_idleness = True
         if idle > self._patience:
@@ -366,9 +371,11 @@ class _Run:
                 self._failed(flight)
             elif future.status == "finished":
                 finished.append(flight)
-            else:
+            elif future.status == "cancelled":
                 raise self._lost()
-        for flight, result in zip(finished, self._gathered(finished), strict=True):
+            else:  # the worker that held the result is gone; Dask has it computed again
+                future.add_done_callback(self._crew.events.put)
+        for flight, result in self._gathered(finished) if finished else ():
             if isinstance(result, Stranger):
                 self._crew.stranger(result.address)
                 self._send_again(flight)
@@ -386,20 +393,19 @@ class _Run:
             while True:
                 yield self._crew.events.get_nowait()
 
-    def _gathered(self, flights: Sequence[_Flight]) -> Sequence[Any]:
-        """Results that wait on workers; one whose worker died meanwhile is computed again by Dask."""
+    def _gathered(self, flights: Sequence[_Flight]) -> Sequence[tuple[_Flight, Any]]:
+        """Results with their blocks; none where a worker that holds one left meanwhile, and all come again."""
         futures = [flight.future for flight in flights]
-        while futures:
-            try:
-                with self._answering(TimeoutError):
-                    results: Sequence[Any] = self._client.sync(
-                        lambda: self._client.gather(futures, asynchronous=True), callback_timeout=_ANSWER_S
-                    )
-                return results
-            except TimeoutError:
-                self._next_look = 0
-                self._look()
-        return ()
+        try:
+            with self._answering(TimeoutError):
+                results = self._client.sync(
+                    lambda: self._client.gather(futures, asynchronous=True), callback_timeout=_ANSWER_S
+                )
+        except TimeoutError:
+            for future in futures:
+                future.add_done_callback(self._crew.events.put)
+            return ()
+        return list(zip(flights, results, strict=True))
 
     def _failed(self, flight: _Flight) -> None:
         from distributed import KilledWorker

@@ -174,6 +174,23 @@ def test_the_only_good_worker_leaves_and_another_comes(lab: Lab, tmp_path: Path)
     assert {name for _, name in results} == {"good 1", "good 2"}
 
 
+def test_the_only_good_worker_comes_back(lab: Lab, tmp_path: Path) -> None:
+    """Meanwhile there is one that cannot help, which is no reason to give up."""
+    lab.add("good 1")
+    lab.add("bad")
+    later = threading.Timer(0.3, lab.add, ["good 2"])
+
+    def change(done: int) -> None:
+        if done == 10:
+            lab.remove("good 1")
+            later.start()
+
+    with pytest.warns(GeoSegSRWarning, match="has only workers that cannot help or are busy now: waiting"):
+        results = work_through(lab, tmp_path, check=refuse_bad, then=change)
+    later.join()
+    assert_each_once(results)
+
+
 def test_scaled_to_zero_and_back(lab: Lab, tmp_path: Path) -> None:
     lab.add("before")
     later = threading.Timer(0.5, lab.add, ["after"])
