@@ -39,6 +39,7 @@ _NUMBERED = {"b02": "blue", "b03": "green", "b04": "red", "b08": "nir"}
 _SAMPLE_SIDE = 1024
 _HANDLES_A_THREAD = 4  # a thread works on one scene at a time, so older ones have served
 _CACHE_MB = 128  # GDAL's block cache, for all threads together
+_MOST_BANDS = 4096  # imaging spectrometers have hundreds; a header of a few bytes can claim 65,535
 _MOST_BLOCK_BYTES = (
     256_000_000  # of the file's own blocks: each thread unpacks one as a whole, however little is read
 )
@@ -418,6 +419,11 @@ def _selected_bands(source: Any, bands: Sequence[int] | None) -> list[int]:
         raise BandError(
             f"Cannot read band {', '.join(map(str, wrong)) or '(none)'} of '{source.name}': it has bands 1 to "
             f"{source.count}. Pass --bands with numbers from that range."
+        )
+    if len(selected) > _MOST_BANDS:
+        raise BandError(
+            f"Cannot upscale {len(selected):,} bands of '{source.name}' together: a run has at most {_MOST_BANDS:,}. "
+            "Pass --bands with a part of them."
         )
     if len(set(selected)) < len(selected):
         raise BandError(
