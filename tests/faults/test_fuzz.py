@@ -27,6 +27,7 @@ EXPECTED = {
     "2^31 x 1 pixels": WHOLE,
     "1 x 2^31 pixels": MANY,
     "300000 x 300000 empty pixels": MANY,
+    "65535 bands": "at most 4,096",
     "tiles of 2^31": WHOLE,
     "tiles of 65520": WHOLE,
     "only a header": "Needed is a file that GDAL opens",
