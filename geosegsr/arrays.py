@@ -23,7 +23,7 @@ from geosegsr.planning import DEFAULT_MODEL, check_scale, plan_rendering
 from geosegsr.radiometry import is_invalid
 from geosegsr.render import Rendering, output_bands, render_block
 from geosegsr.scene import colour_of
-from geosegsr.sensor import samplings_of
+from geosegsr.sensor import samplings_of, shall_agree
 from geosegsr.upscaler import Upscaler, shared_upscaler
 from geosegsr.windows import Block, Window
 
@@ -43,7 +43,7 @@ def super_resolve(
     block: int | None = None,
     device: str = "auto",
     precision: str = "auto",
-    consistency: bool = False,
+    consistency: bool | None = None,
     ensemble: bool = False,
 ) -> xr.DataArray:
     """Enlarge an array, block by block and only when it is computed.
@@ -81,6 +81,7 @@ def super_resolve(
     upscaler = shared_upscaler(model, scale, device=device, precision=precision)
     if ensemble:
         upscaler = Ensemble.of(upscaler)
+    agree = shall_agree(upscaler, consistency)
     wanted = Window(0, 0, raster.height, raster.width)
     rendering, _ = plan_rendering(
         raster,
@@ -91,8 +92,8 @@ def super_resolve(
         tile=tile,
         overlap=overlap,
         block=block,
-        samplings=samplings_of(upscaler) if consistency else (),
-        consistent=consistency,
+        samplings=samplings_of(upscaler) if agree else (),
+        consistent=agree,
     )
     pixels = _lazy_blocks(raster, rendering)
     return _dressed(data, raster, pixels, output_bands(rendering.groups), scale)

@@ -7,9 +7,6 @@ from pathlib import Path
 
 from geosegsr.errors import ConfigError
 
-BUNDLED = "bundled"
-"""What --model takes for the model of this package that fits the scale."""
-
 _FOLDER = Path(__file__).parent / "weights"
 
 

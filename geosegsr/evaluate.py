@@ -15,6 +15,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
+from geosegsr.bundled import bundled_checkpoint
 from geosegsr.consistency import Sampling, project
 from geosegsr.ensemble import Ensemble
 from geosegsr.errors import ConfigError, GeoSegSRWarning, SceneError
@@ -25,7 +26,7 @@ from geosegsr.planning import groups_for, samplings_by_band
 from geosegsr.radiometry import Radiometry, resolve_radiometry, to_dtype
 from geosegsr.render import group_call
 from geosegsr.scene import Scene
-from geosegsr.sensor import samplings_of
+from geosegsr.sensor import samplings_of, shall_agree
 from geosegsr.training.config import DataConfig
 from geosegsr.training.degradation import Degradation, imresize_down
 from geosegsr.training.images import find_images, open_images, report_left_out
@@ -34,7 +35,7 @@ from geosegsr.training.patches import PairSource, Patch, SceneSource, Source
 from geosegsr.training.pictures import contact_sheet, write_png
 from geosegsr.training.threads import arithmetic_threads, idle_threads
 from geosegsr.upscale import upscale
-from geosegsr.upscaler import Upscaler, resolve_upscaler
+from geosegsr.upscaler import BUNDLED, Upscaler, resolve_upscaler
 from geosegsr.windows import TileGrid, Window
 
 HIGHER_IS_BETTER = {
@@ -189,7 +190,7 @@ def evaluate_model(
     tile: int = 1024,
     device: str = "auto",
     precision: str = "auto",
-    consistency: bool = False,
+    consistency: bool | None = None,
     ensemble: bool = False,
     picture: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -197,7 +198,7 @@ def evaluate_model(
     """Enlarge images whose truth is known, and measure what comes out.
 
     Args:
-        model: A checkpoint, "bicubic" or another interpolation, or an Upscaler.
+        model: A checkpoint, "bundled", "bicubic" or another interpolation, or an Upscaler.
         hr: Folders, patterns or files of the truth. Subfolders of a folder become groups.
         lr: Real low-resolution counterparts; made by degradation otherwise.
         scale: Output pixels per input pixel; a checkpoint's own by default.
@@ -216,6 +217,8 @@ def evaluate_model(
     Raises:
         GeoSegSRError: The model or the images cannot be used.
     """
+    if model == BUNDLED:
+        model = bundled_checkpoint(scale or 4)
     policy, own_scale, own_degradation = _of_card(model)
     scale = scale or own_scale
     if scale is None:
@@ -223,7 +226,8 @@ def evaluate_model(
     upscaler = resolve_upscaler(model, scale, device=device, precision=precision)
     if ensemble:
         upscaler = Ensemble.of(upscaler)
-    samplings = samplings_of(upscaler) if consistency else ()
+    agree = shall_agree(upscaler, consistency)
+    samplings = samplings_of(upscaler) if agree else ()
     steady = (degradation or own_degradation or Degradation()).at_rest()
     data = DataConfig(hr=tuple(hr), bands=tuple(bands))
     sources, failures = _sources(data, lr, scale, policy, user_range)
@@ -248,9 +252,7 @@ def evaluate_model(
     tally.draw(picture)
     made = "lr from real pairs" if lr else f"lr by the degradation '{steady.kernel}'"
     ways = [
-        way
-        for way, on in (("mean over 8 orientations", ensemble), ("made to agree with lr", consistency))
-        if on
+        way for way, on in (("mean over 8 orientations", ensemble), ("made to agree with lr", agree)) if on
     ]
     return Evaluation(upscaler.name, scale, tuple(_rows(tally.measured)), seam, (made, *ways))
 

@@ -15,12 +15,12 @@ from geosegsr.errors import ConfigError
 from geosegsr.radiometry import Radiometry, resolve_radiometry
 from geosegsr.render import Rendering
 from geosegsr.scales import SCALES
-from geosegsr.upscaler import Upscaler
+from geosegsr.upscaler import BUNDLED, Upscaler
 from geosegsr.windows import TileGrid, Window
 
 log = logging.getLogger("geosegsr")
 
-DEFAULT_MODEL = "bicubic"
+DEFAULT_MODEL = BUNDLED
 _BLOCK_SIDE = 2048  # output pixels
 
 
@@ -112,7 +112,8 @@ def plan_rendering(
     radiometry: Radiometry | None = None
     if not upscaler.linear:
         policy = {"kind": "auto"} if card is None else card.radiometry
-        radiometry = resolve_radiometry(raster, policy, range)
+        alone = [band for group in groups if group.through == "grey" for band in group.bands]
+        radiometry = resolve_radiometry(raster, {**policy, "apart": alone}, range)
         log.info("range of %s: %s", raster.path, radiometry.describe())
     chosen_overlap = upscaler.overlap if overlap is None else overlap
     if 0 <= chosen_overlap < 2 * upscaler.halo:

@@ -7,6 +7,7 @@ different ranges would meet at a visible step.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,7 @@ def resolve_radiometry(
             declare it; otherwise percentiles;
             {"kind": "range", "lo": float, "hi": float}: these DN;
             {"kind": "percentiles", "lo": 0..100, "hi": 0..100}: of the scene's valid pixels, all bands together;
+            with "apart": [...], these positions each by percentiles of its own, wherever percentiles are taken;
             {"kind": "standard", "mean": [...], "std": [...]}: DN of the training set, one for each band.
         user_range: LO and HI in DN; beats the policy.
 
@@ -117,7 +119,10 @@ def resolve_radiometry(
         return _same(count, float(policy["lo"]), float(policy["hi"]), "model's card")
     if kind == "percentiles":
         return _by_percentiles(
-            scene, policy.get("lo", DEFAULT_PERCENTILES[0]), policy.get("hi", DEFAULT_PERCENTILES[1])
+            scene,
+            policy.get("lo", DEFAULT_PERCENTILES[0]),
+            policy.get("hi", DEFAULT_PERCENTILES[1]),
+            policy.get("apart", ()),
         )
     if kind == "standard":
         mean, std = np.asarray(policy["mean"], float), np.asarray(policy["std"], float)
@@ -197,12 +202,17 @@ def _automatic_kind(scene: Raster) -> str:
     return "percentiles"
 
 
-def _by_percentiles(scene: Raster, lo: float, hi: float) -> Radiometry:
+def _by_percentiles(scene: Raster, lo: float, hi: float, apart: Sequence[int]) -> Radiometry:
+    """One range for the bands that are seen together, and one for each that is seen alone."""
     sample, valid = scene.sample()
     if not valid.any():
         log.warning("no valid pixel in the sample of %s: range taken as 0..1", scene.path)
         return _same(scene.count, 0.0, 1.0, "no valid pixel")
-    low, high = np.percentile(sample[valid].astype(np.float64), [lo, hi])
-    if low == high:
-        high = low + 1
-    return _same(scene.count, float(low), float(high), f"percentiles {lo:g} and {hi:g} of the scene")
+    together = [band for band in range(scene.count) if band not in apart]
+    ends = np.zeros((scene.count, 2))
+    for bands in ([together] if together else []) + [[band] for band in apart]:
+        inside = sample[bands][valid[bands]].astype(np.float64)
+        low, high = np.percentile(inside, [lo, hi]) if inside.size else (0.0, 1.0)
+        ends[bands] = low, high if high > low else low + 1
+    low_ends, high_ends = ends.T.tolist()
+    return Radiometry(tuple(low_ends), tuple(high_ends), f"percentiles {lo:g} and {hi:g} of the scene")

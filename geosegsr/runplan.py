@@ -27,7 +27,7 @@ from geosegsr.planning import DEFAULT_MODEL, check_scale, plan_rendering
 from geosegsr.radiometry import working_dtype
 from geosegsr.render import Rendering, output_bands
 from geosegsr.scene import AlphaPolicy, Scene
-from geosegsr.sensor import samplings_of
+from geosegsr.sensor import samplings_of, shall_agree
 from geosegsr.upscaler import Upscaler, shared_upscaler
 from geosegsr.windows import TileGrid, Window
 
@@ -235,14 +235,15 @@ def plan(
     window: Sequence[int] | None = None,
     device: str = "auto",
     precision: str = "auto",
-    consistency: bool = False,
+    consistency: bool | None = None,
     ensemble: bool = False,
     spread: bool = False,
     elsewhere: bool = False,
 ) -> Plan:
     """Work out what `upscale` with the same arguments would do; nothing is computed or written.
 
-    `consistency` makes the result, reduced as the model's card says, give the input again.
+    `consistency` makes the result, reduced as the model's card says, give the input again; by default wherever the
+    card says it.
     `ensemble` takes the mean over the eight flips and rotations of each tile, and `spread` gathers their deviation.
     `elsewhere` says that the blocks are computed by other machines, so that `device` is one of theirs.
 
@@ -264,6 +265,7 @@ def plan(
         raise ConfigError(
             "Cannot write --uncertainty without --ensemble: it is how far the members of one lie apart. Pass both."
         )
+    agree = shall_agree(upscaler, consistency)
     area = _area(scene, aoi, bbox, aoi_crs, window)
     rendering, region = plan_rendering(
         scene,
@@ -274,8 +276,8 @@ def plan(
         tile=tile,
         overlap=overlap,
         block=block,
-        samplings=samplings_of(upscaler) if consistency or not upscaler.linear else (),
-        consistent=consistency,
+        samplings=samplings_of(upscaler) if agree or not upscaler.linear else (),
+        consistent=agree,
         spread=spread,
     )
     return Plan(scene, area, region, rendering, model, device, precision, ensemble)

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
 
+BUNDLED = "bundled"
+"""The name of the model of this package that fits the scale."""
+
 
 @runtime_checkable
 class Upscaler(Protocol):
@@ -106,7 +109,7 @@ def resolve_upscaler(
         CheckpointError: The file is not a checkpoint.
     """
     from geosegsr import interpolation
-    from geosegsr.bundled import BUNDLED, bundled_checkpoint
+    from geosegsr.bundled import bundled_checkpoint
     from geosegsr.errors import ConfigError
 
     if not isinstance(model, str | Path):

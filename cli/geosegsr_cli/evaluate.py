@@ -13,7 +13,7 @@ from geosegsr_cli.options import BandList, Places, Scale, json_option, verbosity
 
 @click.command("evaluate", short_help="Measure a model or an enlarged file against the truth.")
 @click.argument("sr", required=False, type=click.Path(path_type=Path))
-@click.option("-m", "--model", help="A .safetensors file, or nearest, bilinear, bicubic, lanczos.")
+@click.option("-m", "--model", help="bundled, a .safetensors file, or nearest, bilinear, bicubic, lanczos.")
 @click.option(
     "--hr",
     type=Places(),
@@ -29,7 +29,9 @@ from geosegsr_cli.options import BandList, Places, Scale, json_option, verbosity
     metavar="DIR|GLOB|FILE",
     help="The real input. Default: made from the truth.",
 )
-@click.option("-s", "--scale", type=Scale(), help="2, 3, 4 or 8. Default: the model's or file's own.")
+@click.option(
+    "-s", "--scale", type=Scale(), help="2, 3, 4 or 8. Default: the model's or file's own; 4 for bundled."
+)
 @click.option(
     "--degradation", metavar="NAME|FILE", help="hr to lr: bicubic, box or a TOML file. Default: the model's."
 )
@@ -46,9 +48,10 @@ from geosegsr_cli.options import BandList, Places, Scale, json_option, verbosity
 @click.option(
     "--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True
 )
-@click.option("--consistency", is_flag=True, help="Results of the model as upscale --consistency makes them.")
+@click.option("--consistency/--no-consistency", default=None, help="As for upscale.")
 @click.option("--ensemble", is_flag=True, help="Results of the model as upscale --ensemble makes them.")
 @click.option("--picture", type=click.Path(path_type=Path), help="A PNG to write: lr, bicubic, sr, hr.")
+@click.option("--by-band", is_flag=True, help="A line for each band, too.")
 @json_option
 @click.option("-q", "--quiet", is_flag=True, help="No warnings, no progress.")
 def command(
@@ -65,9 +68,10 @@ def command(
     overlap: int | None,
     device: str,
     precision: str,
-    consistency: bool,
+    consistency: bool | None,
     ensemble: bool,
     picture: Path | None,
+    by_band: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -100,7 +104,7 @@ def command(
             consistency=consistency, ensemble=ensemble,
             picture=picture, progress=None if quiet or not sys.stderr.isatty() else _progress,
         )  # fmt: skip
-    click.echo(json.dumps(found.to_dict()) if as_json else evaluate.table(found))
+    click.echo(json.dumps(found.to_dict()) if as_json else evaluate.table(found, by_band=by_band))
 
 
 def _progress(done: int, total: int) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 def command(file: Path | None, as_json: bool) -> None:
     """List the models that come with this package, or show the card of the checkpoint FILE."""
     verbosity(quiet=False, verbose=0)
+    from geosegsr.bundled import bundled_checkpoints
     from geosegsr.checkpoint import read_card
 
     if file is not None:
@@ -38,13 +39,6 @@ def command(file: Path | None, as_json: bool) -> None:
     click.echo("Checkpoints:" if bundled else "Checkpoints: none come with this package.")
     for path, card in bundled.items():
         click.echo(f"  {path}\n    {_summary(card)}")
-
-
-def bundled_checkpoints() -> list[Path]:
-    """The checkpoint files inside the installed package."""
-    import geosegsr
-
-    return sorted((Path(geosegsr.__file__).parent / "weights").glob("*.safetensors"))
 
 
 def _summary(card: ModelCard) -> str:

@@ -34,8 +34,8 @@ from geosegsr_cli.progress import ProgressLine
 )  # fmt: skip
 @click.option("-s", "--scale", type=Scale(), default=4, show_default=True, help="2, 3, 4 or 8.")
 @click.option(
-    "-m", "--model", default="bicubic", show_default=True,
-    help="nearest, bilinear, bicubic, lanczos, or a .safetensors file.",
+    "-m", "--model", default="bundled", show_default=True,
+    help="bundled (of this package), nearest, bilinear, bicubic, lanczos, or a .safetensors file.",
 )  # fmt: skip
 @click.option("-b", "--bands", type=BandList(), help="Bands to use, in this order: 1,2,3. Default: all.")
 @click.option(
@@ -64,8 +64,9 @@ from geosegsr_cli.progress import ProgressLine
     help="Arithmetic of a trained model.",
 )  # fmt: skip
 @click.option(
-    "--consistency", is_flag=True,
-    help="Move the result to the nearest one that gives SRC again when reduced as in the model's training.",
+    "--consistency/--no-consistency", default=None,
+    help="Move the result to the nearest one that gives SRC again when reduced as in the model's training. "
+    "Default: where the model's card says how that was.",
 )  # fmt: skip
 @click.option(
     "--ensemble",

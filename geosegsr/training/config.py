@@ -33,11 +33,15 @@ class SourceConfig:
     nodata: float | None = None
     """Overrides the files' own nodata value."""
     radiometry: str = "auto"
-    """Where the range of each image comes from: "auto", "dtype", "declared" or "percentiles" (its own)."""
+    """Where the range of each image comes from: "auto", "dtype", "declared", "percentiles" (its own, of all bands
+    together) or "bands" (percentiles of each band)."""
     grey: float = 0.0
     """Share of patches whose bands are all replaced by one of them, or by a mixture."""
     shuffle_bands: float = 0.0
     """Share of patches whose bands change places."""
+    blur: tuple[float, float] = (0.0, 0.0)
+    """Widths (standard deviation, hr pixels) of a blur over hr itself, drawn for each patch: imagery that was
+    resampled from coarser pixels and has no detail to be restored."""
     degradation: Degradation | None = None
     """hr to lr, where it is not the run's."""
 
@@ -391,7 +395,13 @@ def _check_source(source: SourceConfig, where: str) -> None:
         raise ConfigError(f"Cannot train on {where}: it names no images. Give it hr.")
     if source.share <= 0:
         raise ConfigError(f"Cannot train on {where}: its share is {source.share:g}; it must be above 0.")
-    _choose(f"radiometry of {where}", source.radiometry, ("auto", "dtype", "declared", "percentiles"))
+    _choose(
+        f"radiometry of {where}", source.radiometry, ("auto", "dtype", "declared", "percentiles", "bands")
+    )
+    if not 0 <= source.blur[0] <= source.blur[1]:
+        raise ConfigError(
+            f"Cannot train with blur {list(source.blur)} in {where}: it must run upwards from 0."
+        )
     for name, share in (("grey", source.grey), ("shuffle_bands", source.shuffle_bands)):
         if not 0 <= share <= 1:
             raise ConfigError(f"Cannot train with {name} = {share:g} in {where}: it must be from 0 to 1.")

@@ -12,7 +12,7 @@ import numpy as np
 
 from geosegsr.errors import ConfigError, GeoSegSRWarning, SceneError
 from geosegsr.scene import Scene
-from geosegsr.training.config import TrainConfig
+from geosegsr.training.config import SourceConfig, TrainConfig
 from geosegsr.training.ground import Part, find_overlaps, split_by_place, whole
 from geosegsr.training.images import find_images, open_images, radiometry_policy, report_left_out
 from geosegsr.training.mixture import Mixture, NumberedPatches
@@ -107,7 +107,7 @@ def _mixture(config: TrainConfig) -> Dataset:
             shuffle_bands=part.shuffle_bands,
         )
         scenes = open_images(find_images(part.hr, "data.sources"), own)
-        sources = [SceneSource(scene, {"kind": part.radiometry}, scale) for scene in scenes]
+        sources = [SceneSource(scene, _policy_of(part, scene), scale, part.blur) for scene in scenes]
         _, unreadable = keep_in_memory(sources, data.cache_gb / len(data.sources))
         report_left_out(unreadable, len(sources), "cannot be read")
         readable = {source.name for source in sources} - _failed(unreadable, sources)
@@ -193,6 +193,12 @@ def _dataset(
         resolution_m=_metres(example, coarser),
         notes=tuple(notes),
     )
+
+
+def _policy_of(part: SourceConfig, scene: Scene) -> dict[str, Any]:
+    if part.radiometry == "bands":
+        return {"kind": "percentiles", "apart": range(scene.count)}
+    return {"kind": part.radiometry}
 
 
 def _report_gaps(patches: Patches) -> None:

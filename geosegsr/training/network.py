@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 
-from geosegsr.checkpoint import ModelCard, load_checkpoint, read_card, save_checkpoint
+from geosegsr.bundled import bundled_checkpoint
+from geosegsr.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from geosegsr.errors import ConfigError, GeoSegSRWarning
 from geosegsr.models.segsr import SeGSR, SeGSRConfig, preset
 from geosegsr.pretrained import load_tower, tower_fields
 from geosegsr.training.config import ModelConfig, TrainConfig
 from geosegsr.training.dataset import Dataset
+from geosegsr.upscaler import BUNDLED
 
 
 def build_network(config: TrainConfig, bands: int) -> SeGSR:
@@ -55,7 +57,7 @@ def _started(model: ModelConfig, bands: int) -> SeGSR:
             f"Cannot change the network of '{model.init}': its shape is the checkpoint's. "
             "Leave model.changes out, or --init."
         )
-    path = bundled(model.scale, bands) if model.init == "bundled" else Path(model.init)
+    path = bundled_checkpoint(model.scale) if model.init == BUNDLED else Path(model.init)
     network, card = load_checkpoint(path)
     if card.bands != bands:
         raise ConfigError(
@@ -76,22 +78,6 @@ def _at_scale(network: SeGSR, scale: int) -> SeGSR:
     }
     other.load_state_dict({**own, **kept})
     return other
-
-
-def bundled(scale: int, bands: int) -> Path:
-    """The checkpoint for a scale that comes with the package.
-
-    Raises:
-        ConfigError: There is none.
-    """
-    folder = Path(__file__).parent.parent / "weights"
-    for path in sorted(folder.glob("*.safetensors")):
-        card = read_card(path)
-        if (card.scale, card.bands) == (scale, bands):
-            return path
-    raise ConfigError(
-        f"Cannot find bundled weights for scale {scale} and {bands} bands. Pass --init FILE, or leave it out."
-    )
 
 
 def _freeze(network: SeGSR, what: str) -> None:

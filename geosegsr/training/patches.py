@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from geosegsr.errors import ConfigError, SceneError
 from geosegsr.fill import fill_invalid
@@ -70,9 +71,12 @@ class Source(Protocol):
 class SceneSource:
     """A scene whose lr side is made by degradation."""
 
-    def __init__(self, scene: Scene, policy: dict[str, Any], scale: int) -> None:
+    def __init__(
+        self, scene: Scene, policy: dict[str, Any], scale: int, blur: tuple[float, float] = (0.0, 0.0)
+    ) -> None:
         self.scene = scene
         self.scale = scale
+        self.blur = blur
         self.radiometry: Radiometry = resolve_radiometry(scene, policy)
         self._kept: tuple[NDArray[Any], NDArray[np.bool_]] | None = None
 
@@ -101,6 +105,8 @@ class SceneSource:
         if valid.any():
             values = fill_invalid(values, valid)
         hr = self.radiometry.to_model(values).astype(np.float32)
+        if self.blur[1]:
+            hr = gaussian_filter(hr, (0, *(rng.uniform(*self.blur),) * 2), mode="nearest", truncate=3)
         lr = degradation.sample(hr, scale, rng)
         inner = window.shifted(-grown.row, -grown.col)
         rows, cols = inner.slices
