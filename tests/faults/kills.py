@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -36,6 +37,8 @@ OPTIONS = ("--tile", 16, "--overlap", 4, "--block", 48, "--scale", SCALE)
 """Some 250 blocks of the scene below."""
 BLOCKS = 240
 HUNG_S = 600
+
+_PROGRESS = re.compile(r"Warning: |[-\d: ]*(\d+/\d+ blocks|writing the COG|verifying)")
 VICTIMS = ("client", "client with workers", "worker", "scheduler")
 
 
@@ -154,8 +157,8 @@ class Lines:
 
     @property
     def errors(self) -> list[str]:
-        progress = ("blocks", "writing the COG", "verifying", "Warning: ")
-        return [line for line in self.lines if line and not any(word in line for word in progress)]
+        """Lines that neither warn nor tell of progress."""
+        return [line for line in self.lines if line and not _PROGRESS.match(line)]
 
 
 def wait_for(kill: Kill, process: subprocess.Popen[str], said: Lines, target: Path) -> None:
