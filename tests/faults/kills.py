@@ -33,7 +33,7 @@ from comparison import file_differences  # noqa: E402
 from metadata_oracle import metadata_differences  # noqa: E402
 
 SCALE = 4
-OPTIONS = ("--tile", 16, "--overlap", 4, "--block", 48, "--scale", SCALE)
+OPTIONS = ("--model", "bicubic", "--tile", 16, "--overlap", 4, "--block", 48, "--scale", SCALE)
 """Some 250 blocks of the scene below."""
 BLOCKS = 240
 HUNG_S = 600

@@ -26,7 +26,7 @@ from geosegsr.errors import GeoSegSRError, SceneError
 UPSCALE = import_module("geosegsr.upscale")
 """The module: the package offers its function under the same name."""
 Run = Callable[..., Outcome]
-SMALL_BLOCKS = ("--tile", 16, "--overlap", 4, "--block", 48)
+SMALL_BLOCKS = ("--model", "bicubic", "--tile", 16, "--overlap", 4, "--block", 48)
 
 
 @pytest.fixture
@@ -76,10 +76,9 @@ def resumed(outcome: Outcome) -> int:
     return int(json.loads(outcome.out)["blocks_resumed"])
 
 
-def undisturbed(source: Path, target: Path, *options: Any) -> Path:
-    return Path(
-        upscale(source, target.with_name("wanted.tif"), tile=16, overlap=4, block=48, **dict(options)).path
-    )
+def undisturbed(source: Path, target: Path, model: str = "bicubic") -> Path:
+    wanted = target.with_name("wanted.tif")
+    return Path(upscale(source, wanted, model=model, tile=16, overlap=4, block=48).path)
 
 
 # The notes of a run.
@@ -99,7 +98,7 @@ def test_blocks_that_lost_their_manifest_are_nobodys(
         patch.setattr("geosegsr.job.Job.record", stop)  # the other run breaks off at its first block
         assert command(scene, "--model", "nearest").code == 1
     assert resumed(command(scene, "--model", "nearest", "--json")) <= 1
-    assert file_differences(target, undisturbed(scene, target, ("model", "nearest"))) == []
+    assert file_differences(target, undisturbed(scene, target, "nearest")) == []
 
 
 def test_lines_of_another_run_do_not_count(
@@ -112,7 +111,7 @@ def test_lines_of_another_run_do_not_count(
     (job_of(target) / "done.jsonl").write_bytes(others)
     shutil.copytree(target.with_name("blocks"), job_of(target) / "blocks", dirs_exist_ok=True)
     assert resumed(command(scene, "--model", "nearest", "--json")) == 0
-    assert file_differences(target, undisturbed(scene, target, ("model", "nearest"))) == []
+    assert file_differences(target, undisturbed(scene, target, "nearest")) == []
 
 
 def garbage(rng: random.Random, journal: bytes) -> bytes:
@@ -385,7 +384,7 @@ def test_two_runs_that_no_lock_keeps_apart(
     """As on network drives whose locks hold on one host only: no half of one run ends in the other's result."""
     monkeypatch.setattr("geosegsr.job.FileLock.acquire", lambda self, timeout: None)
     monkeypatch.setattr("geosegsr.job.FileLock.release", lambda self: None)
-    options = {"tile": 16, "overlap": 4, "block": 48}
+    options = {"model": "bicubic", "tile": 16, "overlap": 4, "block": 48}
     honest, others = UPSCALE.verify_cog, iter([True])
 
     def verify_while_another_begins(*args: Any, **kwargs: Any) -> None:
