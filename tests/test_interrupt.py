@@ -24,7 +24,7 @@ from geosegsr.errors import SceneError
 
 UPSCALE = import_module("geosegsr.upscale")
 """The module: the package offers its function under the same name."""
-MANY_BLOCKS = ("--tile", 16, "--overlap", 4, "--block", 48)
+MANY_BLOCKS = ("--model", "bicubic", "--tile", 16, "--overlap", 4, "--block", 48)
 """Some 250 blocks of the scene below."""
 
 
