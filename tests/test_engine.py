@@ -216,7 +216,9 @@ def test_a_broken_source_is_one_line_with_workers_too(
 ) -> None:
     source = factory.write_truncated(tmp_path / "source.tif")
     target = tmp_path / "out.tif"
-    outcome = run_here(capfd, "upscale", source, "-o", target, "--scheduler", cluster.scheduler_address)
+    outcome = run_here(
+        capfd, "upscale", source, "-o", target, "--model", "bicubic", "--scheduler", cluster.scheduler_address
+    )
     assert_refused(outcome, 1, f"'{source}'", "damaged")
     assert sorted(tmp_path.iterdir()) == [source]
 
