@@ -20,6 +20,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], kills.Re
     return lambda number: kills.recover(kills.Kill.drawn(SEED, number), source, wanted, folder)
 
 
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("number", range(6))
 def test_the_same_command_finishes_what_a_kill_left(
     number: int, killed: Callable[[int], kills.Recovery]
