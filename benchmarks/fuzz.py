@@ -5,7 +5,7 @@
     python benchmarks/fuzz.py --workdir FOLDER --again scene:2026:113       one mutant, with what it says
     GEOSEGSR_EXAMPLES=1000 python -m pytest tests/faults/test_metadata_properties.py
 
-Every mutant depends on its kind, seed and number alone. Each is tried in a process of its own with limits on
+Every mutant depends on its kind, seed and number, and on whether the real scenes lie beside the repository. Each is tried in a process of its own with limits on
 processor time, memory and file size; see tests/faults/fuzzing.py.
 """
 

@@ -380,6 +380,11 @@ def _refuse_unfit(source: Any, path: str) -> None:
             f"Cannot upscale '{path}': it has no raster bands of its own but {len(found)} subdatasets. "
             f"Pass one of them instead of the file: {listed}."
         )
+    if source.count > _MOST_BANDS:
+        raise SceneError(
+            f"Cannot upscale '{path}': it has {source.count:,} bands, and needed are at most {_MOST_BANDS:,}. "
+            "Take some of them out first: gdal_translate -b 1 -b 2 IN OUT."
+        )
     if ColorInterp.palette in source.colorinterp:
         raise SceneError(
             f"Cannot upscale '{path}': its pixels are entries of a colour table, and between two entries there is "
@@ -419,11 +424,6 @@ def _selected_bands(source: Any, bands: Sequence[int] | None) -> list[int]:
         raise BandError(
             f"Cannot read band {', '.join(map(str, wrong)) or '(none)'} of '{source.name}': it has bands 1 to "
             f"{source.count}. Pass --bands with numbers from that range."
-        )
-    if len(selected) > _MOST_BANDS:
-        raise BandError(
-            f"Cannot upscale {len(selected):,} bands of '{source.name}' together: a run has at most {_MOST_BANDS:,}. "
-            "Pass --bands with a part of them."
         )
     if len(set(selected)) < len(selected):
         raise BandError(

@@ -1,6 +1,6 @@
 """Files gone wrong: real ones with damage done to what their headers say, the same for the same seed.
 
-Every mutant has a number; its bytes depend on the seed and that number alone.
+Every mutant has a number; its bytes depend on the files to damage, the seed and that number.
 """
 
 from __future__ import annotations
