@@ -1,7 +1,7 @@
 """Kills runs and fills disks at moments drawn by lot, gives the same command again, and makes the tables of docs/reliability.md.
 
-python benchmarks/faults.py --workdir FOLDER kills --count 20       kill -9 of the command, of a worker, of a scheduler
-python benchmarks/faults.py --workdir FOLDER disks --count 20       small file systems in memory; needs the right to mount
+python benchmarks/faults.py --workdir FOLDER --count 20 kills       kill -9 of the command, of a worker, of a scheduler
+python benchmarks/faults.py --workdir FOLDER --count 20 disks       small file systems in memory; needs the right to mount
 python benchmarks/faults.py --workdir FOLDER fsync                  what it would cost to force every block to the disk
 """
 
