@@ -45,6 +45,17 @@ class Chain(nn.Module):
         return x + self.body(x)
 
 
+class Added(nn.Module):
+    """What a module makes of its input, added to it."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.inner(x)
+
+
 class ChannelGate(nn.Module):
     """Squeeze-and-excitation."""
 
@@ -66,6 +77,34 @@ class Gated(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.body(x)
         return (x + y) * (torch.sigmoid(y) - 0.5)
+
+
+class SpatialGate(nn.Module):
+    """A gate for every pixel and channel that sees far: computed at a sixth of the resolution (RLFN, arXiv 2205.07514)."""
+
+    def __init__(self, width: int, inner: int = 16) -> None:
+        super().__init__()
+        self.narrow, self.beside = conv(width, inner, 1), conv(inner, inner, 1)
+        self.down = nn.Conv2d(inner, inner, 3, 2)
+        self.inside, self.wide = conv(inner, inner), conv(inner, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        narrow = self.narrow(x)
+        far = self.inside(F.max_pool2d(self.down(narrow), 7, 3))
+        far = F.interpolate(far, x.shape[-2:], mode="bilinear")
+        return x * torch.sigmoid(self.wide(far + self.beside(narrow)))
+
+
+class LocalFeatures(nn.Module):
+    """Three convolutions, their input, a mixture of channels, and the gate (RLFN)."""
+
+    def __init__(self, width: int, act: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*(layer for _ in range(3) for layer in (conv(width, width), act())))
+        self.mix, self.gate = conv(width, width, 1), SpatialGate(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gate(self.mix(x + self.body(x)))
 
 
 class HalfResolution(nn.Module):
@@ -92,6 +131,10 @@ TRUNKS: dict[str, Callable[[int, int, Callable[[], nn.Module]], nn.Module]] = {
         *(nn.Sequential(Chain(w, 2, act), ChannelGate(w)) for _ in range(d))
     ),
     "gated": lambda w, d, act: nn.Sequential(*(Gated(w, act) for _ in range(d))),
+    "spatial gates": lambda w, d, act: nn.Sequential(*(LocalFeatures(w, act) for _ in range(d))),
+    "spatial gates, residual": lambda w, d, act: nn.Sequential(
+        *(Added(LocalFeatures(w, act)) for _ in range(d))
+    ),
     "half resolution": HalfResolution,
 }
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {

@@ -22,7 +22,7 @@ from geosegsr.errors import ConfigError, GeoSegSRWarning, SceneError
 from geosegsr.fill import fill_invalid
 from geosegsr.interpolation import Interpolator, repeat_pixels
 from geosegsr.metrics import agreement, correctness, crop_border, psnr, quality, seam_ratio
-from geosegsr.planning import groups_for, samplings_by_band
+from geosegsr.planning import bands_alone, groups_for, samplings_by_band
 from geosegsr.radiometry import Radiometry, resolve_radiometry, to_dtype
 from geosegsr.render import group_call
 from geosegsr.scene import Scene
@@ -230,7 +230,7 @@ def evaluate_model(
     samplings = samplings_of(upscaler) if agree else ()
     steady = (degradation or own_degradation or Degradation()).at_rest()
     data = DataConfig(hr=tuple(hr), bands=tuple(bands))
-    sources, failures = _sources(data, lr, scale, policy, user_range)
+    sources, failures = _sources(data, lr, upscaler, policy, user_range)
     side = max(min(tile, upscaler.tile * scale) // scale, 1) * scale
     tally = _Tally(scale, border, _groups([name for name, _ in sources], hr))
     with arithmetic_threads(idle_threads()):
@@ -379,18 +379,19 @@ def _of_card(model: str | Path | Upscaler) -> tuple[dict[str, Any], int | None, 
 def _sources(
     data: DataConfig,
     lr: Sequence[str],
-    scale: int,
+    upscaler: Upscaler,
     policy: dict[str, Any],
     user_range: tuple[float, float] | None,
 ) -> tuple[list[tuple[str, Source]], list[str]]:
     """Images or pairs by name, and a message for each that cannot be used."""
+    scale = upscaler.scale
     if user_range is not None:
         policy = {"kind": "range", "lo": user_range[0], "hi": user_range[1]}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*plain pictures", category=GeoSegSRWarning)
         scenes = open_images(find_images(data.hr), data)
         if not lr:
-            return [(scene.path, SceneSource(scene, policy, scale)) for scene in scenes], []
+            return [(s.path, SceneSource(s, _policy_for(s, upscaler, policy), scale)) for s in scenes], []
         lr_scenes = open_images(find_images(lr, "--lr"), data)
     matched, failures = match_images(scenes, lr_scenes)
     sources: list[tuple[str, Source]] = []
@@ -402,6 +403,11 @@ def _sources(
             continue
         sources.append((scenes[i].path, PairSource(pair, scale)))
     return sources, failures
+
+
+def _policy_for(scene: Scene, upscaler: Upscaler, policy: dict[str, Any]) -> dict[str, Any]:
+    """Bands that a model sees alone have ranges of their own, as in `upscale`."""
+    return {**policy, "apart": bands_alone(groups_for(upscaler, scene.colours, scene.path))}
 
 
 def _groups(paths: Sequence[str], roots: Sequence[str]) -> dict[str, str]:

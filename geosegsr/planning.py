@@ -112,8 +112,7 @@ def plan_rendering(
     radiometry: Radiometry | None = None
     if not upscaler.linear:
         policy = {"kind": "auto"} if card is None else card.radiometry
-        alone = [band for group in groups if group.through == "grey" for band in group.bands]
-        radiometry = resolve_radiometry(raster, {**policy, "apart": alone}, range)
+        radiometry = resolve_radiometry(raster, {**policy, "apart": bands_alone(groups)}, range)
         log.info("range of %s: %s", raster.path, radiometry.describe())
     chosen_overlap = upscaler.overlap if overlap is None else overlap
     if 0 <= chosen_overlap < 2 * upscaler.halo:
@@ -141,6 +140,11 @@ def plan_rendering(
         samplings_by_band(samplings, groups, raster.count), consistent, spread,
     )  # fmt: skip
     return rendering, region
+
+
+def bands_alone(groups: tuple[BandGroup, ...]) -> list[int]:
+    """Positions of the bands that go through a model one at a time."""
+    return [band for group in groups if group.through == "grey" for band in group.bands]
 
 
 def groups_for(

@@ -198,7 +198,7 @@ def checkpoint(tmp_path):
 def test_models_lists_what_there_is(checkpoint, monkeypatch):
     listed = CliRunner().invoke(cli, ["models"])
     assert listed.exit_code == 0 and "bicubic" in listed.output
-    monkeypatch.setattr("geosegsr_cli.models.bundled_checkpoints", lambda: [checkpoint])
+    monkeypatch.setattr("geosegsr.bundled.bundled_checkpoints", lambda: [checkpoint])
     assert "mine: x2, 3 bands (red, green, blue), compact units" in CliRunner().invoke(cli, ["models"]).output
     as_json = json.loads(CliRunner().invoke(cli, ["models", "--json"]).output)
     assert "nearest" in as_json["interpolation"] and as_json["checkpoints"][str(checkpoint)]["name"] == "mine"

