@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -24,7 +25,9 @@ PROGRAM = [sys.executable, "-c", "from geosegsr_cli.main import main; main()"]
 PATIENCE_S = 120
 """Until a command counts as hung."""
 
-_PROGRESS = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (\d+/\d+ (blocks|scenes)|writing the COG$|verifying$)")
+_PROGRESS = re.compile(
+    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (\d+/\d+ (blocks|scenes)|writing the COG$|verifying$)"
+)
 _FOLDERS = os.pathsep.join(str(Path(__file__).resolve().parents[1] / name) for name in (".", "cli"))
 
 
@@ -120,4 +123,5 @@ def assert_refused(outcome: Outcome, code: int, *parts: object) -> None:
     assert ".." not in line.replace("...", "")
     for part in parts:
         assert str(part) in line, line
-    assert not outcome.out
+    # With --json the same error is on standard output, for programs.
+    assert not outcome.out or json.loads(outcome.out)["status"] == "failed"

@@ -54,11 +54,11 @@ def test_coordinates_and_attributes_follow(tmp_path: Path) -> None:
 def test_dimensions_in_any_order_and_a_plain_plane(tmp_path: Path) -> None:
     data = rioxarray.open_rasterio(factory.write_plain(tmp_path / "in.tif"))
     assert isinstance(data, xr.DataArray)
-    expected = geosegsr.super_resolve(data, 2).values
-    last = geosegsr.super_resolve(data.transpose("y", "x", "band"), 2)
+    expected = geosegsr.super_resolve(data, 2, "bicubic").values
+    last = geosegsr.super_resolve(data.transpose("y", "x", "band"), 2, "bicubic")
     assert last.dims == ("y", "x", "band")
     np.testing.assert_array_equal(last.values, np.moveaxis(expected, 0, 2))
-    plane = geosegsr.super_resolve(data.isel(band=1), 2)
+    plane = geosegsr.super_resolve(data.isel(band=1), 2, "bicubic")
     assert plane.dims == ("y", "x")
     np.testing.assert_array_equal(plane.values, expected[1])
 
@@ -66,7 +66,7 @@ def test_dimensions_in_any_order_and_a_plain_plane(tmp_path: Path) -> None:
 def test_masked_arrays_keep_their_holes(tmp_path: Path) -> None:
     data = rioxarray.open_rasterio(factory.write_nodata(tmp_path / "in.tif"), masked=True)
     assert isinstance(data, xr.DataArray)
-    fine = geosegsr.super_resolve(data, 3)
+    fine = geosegsr.super_resolve(data, 3, "bicubic")
     holes = np.isnan(data.values)
     assert holes.any()
     np.testing.assert_array_equal(np.isnan(fine.values), np.repeat(np.repeat(holes, 3, 1), 3, 2))

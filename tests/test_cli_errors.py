@@ -125,7 +125,11 @@ def test_an_unreachable_source(folder: Path, upscale: Run) -> None:
     ("write", "extra", "warning"),
     [
         (factory.write_no_crs, (), "has no coordinate reference system; neither will the result."),
-        (factory.write_plain, ("--overlap", 0), "an overlap of 0 is less than the 4 pixels"),
+        (
+            factory.write_plain,
+            ("--overlap", 0, "--model", "bicubic"),
+            "an overlap of 0 is less than the 4 pixels",
+        ),
         (factory.write_nir_as_alpha, (), "that is tagged alpha holds more than mask values"),
         (factory.write_subdatasets, (), "holds 2 rasters; the first is taken"),
     ],
@@ -209,7 +213,7 @@ AREAS = [
 ]
 TILING = [
     (["--tile", 32, "--overlap", 32], ["overlap of 32", "tiles of 32", "--overlap 8"]),
-    (["--overlap", 600], ["overlap of 600", "tiles of 512", "--overlap 128"]),
+    (["--overlap", 600], ["overlap of 600", "tiles of 256", "--overlap 64"]),
     (["--overlap", -1], ["overlap of -1", "--overlap"]),
     (["--tile", 0], ["tiles of 0", "--tile"]),
     (["--tile", -8], ["tiles of -8", "--tile"]),
@@ -302,7 +306,10 @@ def test_without_a_command_the_help_is_shown(capfd: pytest.CaptureFixture[str]) 
     assert outcome.err.startswith("Usage: geosegsr")
 
 
-@pytest.mark.parametrize(("args", "part"), [(["frobnicate"], "'frobnicate'"), (["upscale"], "'-o'"), (["upscale", "-o", "out/"], "SRC")])
+@pytest.mark.parametrize(
+    ("args", "part"),
+    [(["frobnicate"], "'frobnicate'"), (["upscale"], "'-o'"), (["upscale", "-o", "out/"], "SRC")],
+)
 def test_usage_of_the_command_itself(args: list[str], part: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert_refused(run_here(capfd, *args), 2, part, "--help`.")
 
@@ -492,7 +499,7 @@ def test_a_disk_without_room_for_one_block(
     larger_scene: Path, mounted: Callable[[str], Path], upscale: Run
 ) -> None:
     folder = mounted("size=8k")
-    outcome = upscale(larger_scene, *SMALL_BLOCKS, output=folder / "out.tif")
+    outcome = upscale(larger_scene, *SMALL_BLOCKS, "--model", "bicubic", output=folder / "out.tif")
     assert_refused(outcome, 1, str(folder), "No space left on device")
     assert left_in(folder) == []
     assert len(outcome.warned) == 1

@@ -121,7 +121,7 @@ def test_what_cannot_be_evaluated(tmp_path, images):
     with pytest.raises(ConfigError, match="without its scale"):
         evaluate_model("bicubic", [str(images)])
     folder_of(tmp_path / "four", 1, count=4)
-    with pytest.raises(BandError, match="4 bands, and the model was trained on 3"):
+    with pytest.raises(BandError, match=r"4 bands, but model .* was trained on 3"):
         evaluate_model(Flat(), [str(tmp_path / "four")])
 
 

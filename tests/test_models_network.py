@@ -156,13 +156,13 @@ def test_building_the_network_leaves_pretrained_tower_weights_as_they_are(monkey
 
     made = {}
 
-    def remember(config):
-        vit = original(config)
+    def remember(*args, **shape):
+        vit = original(*args, **shape)
         made.update(copy.deepcopy(vit.state_dict()))
         return vit
 
-    original = tower._vision_transformer
-    monkeypatch.setattr(tower, "_vision_transformer", remember)
+    original = tower.VisionTransformer
+    monkeypatch.setattr(tower, "VisionTransformer", remember)
     model = tiny()
     kept = model.features.tower.base_weights()
     assert kept.keys() == made.keys()

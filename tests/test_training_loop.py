@@ -365,8 +365,8 @@ def test_fine_tuning_starts_from_a_checkpoint(images, unbroken, tmp_path):
     result, _ = trained(tiny_config(images, **changes), tmp_path / "run")
     one, two = (load_checkpoint(path)[0].state_dict() for path in (start, result.model))
     assert all(torch.allclose(one[name], two[name], atol=1e-6) for name in one)
-    with pytest.raises(ConfigError, match="made for scale 2 and 3 bands, and needed are scale 4"):
-        train(tiny_config(images, **{**changes, "model.scale": 4}), tmp_path / "other")
+    with pytest.raises(ConfigError, match="made for 3 bands, and the images have 2"):
+        train(tiny_config(images, **{**changes, "data.bands": [1, 2]}), tmp_path / "other")
     with pytest.raises(ConfigError, match="shape is the checkpoint's"):
         train(tiny_config(images, **{**changes, "model.changes": TINY}), tmp_path / "third")
 
