@@ -257,11 +257,10 @@ def load_checkpoint(path: str | Path) -> tuple[SeGSR, ModelCard]:
 
 def _empty_network(path: Path, card: ModelCard, shapes: Mapping[str, tuple[int, ...]]) -> SeGSR:
     """A network without memory behind it, once the file is known to hold exactly its tensors."""
-    import torch
-
+    from geosegsr.models.blank import without_weights
     from geosegsr.models.segsr import SeGSR
 
-    with torch.device("meta"):
+    with without_weights():
         model = SeGSR(SeGSRConfig.from_dict(card.config))
     needed = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     wrong = sorted(name for name in needed.keys() | shapes.keys() if needed.get(name) != shapes.get(name))

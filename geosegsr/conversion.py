@@ -13,6 +13,7 @@ from torch import Tensor
 
 from geosegsr.checkpoint import ModelCard, save_checkpoint
 from geosegsr.errors import CheckpointError, ConfigError, JobError
+from geosegsr.models.blank import without_weights
 from geosegsr.models.published import convert, infer_config, unwrapped
 from geosegsr.models.segsr import SeGSR
 
@@ -123,7 +124,7 @@ def _network(state: dict[str, Tensor], prompts: str | Path | None, seed: int | N
         config = infer_config(state)
         found = drawn_prompts(len(config.depths), config.tower_output, seed or 0)
     config, tensors = convert(state, found)
-    with torch.device("meta"):
+    with without_weights():
         model = SeGSR(config)
     needed = model.state_dict()
     missing = sorted(needed.keys() - tensors.keys())
