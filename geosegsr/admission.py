@@ -80,7 +80,8 @@ class _Work:
     dismissed: threading.Event = field(default_factory=threading.Event)
 
 
-_admitted: dict[str, _Work] = {}
+# By run and worker: several workers may live in one process.
+_admitted: dict[tuple[str, str], _Work] = {}
 _lock = threading.Lock()
 
 
@@ -116,7 +117,7 @@ def admit(run_id: str, version: str, token: Path, cores: int | None, packed: byt
     with _lock:
         while len(_admitted) >= _MOST_RUNS:  # of runs that were killed; one at work would be admitted again
             del _admitted[next(iter(_admitted))]
-        _admitted[run_id] = _Work(work)
+        _admitted[_key(run_id)] = _Work(work)
     return Admission(capacity, device)
 
 
@@ -126,7 +127,7 @@ def attempt(run_id: str, index: int) -> Any:
     Returns:
         What the work returns; a Stranger where this process was not admitted; a Failure for one of our errors.
     """
-    work = _admitted.get(run_id)
+    work = _admitted.get(_key(run_id))
     if work is None:
         return Stranger(_this_worker().address)
     stop_requested.set(work.dismissed.is_set)
@@ -139,9 +140,13 @@ def attempt(run_id: str, index: int) -> Any:
 def dismiss(run_id: str) -> None:
     """Forget a run; its blocks that are at work stop at their next tile."""
     with _lock:
-        work = _admitted.pop(run_id, None)
-    if work is not None:
+        ended = [_admitted.pop(key) for key in list(_admitted) if key[0] == run_id]
+    for work in ended:
         work.dismissed.set()
+
+
+def _key(run_id: str) -> tuple[str, str]:
+    return run_id, _this_worker().address
 
 
 def _this_worker() -> Any:

@@ -198,6 +198,8 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
     from distributed import Client
     from distributed.utils import silence_logging_cmgr
 
+    # It reports a lost connection with its traceback, as information.
+    logging.getLogger("distributed.batched").setLevel(logging.WARNING)
     if scheduler is not None:
         try:
             client = Client(scheduler, timeout=_CONNECT_TIMEOUT_S, set_as_default=False)
