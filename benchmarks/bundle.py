@@ -13,12 +13,11 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from zoo import SOURCES
+from zoo import MEASURES, SOURCES
 
 from geosegsr.checkpoint import load_checkpoint, save_checkpoint
 from geosegsr.evaluate import evaluate_model
 
-MEASURES = ("psnr", "psnr_y", "ssim", "sam", "ergas")
 TRAINED_ON = (
     "aerial RGB and near infrared of California (USDA NAIP, 0.6 m), forest and savanna (NEON, 0.1 m), towns and "
     "villages of Zanzibar, Nepal, the Philippines, Nairobi and Kampala (OpenAerialMap, 0.07 to 0.3 m), the coast of "

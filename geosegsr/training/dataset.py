@@ -81,12 +81,9 @@ def _scenes(config: TrainConfig) -> Dataset:
             scenes, data.val_share, scale, data.patch * scale, config.seed
         )
         notes.append(_describe_split(train_parts, val_parts))
-    held, unreadable = keep_in_memory(sources, data.cache_gb)
-    report_left_out(unreadable, len(sources), "cannot be read")
+    held, train_parts = _readable(sources, train_parts, data.cache_gb)
     others = "" if held == len(sources) else ", the others read by windows"
     notes.append(f"{held} of {len(sources)} images held in memory{others}")
-    readable = {source.name for source in sources} - _failed(unreadable, sources)
-    train_parts = [part for part in train_parts if sources[part.image].name in readable]
     patches = Patches(sources, train_parts, data, config.degradation, scale, config.seed)
     _report_gaps(patches)
     return _dataset(config, patches, val_sources, val_parts, policy, scenes[0], scale, notes)
@@ -108,12 +105,9 @@ def _mixture(config: TrainConfig) -> Dataset:
         )
         scenes = open_images(find_images(part.hr, "data.sources"), own)
         sources = [SceneSource(scene, _policy_of(part, scene), scale, part.blur) for scene in scenes]
-        _, unreadable = keep_in_memory(sources, data.cache_gb / len(data.sources))
-        report_left_out(unreadable, len(sources), "cannot be read")
-        readable = {source.name for source in sources} - _failed(unreadable, sources)
-        wholes = [part for part in _wholes(scenes, scale) if sources[part.image].name in readable]
+        _, parts = _readable(sources, _wholes(scenes, scale), data.cache_gb / len(data.sources))
         degradation = part.degradation or config.degradation
-        sets.append(Patches(sources, wholes, own, degradation, scale, config.seed))
+        sets.append(Patches(sources, parts, own, degradation, scale, config.seed))
         _report_gaps(sets[-1])
         notes.append(
             f"{part.share:g} shares: {len(scenes)} images of {', '.join(part.hr)}, {scenes[0].count} bands of "
@@ -199,6 +193,16 @@ def _policy_of(part: SourceConfig, scene: Scene) -> dict[str, Any]:
     if part.radiometry == "bands":
         return {"kind": "percentiles", "apart": range(scene.count)}
     return {"kind": part.radiometry}
+
+
+def _readable(
+    sources: Sequence[SceneSource], parts: Sequence[Part], cache_gb: float
+) -> tuple[int, list[Part]]:
+    """How many images are held in memory, and the parts of those that can be read."""
+    held, unreadable = keep_in_memory(sources, cache_gb)
+    report_left_out(unreadable, len(sources), "cannot be read")
+    failed = _failed(unreadable, sources)
+    return held, [part for part in parts if sources[part.image].name not in failed]
 
 
 def _report_gaps(patches: Patches) -> None:
