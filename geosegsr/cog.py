@@ -28,7 +28,7 @@ from rio_cogeo.cogeo import cog_validate
 from geosegsr.errors import ConfigError, SceneError, VerificationError
 from geosegsr.metadata import Metadata
 from geosegsr.printed import printed_errors
-from geosegsr.scene import AlphaPolicy, Scene, forget_handles, gdal_reason
+from geosegsr.scene import CACHE_BYTES, AlphaPolicy, Scene, forget_handles, gdal_reason
 from geosegsr.windows import Window
 
 log = logging.getLogger("geosegsr")
@@ -87,7 +87,7 @@ _GDAL_TYPES = {
     "uint64": "UInt64", "int64": "Int64", "float32": "Float32", "float64": "Float64",
 }  # fmt: skip
 # A VRT over many files: few of them open at a time, and a small block cache, hold memory at any size.
-_COPY_ENV = {"GDAL_MAX_DATASET_POOL_SIZE": 16, "GDAL_CACHEMAX": 128}
+_COPY_ENV = {"GDAL_MAX_DATASET_POOL_SIZE": 16, "GDAL_CACHEMAX": CACHE_BYTES}
 # Block files get their place from the VRT; rasterio warns about files that have none at all.
 _SOMEWHERE = Affine.translation(1, 1)
 

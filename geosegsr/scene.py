@@ -38,7 +38,7 @@ _COLOURS = ("red", "green", "blue", "nir")
 _NUMBERED = {"b02": "blue", "b03": "green", "b04": "red", "b08": "nir"}
 _SAMPLE_SIDE = 1024
 _HANDLES_A_THREAD = 4  # a thread works on one scene at a time, so older ones have served
-_CACHE_MB = 128  # GDAL's block cache, for all threads together
+CACHE_BYTES = 128 << 20  # GDAL's block cache, for all threads together; rasterio takes bytes, GDAL itself MB
 _MOST_BANDS = 4096  # imaging spectrometers have hundreds; a header of a few bytes can claim 65,535
 _MOST_BLOCK_BYTES = (
     256_000_000  # of the file's own blocks: each thread unpacks one as a whole, however little is read
@@ -316,7 +316,7 @@ def _reading(path: str | Path, window: Window | None = None) -> Iterator[Any]:
     )
     try:
         # Inside an Env, GDAL's messages go to the log instead of the terminal.
-        with rasterio.Env(GDAL_CACHEMAX=_CACHE_MB):
+        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
             yield _handle(str(path))
     except (RasterioIOError, CPLE_BaseError) as error:
         forget_handles()

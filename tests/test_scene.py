@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scene_factory as factory
+from rasterio._env import get_gdal_config
 
-from geosegsr.scene import Scene, colour_of
+from geosegsr.scene import Scene, _reading, colour_of
 from geosegsr.windows import Window
 
 
@@ -49,6 +50,12 @@ def test_a_file_moved_to_the_same_path_is_read_anew(tmp_path: Path) -> None:
     factory.write_plain(tmp_path / "other.tif", seed=2).replace(path)
     second, _ = Scene.open(path).read(Window(0, 0, 8, 8))
     assert not np.array_equal(first, second)
+
+
+def test_blocks_stay_in_gdals_cache(tmp_path: Path) -> None:
+    """rasterio takes bytes where GDAL takes megabytes: with a cache of 128 bytes each block was unpacked again and again."""
+    with _reading(factory.write_plain(tmp_path / "in.tif")):
+        assert get_gdal_config("GDAL_CACHEMAX") == 128 << 20
 
 
 def test_a_sample_of_a_small_scene_is_the_scene(tmp_path: Path) -> None:
