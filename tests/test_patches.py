@@ -47,6 +47,20 @@ def test_a_patch_equals_the_whole_scene_degraded_and_cut(images):
         assert patch.lr == pytest.approx(cut, abs=1e-6)
 
 
+def test_augmented_patches_begin_anywhere_and_stay_pairs(images):
+    sensor, scale = Degradation(kernel="box"), SCALE
+    patches = patches_of(images, DataConfig(patch=8), sensor)
+    phases = set()
+    for number in range(200):
+        patch = patches[number]
+        top, bottom, left, right = place_of(patch)
+        assert top >= 0 and bottom <= 70 and left >= 0 and right <= 90
+        phases.add((top % scale, left % scale))
+        seen = sensor.sample(patch.hr, scale, np.random.default_rng(0))
+        assert patch.lr == pytest.approx(seen, abs=0.6 / 255)
+    assert len(phases) == scale**2
+
+
 def test_patches_follow_from_seed_and_number(images):
     data = DataConfig(patch=8, grey=0.3, shuffle_bands=0.3)
     sensor = Degradation(kernel="mtf", mtf=(0.1, 0.4), noise_read=(0.0, 0.02))

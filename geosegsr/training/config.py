@@ -76,7 +76,7 @@ class DataConfig:
     texture: float = 0.5
     """How strongly textured places are preferred: 0 not at all, 1 in proportion to their texture."""
     augment: bool = True
-    """Flips and quarter turns."""
+    """Flips, quarter turns, and patches that begin at any hr pixel instead of every scale-th."""
     grey: float = 0.0
     """Share of patches whose bands are all replaced by one of them, or by a mixture."""
     shuffle_bands: float = 0.0

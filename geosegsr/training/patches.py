@@ -7,9 +7,12 @@ processes share out the patches of one.
     window in the scene, grown by the margin that its lr pixels depend on
     +-----------------+
     |  +-----------+  |    read -> fill -> model's range -> degradation -> crop
-    |  |   patch   |  |    always on the lr grid, so a patch equals the whole scene degraded, then cut
-    |  +-----------+  |
+    |  |   patch   |  |    on the lr grid that begins with the patch, so a patch equals the scene
+    |  +-----------+  |    degraded from there, then cut
     +-----------------+
+
+Augmentation lets patches begin at any hr pixel. So one ground gives as many different lr images as an lr pixel has hr
+pixels, which for few images is worth more than turning and mirroring them.
 """
 
 from __future__ import annotations
@@ -61,15 +64,21 @@ class Source(Protocol):
     def name(self) -> str:
         """For messages."""
 
+    @property
+    def step(self) -> int:
+        """Patches begin at multiples of this, in hr pixels."""
+
     def validity(self, window: Window) -> tuple[NDArray[np.bool_], Floats]:
         """Valid pixels (h, w) and values (C, h, w) of a window in hr pixels, to find good places."""
 
     def cut(self, window: Window, degradation: Degradation, rng: np.random.Generator) -> Patch:
-        """A patch at a window in hr pixels, on the lr grid."""
+        """A patch at a window in hr pixels, whose sides are whole lr pixels."""
 
 
 class SceneSource:
     """A scene whose lr side is made by degradation."""
+
+    step = 1
 
     def __init__(
         self, scene: Scene, policy: dict[str, Any], scale: int, blur: tuple[float, float] = (0.0, 0.0)
@@ -99,8 +108,9 @@ class SceneSource:
 
     def cut(self, window: Window, degradation: Degradation, rng: np.random.Generator) -> Patch:
         scale = self.scale
-        height, width = self.scene.height // scale * scale, self.scene.width // scale * scale
-        grown = window.grown(margin_of(scale, degradation), height, width)
+        grown = _by_whole_lr_pixels(
+            window, window.grown(margin_of(scale, degradation), self.scene.height, self.scene.width), scale
+        )
         values, valid = self._read(grown)
         if valid.any():
             values = fill_invalid(values, valid)
@@ -135,7 +145,7 @@ class PairSource:
 
     def __init__(self, pair: AlignedPair, scale: int) -> None:
         self.pair = pair
-        self.scale = scale
+        self.scale = self.step = scale
         self._valid = repeat_pixels(pair.valid, scale)
 
     @property
@@ -218,16 +228,23 @@ class Patches:
         cell = min(int(np.searchsorted(cells.chance, rng.random(), side="right")), len(cells.part) - 1)
         part = self.parts[cells.part[cell]]
         source, area = self.sources[part.image], part.window
-        row, col = int(cells.row[cell]), int(cells.col[cell])
-        reach = self.data.patch // 2
+        step = source.step if self.data.augment else self.scale
         for attempt in range(4):
-            moves = rng.integers(-reach, reach + 1, 2) * self.scale * (attempt < 3)
-            top = int(np.clip(row + moves[0], area.row, area.row_stop - self.side))
-            left = int(np.clip(col + moves[1], area.col, area.col_stop - self.side))
+            if attempt < 3:
+                top = self._near(int(cells.row[cell]), area.row, area.row_stop, step, rng)
+                left = self._near(int(cells.col[cell]), area.col, area.col_stop, step, rng)
+            else:
+                top, left = int(cells.row[cell]), int(cells.col[cell])
             patch: Patch = source.cut(Window(top, left, self.side, self.side), self.degradation, rng)
             if patch.valid.all():
                 break
         return patch
+
+    def _near(self, cell: int, start: int, stop: int, step: int, rng: np.random.Generator) -> int:
+        """A place inside start..stop, at most half a patch from a cell; all of them are equally likely."""
+        reach = self.side // (2 * step) * step
+        first, last = max(start, cell - reach), min(stop - self.side, cell + reach)
+        return first + int(rng.integers((last - first) // step + 1)) * step
 
     def _turned(self, patch: Patch, rng: np.random.Generator) -> Patch:
         lr, hr = patch.lr, patch.hr
@@ -366,6 +383,16 @@ def validation_tiles(
         if cut.valid.mean() >= 0.5:
             tiles.append(cut)
     return tiles, failures
+
+
+def _by_whole_lr_pixels(window: Window, grown: Window, scale: int) -> Window:
+    """A window grown as far as another one, but on each side by whole lr pixels."""
+    top, left = (window.row - grown.row) // scale * scale, (window.col - grown.col) // scale * scale
+    bottom = (grown.row_stop - window.row_stop) // scale * scale
+    right = (grown.col_stop - window.col_stop) // scale * scale
+    return Window(
+        window.row - top, window.col - left, top + window.height + bottom, left + window.width + right
+    )
 
 
 def _grey_weights(bands: int, rng: np.random.Generator) -> Floats:
