@@ -97,7 +97,7 @@ def counted(address: str, planned: Plan, folder: Path, workers: int, seconds: fl
                 partial(compute_block, planned, folder, f"{workers}"),
                 range(len(planned.grid.blocks)),
                 on_done,
-                threads=1,
+                together=len(planned.grid.blocks),
                 shared_folder=folder,
                 check=partial(Preflight.of, planned),
             )
@@ -149,7 +149,7 @@ def spent(
 
 def through_engine(address: str, folder: Path, blocks: int) -> int:
     with open_engine(scheduler=address) as engine:
-        engine.run(abs, range(blocks), lambda _: None, threads=1, shared_folder=folder)
+        engine.run(abs, range(blocks), lambda _: None, together=blocks, shared_folder=folder)
     return blocks
 
 

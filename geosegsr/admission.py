@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import cloudpickle
 
 from geosegsr import __version__
+from geosegsr.cores import cores_of_a_block
 from geosegsr.errors import GeoSegSRError
 from geosegsr.render import stop_requested
 
@@ -32,7 +33,7 @@ class Capacity:
     threads: int
     """Blocks at a time."""
     cores: int
-    """Threads that one block's model may use."""
+    """Of the processor, for each block."""
     gpus: float
     """GPUs that it declares as a resource; 0 where it declares none."""
     memory_bytes: int
@@ -77,6 +78,7 @@ class Failure:
 @dataclass(frozen=True)
 class _Work:
     compute: Callable[[int], Any]
+    cores: int
     dismissed: threading.Event = field(default_factory=threading.Event)
 
 
@@ -98,7 +100,7 @@ def admit(run_id: str, version: str, token: Path, cores: int | None, packed: byt
         run_id: Of the run.
         version: Of geosegsr where the run was started.
         token: A file in the folder that everyone must share; it holds the run's id.
-        cores: Threads that one block's model may use; None for as many as Dask gave this worker.
+        cores: Cores of this worker; None for as many as it has threads.
         packed: From `pack`.
     """
     if version != __version__:
@@ -117,7 +119,7 @@ def admit(run_id: str, version: str, token: Path, cores: int | None, packed: byt
     with _lock:
         while len(_admitted) >= _MOST_RUNS:  # of runs that were killed; one at work would be admitted again
             del _admitted[next(iter(_admitted))]
-        _admitted[_key(run_id)] = _Work(work)
+        _admitted[_key(run_id)] = _Work(work, capacity.cores)
     return Admission(capacity, device)
 
 
@@ -131,6 +133,7 @@ def attempt(run_id: str, index: int) -> Any:
     if work is None:
         return Stranger(_this_worker().address)
     stop_requested.set(work.dismissed.is_set)
+    cores_of_a_block.set(work.cores)
     try:
         return work.compute(index)
     except GeoSegSRError as error:
@@ -160,7 +163,7 @@ def _capacity(cores: int | None) -> Capacity:
     threads = worker.state.nthreads
     return Capacity(
         threads=threads,
-        cores=threads if cores is None else cores,
+        cores=max(1, (threads if cores is None else cores) // threads),
         gpus=worker.state.total_resources.get("GPU", 0),
         memory_bytes=worker.memory_manager.memory_limit or 0,
     )

@@ -393,7 +393,7 @@ class _InTurn:
             on_done(result)
 
         try:
-            self._engine.run(work, indices, count, **options)
+            self._engine.run(work, indices, count, **{**options, "together": self._most})
         finally:
             self._leave(left)
 

@@ -22,6 +22,7 @@ from dask.system import CPU_COUNT
 
 from geosegsr.admission import Check
 from geosegsr.cluster import run_on_cluster
+from geosegsr.cores import cores_of_a_block
 from geosegsr.errors import ConfigError, JobError
 from geosegsr.render import check_stop, stop_requested
 
@@ -50,7 +51,7 @@ class Engine(Protocol):
         indices: Sequence[int],
         on_done: Callable[[T], None],
         *,
-        threads: int,
+        together: int,
         shared_folder: Path,
         check: Callable[[], Check] | None = None,
     ) -> None:
@@ -60,7 +61,9 @@ class Engine(Protocol):
             work: Picklable where workers or a scheduler do it; small results.
             indices: What to work on.
             on_done: Called in this thread, one call at a time.
-            threads: Calls of this run at a time, where threads of this process do it.
+            together: Blocks of this run and of others beside it, among which the cores are shared out where threads of
+                this process do the work. It is the same however many are left: a few networks round otherwise with
+                another number of threads.
             shared_folder: Must be the same folder for every worker.
             check: Makes what is run in each worker process before it gets work; one that fails it gets none.
 
@@ -114,7 +117,10 @@ def _threads() -> Iterator[Engine]:
 
 
 class _ThreadEngine:
-    """One pool for all runs, so that blocks in memory are no more for many scenes than for one."""
+    """One pool for all runs, so that blocks in memory are no more for many scenes than for one.
+
+    Blocks side by side make more of the cores than many cores for a block: what is not the network runs beside it.
+    """
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         self._pool = pool
@@ -126,15 +132,17 @@ class _ThreadEngine:
         indices: Sequence[int],
         on_done: Callable[[T], None],
         *,
-        threads: int,
+        together: int,
         shared_folder: Path,
         check: Callable[[], Check] | None = None,
     ) -> None:
         failed = threading.Event()
+        cores = max(1, CPU_COUNT // min(default_threads(), together))
 
         def attempt(index: int) -> T:
             stop_requested.set(lambda: failed.is_set() or self._cancelled.is_set())
             check_stop()
+            cores_of_a_block.set(cores)
             return work(index)
 
         def deliver(key: str, result: T, *_: Any) -> None:
@@ -145,7 +153,11 @@ class _ThreadEngine:
         try:
             # Not dask.threaded.get: its callbacks belong to the process, and runs in other threads got them.
             get_async(
-                self._pool.submit, threads, graph, list(graph), callbacks=[(None, None, None, deliver, None)]
+                self._pool.submit,
+                default_threads(),
+                graph,
+                list(graph),
+                callbacks=[(None, None, None, deliver, None)],
             )
         except BaseException:
             failed.set()  # threads that are inside a block stop at its next tile
@@ -171,7 +183,7 @@ class _ClusterEngine:
         indices: Sequence[int],
         on_done: Callable[[T], None],
         *,
-        threads: int,
+        together: int,
         shared_folder: Path,
         check: Callable[[], Check] | None = None,
     ) -> None:

@@ -94,10 +94,6 @@ class Ensemble:
     def linear(self) -> bool:
         return self.base.linear
 
-    @property
-    def concurrent(self) -> bool:
-        return self.base.concurrent
-
     def __call__(self, lr: FloatArray, guide: FloatArray | None = None) -> FloatArray:
         """The mean of the eight; see Upscaler."""
         return mean_and_spread(self.members(lr, guide))[0]

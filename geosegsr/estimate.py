@@ -1,14 +1,17 @@
-"""What a run will take, from one of its blocks done for real."""
+"""What a run will take, from a few of its blocks done for real."""
 
 from __future__ import annotations
 
 import tempfile
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from geosegsr.blockwork import compute_block
+from geosegsr.engine import default_threads, open_engine
+from geosegsr.job import BlockRecord
 from geosegsr.runplan import Plan
 
 # A COG takes the block files' size again, with its overviews a third more.
@@ -33,9 +36,9 @@ class Estimate:
     memory_bytes: int
     """Peak of one process, an upper bound."""
     disk_bytes: int
-    """Job folder and result side by side, extrapolated from one block."""
+    """Job folder and result side by side, extrapolated from some blocks."""
     seconds: float
-    """Wall time on this machine without --workers, extrapolated from one block."""
+    """Wall time on this machine without --workers, extrapolated from some blocks."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -43,18 +46,27 @@ class Estimate:
 
 
 def estimate(planned: Plan) -> Estimate:
-    """Compute the middle block into a temporary folder and extrapolate from it."""
+    """Compute as many blocks as run at a time, from the middle, into a temporary folder and extrapolate from them."""
     grid, metadata = planned.grid, planned.metadata
-    middle = grid.blocks[len(grid.blocks) // 2]
+    first = max(0, (len(grid.blocks) - default_threads()) // 2)
+    some = grid.blocks[first : first + default_threads()]
+    records: list[BlockRecord] = []
     with tempfile.TemporaryDirectory(prefix="geosegsr-") as folder:
         (Path(folder) / "blocks").mkdir()
-        compute_block(planned, Path(folder), "first", middle.index)  # it pays for loading
+        compute_block(planned, Path(folder), "first", some[0].index)  # it pays for loading
         began = time.perf_counter()
-        record = compute_block(planned, Path(folder), "second", middle.index)
+        with open_engine() as engine:
+            engine.run(
+                partial(compute_block, planned, Path(folder), "second"),
+                [block.index for block in some],
+                records.append,
+                together=len(grid.blocks),
+                shared_folder=Path(folder),
+            )
         took = time.perf_counter() - began
     area = planned.area.window
-    share = (area.height * area.width) / (middle.window.height * middle.window.width)
-    at_a_time = min(planned.threads, len(grid.blocks))
+    share = (area.height * area.width) / sum(block.window.height * block.window.width for block in some)
+    written = sum(file.size for record in records for file in record.files.values())
     return Estimate(
         width=metadata.width,
         height=metadata.height,
@@ -64,6 +76,6 @@ def estimate(planned: Plan) -> Estimate:
         tiles=grid.tiles,
         tiles_computed=grid.tiles_computed,
         memory_bytes=planned.memory_bytes,
-        disk_bytes=int(sum(file.size for file in record.files.values()) * share * (1 + _COG_TO_BLOCKS)),
-        seconds=round(took * share / at_a_time + planned.output_bytes / _COG_BYTES_PER_S, 1),
+        disk_bytes=int(written * share * (1 + _COG_TO_BLOCKS)),
+        seconds=round(took * share + planned.output_bytes / _COG_BYTES_PER_S, 1),
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from geosegsr.checkpoint import ModelCard, load_checkpoint, read_card
+from geosegsr.cores import cores_of_a_block
 from geosegsr.errors import CheckpointError, ConfigError
 from geosegsr.upscaler import FloatArray, Upscaler, shared_upscaler
 
@@ -51,7 +53,8 @@ class TorchUpscaler(_Checkpoint):
     """A checkpoint, ready to enlarge tiles; satisfies Upscaler.
 
     Tiles of one shape always meet the network in batches of one size, so that a tile's values never depend
-    on its neighbours in a batch. Calls from several threads take turns.
+    on its neighbours in a batch. Calls from several threads take turns on a GPU; on a CPU they run side by side, each on
+    as many cores as `cores_of_a_block` says.
     """
 
     def __init__(self, path: str | Path, device: str = "auto", precision: str = "auto") -> None:
@@ -62,8 +65,8 @@ class TorchUpscaler(_Checkpoint):
         model.merge_lora().requires_grad_(False).to(memory_format=torch.channels_last)
         self.network: Callable[..., Tensor] = model.to(self.device, PRECISIONS[precision])
         self.batch = 1 if self.device.type == "cpu" else max(1, GPU_BATCH_PIXELS // self.tile**2)
-        self.concurrent = self.device.type != "cpu"
         self._lock = threading.Lock()
+        self._threads = torch.get_num_threads()
 
     def __call__(self, lr: FloatArray, guide: FloatArray | None = None) -> FloatArray:
         """Enlarge a batch of tiles; see Upscaler.
@@ -74,7 +77,7 @@ class TorchUpscaler(_Checkpoint):
         self._check(lr, guide)
         n, bands, height, width = lr.shape
         sr = np.empty((n, bands, height * self.scale, width * self.scale), lr.dtype)
-        with self._lock, torch.inference_mode():
+        with self._turn(), torch.inference_mode():
             start = 0
             while start < n:  # a batch that did not fit is tried again from its first tile
                 part = slice(start, start + self.batch)
@@ -94,6 +97,22 @@ class TorchUpscaler(_Checkpoint):
                     sr[part] = self._in_pieces(lr[part], None if guide is None else guide[part])
                     start = part.stop
         return sr
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """A GPU alone, or a share of the processor."""
+        cores = cores_of_a_block.get()
+        if self.device.type == "cuda":
+            with self._lock:
+                yield
+        elif cores is None:
+            yield
+        else:
+            torch.set_num_threads(cores)  # of this thread, and of those that torch meets later
+            try:
+                yield
+            finally:
+                torch.set_num_threads(self._threads)
 
     def _run(self, lr: FloatArray, guide: FloatArray | None) -> FloatArray:
         """A batch through the network, filled up to the fixed size with copies of its last tile."""
@@ -161,7 +180,6 @@ class DistantUpscaler(_Checkpoint):
     Where it is unpickled it becomes a TorchUpscaler.
     """
 
-    concurrent = False
     batch = 1
 
     def __init__(self, path: str | Path, device: str = "auto", precision: str = "auto") -> None:

@@ -64,7 +64,6 @@ class Interpolator:
     min_size: int = 1
     batch: int = 1
     linear: bool = True
-    concurrent: bool = True
 
     def __post_init__(self) -> None:
         if self.name not in KERNELS:

@@ -38,8 +38,6 @@ class Preflight:
         self._check_source()
         upscaler = self.planned.rendering.upscaler
         device = device_kind(upscaler)
-        if device == "cpu":
-            _use_cores(capacity.cores)
         gpus = int(capacity.gpus) if device == "cuda" else 0
         blocks = min(capacity.threads, gpus) if gpus else capacity.threads
         self._check_memory(blocks, capacity.memory_bytes)
@@ -100,11 +98,3 @@ def fitting_block(planned: Plan, budget: int) -> int | None:
         if planned.block_bytes(grid) <= budget:
             return tiles * stride * planned.scale
     return None
-
-
-def _use_cores(cores: int) -> None:
-    """Dask holds its workers' libraries to one thread; a network on the CPU takes turns and can use all cores."""
-    import torch
-
-    if torch.get_num_threads() != cores:
-        torch.set_num_threads(cores)

@@ -80,11 +80,6 @@ class Plan:
         return "image" if self.scene.alpha_band is None else "mask"
 
     @property
-    def threads(self) -> int:
-        """Blocks computed at a time in one process."""
-        return default_threads() if self.rendering.upscaler.concurrent else 1
-
-    @property
     def kept_bands(self) -> list[int]:
         """1-based source indices of the image bands that come out, in output order."""
         return [self.scene.image_bands[b] for b in output_bands(self.rendering.groups)]
@@ -129,7 +124,7 @@ class Plan:
     @property
     def memory_bytes(self) -> int:
         """A rough upper bound for one process: libraries, and the blocks in flight."""
-        return 300_000_000 + self.threads * self.block_bytes(self.grid)
+        return 300_000_000 + default_threads() * self.block_bytes(self.grid)
 
     def block_bytes(self, grid: TileGrid) -> int:
         """A rough upper bound of what one block of a grid takes while it is computed."""

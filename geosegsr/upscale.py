@@ -371,7 +371,7 @@ def _compute(
             partial(compute_block, sent, job.folder.absolute(), uuid.uuid4().hex),
             todo,
             on_done,
-            threads=planned.threads,
+            together=total,
             shared_folder=job.folder,
             check=partial(Preflight.of, sent),
         )

@@ -67,12 +67,8 @@ class Upscaler(Protocol):
     def linear(self) -> bool:
         """True if output follows input in offset and gain, so that DN pass through without a model range."""
 
-    @property
-    def concurrent(self) -> bool:
-        """True if calls from several threads overlap; False if one call at a time already uses the whole machine."""
-
     def __call__(self, lr: FloatArray, guide: FloatArray | None = None) -> FloatArray:
-        """Enlarge a batch of tiles.
+        """Enlarge a batch of tiles; several threads may call at a time.
 
         Args:
             lr: float32 (float64 too, for a linear model), shape (N, C, h, w), in the model's range

@@ -214,7 +214,7 @@ class TileGrid:
         Args:
             height: Rows that may be read, in lr pixels.
             width: Columns that may be read.
-            tile: Side of a tile; made smaller along a side that is shorter.
+            tile: Side of a tile, at most: as many tiles as this takes are made as small as cover a side evenly.
             overlap: Pixels shared by neighbouring tiles; 2 * halo <= overlap < tile.
             halo: Context pixels at inner edges of tiles.
             block: Side of a block, in lr pixels; rounded to whole tiles.
@@ -245,7 +245,12 @@ class TileGrid:
             whole = fitted(size, multiple_of, min_size)
             if whole < tile:
                 return Axis(size, whole, 0, 0, start, stop, margin)
-            return Axis(size, tile, overlap, min(halo, overlap // 2), start, stop, margin)
+            count = max(1, -(-(size - overlap) // (tile - overlap)))
+            even = -(
+                -(size + (count - 1) * overlap) // count
+            )  # as many tiles, with no more overlap than asked
+            side = min(tile, fitted(even, multiple_of, min_size))
+            return Axis(size, side, overlap, min(halo, overlap // 2), start, stop, margin)
 
         grid = cls(axis(height, wanted.row, wanted.row_stop), axis(width, wanted.col, wanted.col_stop), block)
         if (count := grid.rows.block_count(block) * grid.cols.block_count(block)) > _MOST_BLOCKS:

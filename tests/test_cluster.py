@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import queue
 import subprocess
 import sys
 import threading
@@ -100,7 +99,7 @@ def work_through(
 
     with engine.open_engine(scheduler=lab.address) as opened:
         opened.run(
-            work, range(blocks), on_done, threads=1, shared_folder=folder,
+            work, range(blocks), on_done, together=blocks, shared_folder=folder,
             check=None if check is None else lambda: check,
         )  # fmt: skip
     return results
@@ -337,7 +336,7 @@ def test_blocks_at_work_end_with_their_run(lab: Lab, tmp_path: Path) -> None:
     with engine.open_engine(scheduler=lab.address) as opened:
         threading.Timer(0.5, opened.cancel).start()
         with pytest.raises(Cancelled):
-            opened.run(wait_for_the_end, range(9), lambda _: None, threads=1, shared_folder=tmp_path)
+            opened.run(wait_for_the_end, range(9), lambda _: None, together=9, shared_folder=tmp_path)
         busy = lab._workers["busy"]
         deadline = time.monotonic() + 10
         while busy.state.executing_count:
@@ -535,20 +534,21 @@ def test_a_device_that_workers_do_not_have(
     )
 
 
-def test_a_network_on_the_cpu_uses_the_cores_of_its_worker(tmp_path: Path) -> None:
-    source = factory.write_plain(tmp_path / "in.tif")
-    save_model(tmp_path / "m.safetensors", seed=0)
-    check = Preflight.of(plan(source, 2, tmp_path / "m.safetensors", device="cpu"))
-    before = torch.get_num_threads()
-    seen: queue.SimpleQueue[int] = queue.SimpleQueue()
-    try:
-        assert check(Capacity(threads=3, cores=3, gpus=0, memory_bytes=0)) == "cpu"
-        thread = threading.Thread(target=lambda: seen.put(torch.get_num_threads()))
-        thread.start()
-        thread.join()
-    finally:
-        torch.set_num_threads(before)
-    assert seen.get() == 3
+def test_blocks_share_the_cores_of_their_worker(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cores_at_hand(index: int) -> int | None:
+        from geosegsr.cores import cores_of_a_block
+
+        return cores_of_a_block.get()
+
+    lab.add("three", nthreads=3)
+    assert set(work_through(lab, tmp_path, work=cores_at_hand)) == {1}
+    monkeypatch.setattr(engine, "CPU_COUNT", 6)
+    results: list[Any] = []
+    with engine.open_engine(workers=2) as opened:
+        opened.run(cores_at_hand, range(4), results.append, together=4, shared_folder=tmp_path)
+    assert results == [3] * 4
 
 
 def test_planning_for_a_cluster_loads_no_network(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from distributed import LocalCluster
 
 from geosegsr import engine
 from geosegsr.blas import _controller, single_threaded_blas
+from geosegsr.cores import cores_of_a_block
 from geosegsr.errors import JobError, SceneError
 from geosegsr.job import BlockRecord
 
@@ -130,7 +131,7 @@ def work_through(
 ) -> list[Any]:
     results: list[Any] = []
     with engine.open_engine(scheduler=scheduler) as opened:
-        opened.run(work, indices, results.append, threads=2, shared_folder=folder)
+        opened.run(work, indices, results.append, together=len(indices), shared_folder=folder)
     return results
 
 
@@ -164,7 +165,7 @@ def test_few_blocks_are_in_flight_on_a_scheduler(cluster: LocalCluster, tmp_path
         results.append(result)
 
     with engine.open_engine(scheduler=cluster.scheduler_address) as opened:
-        opened.run(double, range(200), on_done, threads=1, shared_folder=tmp_path)
+        opened.run(double, range(200), on_done, together=200, shared_folder=tmp_path)
     assert sorted(results) == [2 * index for index in range(200)]
     assert most <= 50
 
@@ -184,7 +185,21 @@ def test_few_blocks_are_in_flight_in_threads(tmp_path: Path) -> None:
         return index
 
     assert sorted(work_through(work, list(range(40)), tmp_path)) == list(range(40))
-    assert most <= 2
+    assert most <= engine.default_threads()
+
+
+def test_the_cores_are_shared_out_among_the_blocks_at_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "CPU_COUNT", 9)
+
+    def cores(index: int) -> int | None:
+        return cores_of_a_block.get()
+
+    assert work_through(cores, [0], tmp_path) == [9]
+    assert work_through(cores, [0, 1], tmp_path) == [4, 4]
+    assert set(work_through(cores, list(range(40)), tmp_path)) == {9 // engine.default_threads()}
+    assert cores_of_a_block.get() is None
 
 
 def refuse_every_third(index: int) -> int:

@@ -25,7 +25,7 @@ class Flat:
     """An upscaler that paints everything grey: the worst there is."""
 
     name, fingerprint, scale, bands, tile, overlap, halo = "flat", "0", 2, 3, 64, 8, 2
-    multiple_of, min_size, batch, linear, concurrent = 1, 1, 1, False, False
+    multiple_of, min_size, batch, linear = 1, 1, 1, False
 
     def __call__(self, lr, guide=None):
         n, c, h, w = lr.shape

@@ -3,6 +3,7 @@
 import logging
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from geosegsr import inference
 from geosegsr.checkpoint import ModelCard, load_checkpoint, save_checkpoint
+from geosegsr.cores import cores_of_a_block
 from geosegsr.errors import CheckpointError, ConfigError
 from geosegsr.inference import choose_device, choose_precision, load_upscaler
 from geosegsr.models.segsr import SeGSR, preset
@@ -89,23 +91,46 @@ def test_a_partial_batch_is_filled_up_to_the_fixed_size(upscaler, tiles):
     np.testing.assert_allclose(sr, upscaler(tiles), atol=1e-5)
 
 
-def test_threads_take_turns_and_get_their_own_tiles(upscaler, tiles):
-    inside, most = [], []
+def watch(upscaler):
+    """Have every call of the network leave how many calls were inside, and how many threads it had."""
+    inside, seen = [], []
     network = upscaler.network
 
     def watched(*tensors):
         inside.append(1)
-        most.append(len(inside))
+        seen.append((len(inside), torch.get_num_threads()))
         out = network(*tensors)
         inside.pop()
         return out
 
-    expected = upscaler(tiles)
     upscaler.network = watched
+    return seen
+
+
+def test_threads_take_turns_on_a_gpu_and_get_their_own_tiles(upscaler, tiles, monkeypatch):
+    expected = upscaler(tiles)
+    monkeypatch.setattr(upscaler, "device", SimpleNamespace(type="cuda"))
+    monkeypatch.setattr(upscaler, "_tensor", torch.from_numpy)
+    seen = watch(upscaler)
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda i: upscaler(tiles[i : i + 1]), range(5)))
-    assert max(most) == 1
+    assert {most for most, _ in seen} == {1}
     assert np.array_equal(np.concatenate(results), expected)
+
+
+def test_on_a_cpu_a_call_uses_the_cores_of_its_block(upscaler, tiles):
+    before = torch.get_num_threads()
+    seen = watch(upscaler)
+
+    def call(i):
+        cores_of_a_block.set(3)
+        return upscaler(tiles[i : i + 1])
+
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(call, range(5)))
+        assert set(pool.map(lambda _: torch.get_num_threads(), range(8))) == {before}
+    assert {threads for _, threads in seen} == {3}
+    np.testing.assert_allclose(np.concatenate(results), upscaler(tiles), atol=1e-5)
 
 
 def test_another_process_gets_the_same_model(upscaler, tiles):

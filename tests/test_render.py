@@ -32,7 +32,6 @@ class Fake:
     min_size: int = 1
     batch: int = 3
     linear: bool = False
-    concurrent: bool = True
     tilt: float = 0.0
 
     def __call__(self, lr: FloatArray, guide: FloatArray | None = None) -> FloatArray:

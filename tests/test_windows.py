@@ -80,7 +80,24 @@ def test_a_hard_cut_between_tiles_computes_none_twice() -> None:
 def test_tile_sides_obey_the_models_rules() -> None:
     grid = TileGrid.plan(5, 70, tile=64, overlap=8, halo=0, block=64, multiple_of=16, min_size=32)
     assert grid.rows.tile == 32
-    assert grid.cols.tile == 64
+    assert grid.cols.tile == 48  # two of them cover 70 pixels
+
+
+@given(st.integers(1, 3000), st.integers(1, 80), st.integers(1, 16), st.data())
+def test_tiles_are_as_small_as_their_number_allows(
+    size: int, side: int, multiple_of: int, data: st.DataObject
+) -> None:
+    tile = side * multiple_of
+    overlap = data.draw(st.integers(0, tile - 1))
+    grid = TileGrid.plan(
+        1, size, tile=tile, overlap=overlap, halo=0, block=max(size, 1), multiple_of=multiple_of
+    )
+    given_side = Axis(size, tile, overlap, 0, 0, size)
+    assert len(grid.cols.origins) == len(given_side.origins)
+    assert grid.cols.tile <= tile and grid.cols.tile % multiple_of == 0
+    if len(grid.cols.origins) > 1 and grid.cols.tile > overlap + multiple_of:
+        smaller = Axis(size, grid.cols.tile - multiple_of, overlap, 0, 0, size)
+        assert len(smaller.origins) > len(given_side.origins)
 
 
 @pytest.mark.parametrize(
