@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from geosegsr.checkpoint import load_checkpoint
 from geosegsr.models.enlarge import bicubic, shuffled
 from geosegsr.models.segsr import SeGSR, preset
 from geosegsr.training.config import OptimiserConfig
@@ -27,6 +28,7 @@ from geosegsr.training.optimisers import build_optimiser
 
 LUMA = (65.481, 128.553, 24.966)
 MEAN = 0.43  # of the images, about
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": F.l1_loss, "mse": F.mse_loss}
 
 
 def conv(channels: int, out: int, kernel: int = 3) -> nn.Conv2d:
@@ -189,10 +191,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=150, help="of processor time")
+    parser.add_argument("--loss", choices=LOSSES, default="l1")
+    parser.add_argument(
+        "--anywhere", action="store_true", help="begin patches at any pixel, not at every scale-th"
+    )
+    parser.add_argument("--start", help="a checkpoint of the guided network to go on from")
     return parser.parse_args()
 
 
 def build(args: argparse.Namespace) -> nn.Module:
+    if args.start:
+        return load_checkpoint(args.start)[0].requires_grad_(True)
     if args.trunk in ("guided", "unguided"):
         network = SeGSR(
             preset("compact", scale=args.scale, width=args.width, depths=(args.depth, args.depth))
@@ -221,7 +230,7 @@ def learn(network: nn.Module, data: tuple[Tensor, Tensor], args: argparse.Namesp
     """Steps along one cosine over the processor time."""
     config = OptimiserConfig(name=args.optimiser, learning_rate=args.rate)
     optimiser = build_optimiser(network, config)
-    patches = batches(*data, args.scale, args.seed)
+    patches = batches(data[1], args.scale, args.seed, 1 if args.anywhere else args.scale)
     began, steps = time.process_time(), 0
     while (share := (time.process_time() - began) / args.seconds) < 1:
         for group in optimiser.param_groups:
@@ -229,7 +238,7 @@ def learn(network: nn.Module, data: tuple[Tensor, Tensor], args: argparse.Namesp
         lr, hr = next(patches)
         with torch.autocast("cpu", torch.bfloat16):
             sr = network(lr)
-        F.l1_loss(sr.float(), hr).backward()
+        LOSSES[args.loss](sr.float(), hr).backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad()
@@ -253,22 +262,24 @@ def images(folder: Path, scale: int) -> tuple[Tensor, Tensor]:
 
 
 def batches(
-    lr: Tensor, hr: Tensor, scale: int, seed: int, size: int = 8, side: int = 48
+    hr: Tensor, scale: int, seed: int, step: int, size: int = 8, side: int = 48
 ) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pairs in 0 to 1; the lr side is made of a patch with a margin, which is then cut off."""
     rng = np.random.default_rng(seed)
+    margin = 2
+    grown = (side + 2 * margin) * scale
     while True:
-        pairs = []
-        for image in rng.integers(0, len(lr), size):
-            row, col = rng.integers(0, lr.shape[-1] - side + 1, 2)
+        patches = []
+        for image in rng.integers(0, len(hr), size):
+            row, col = rng.integers(0, (hr.shape[-1] - grown) // step + 1, 2) * step
             turn, flip = int(rng.integers(4)), bool(rng.integers(2))
-            pair = [
-                pixels[image, :, row * by : (row + side) * by, col * by : (col + side) * by].rot90(
-                    turn, (1, 2)
-                )
-                for pixels, by in ((lr, 1), (hr, scale))
-            ]
-            pairs.append([p.flip(2) for p in pair] if flip else pair)
-        yield tuple(torch.stack(images).float() / 255 for images in zip(*pairs, strict=True))  # type: ignore[misc]
+            patch = hr[image, :, row : row + grown, col : col + grown].rot90(turn, (1, 2))
+            patches.append(patch.flip(2) if flip else patch)
+        fine = torch.stack(patches).float() / 255
+        coarse = F.interpolate(fine, scale_factor=1 / scale, mode="bicubic", antialias=True)
+        coarse = coarse.clamp(0, 1).mul(255).round() / 255
+        inner = slice(margin * scale, -margin * scale)
+        yield coarse[..., margin:-margin, margin:-margin], fine[..., inner, inner]
 
 
 def validate(network: nn.Module, data: tuple[Tensor, Tensor], scale: int) -> float:
