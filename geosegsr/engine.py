@@ -37,6 +37,10 @@ _START_TIMEOUT_S = 60
 _GOODBYE_S = 5
 
 
+def _nothing(index: int) -> Sequence[int]:
+    return ()
+
+
 def default_threads() -> int:
     """Blocks computed at a time in one process."""
     return max(1, min(_MOST_THREADS, CPU_COUNT))
@@ -51,6 +55,7 @@ class Engine(Protocol):
         indices: Sequence[int],
         on_done: Callable[[T], None],
         *,
+        before: Callable[[int], Sequence[int]] = _nothing,
         together: int,
         shared_folder: Path,
         check: Callable[[], Check] | None = None,
@@ -61,6 +66,8 @@ class Engine(Protocol):
             work: Picklable where workers or a scheduler do it; small results.
             indices: What to work on.
             on_done: Called in this thread, one call at a time.
+            before: What had better be done before a block, where threads of this process do the work: blocks whose tiles
+                it shares, which are then there.
             together: Blocks of this run and of others beside it, among which the cores are shared out where threads of
                 this process do the work. It is the same however many are left: a few networks round otherwise with
                 another number of threads.
@@ -132,6 +139,7 @@ class _ThreadEngine:
         indices: Sequence[int],
         on_done: Callable[[T], None],
         *,
+        before: Callable[[int], Sequence[int]] = _nothing,
         together: int,
         shared_folder: Path,
         check: Callable[[], Check] | None = None,
@@ -139,17 +147,22 @@ class _ThreadEngine:
         failed = threading.Event()
         cores = max(1, CPU_COUNT // min(default_threads(), together))
 
-        def attempt(index: int) -> T:
+        def attempt(index: int, _before: list[T]) -> T:
             stop_requested.set(lambda: failed.is_set() or self._cancelled.is_set())
             check_stop()
             cores_of_a_block.set(cores)
             return work(index)
 
+        names = {index: f"block-{len(indices) - n:08d}" for n, index in enumerate(indices)}
+
         def deliver(key: str, result: T, *_: Any) -> None:
             on_done(result)
 
         # Dask takes tasks from the last name to the first; in the scene's order neighbours can share tiles.
-        graph = {f"block-{len(indices) - n:08d}": (attempt, index) for n, index in enumerate(indices)}
+        graph = {
+            name: (attempt, index, [names[other] for other in before(index) if other in names])
+            for index, name in names.items()
+        }
         try:
             # Not dask.threaded.get: its callbacks belong to the process, and runs in other threads got them.
             get_async(
@@ -183,6 +196,7 @@ class _ClusterEngine:
         indices: Sequence[int],
         on_done: Callable[[T], None],
         *,
+        before: Callable[[int], Sequence[int]] = _nothing,
         together: int,
         shared_folder: Path,
         check: Callable[[], Check] | None = None,

@@ -367,10 +367,14 @@ def _compute(
 
     if todo:
         sent = _for_anywhere(planned)
+        grid = planned.grid
+        # Blocks of one diagonal share no tiles. A grid that is narrower than this would leave threads without work.
+        diagonal = min(grid.block_shape) >= default_threads()
         engine.run(
             partial(compute_block, sent, job.folder.absolute(), uuid.uuid4().hex),
             todo,
             on_done,
+            before=grid.before if diagonal else lambda _: (),
             together=total,
             shared_folder=job.folder,
             check=partial(Preflight.of, sent),

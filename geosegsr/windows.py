@@ -273,6 +273,16 @@ class TileGrid:
             )
         )
 
+    def before(self, index: int) -> tuple[int, ...]:
+        """Blocks that had better be done before one: those above and to the left, whose tiles it shares."""
+        _, across = self.block_shape
+        return (index - across,) * (index >= across) + (index - 1,) * (index % across > 0)
+
+    @cached_property
+    def block_shape(self) -> tuple[int, int]:
+        """Rows and columns of blocks."""
+        return len(self.rows.blocks(self.block)), len(self.cols.blocks(self.block))
+
     @property
     def tiles(self) -> int:
         """Number of different tiles that have a say in a wanted pixel."""

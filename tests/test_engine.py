@@ -188,6 +188,24 @@ def test_few_blocks_are_in_flight_in_threads(tmp_path: Path) -> None:
     assert most <= engine.default_threads()
 
 
+def test_blocks_in_threads_wait_for_those_before_them(tmp_path: Path) -> None:
+    done: set[int] = set()
+
+    def work(index: int) -> bool:
+        time.sleep(0.001)
+        done.add(index)
+        return {other for other in before(index) if other > 2} <= done
+
+    def before(index: int) -> list[int]:
+        return [index - 1] * (index % 5 > 0) + [index - 5] * (index >= 5)
+
+    results: list[bool] = []
+    with engine.open_engine() as opened:
+        todo = range(3, 40)  # the others were done before
+        opened.run(work, todo, results.append, before=before, together=40, shared_folder=tmp_path)
+    assert results == [True] * 37
+
+
 def test_the_cores_are_shared_out_among_the_blocks_at_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,6 +71,20 @@ def test_a_blocks_source_window_holds_all_its_tiles(
     assert sum(b.window.height * b.window.width for b in grid.blocks) == height * width
 
 
+def test_blocks_that_share_tiles_are_done_one_after_the_other() -> None:
+    grid = TileGrid.plan(100, 130, tile=20, overlap=6, halo=0, block=40)
+    rows, cols = grid.block_shape
+    assert rows * cols == len(grid.blocks) > 6
+    for block in grid.blocks:
+        above_and_left = [
+            other.index
+            for other in grid.blocks
+            if (other.window.row_stop, other.window.col) == (block.window.row, block.window.col)
+            or (other.window.row, other.window.col_stop) == (block.window.row, block.window.col)
+        ]
+        assert sorted(grid.before(block.index)) == above_and_left
+
+
 def test_a_hard_cut_between_tiles_computes_none_twice() -> None:
     grid = TileGrid.plan(1000, 1000, tile=64, overlap=4, halo=2, block=240)
     assert len(grid.blocks) > 1
