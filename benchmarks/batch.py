@@ -1,12 +1,13 @@
 """What many small scenes in one call take, against the model alone on the same pixels.
 
-    OMP_NUM_THREADS=1 taskset -c 1 python benchmarks/batch.py
-    python benchmarks/batch.py --model mine.safetensors
+    python benchmarks/batch.py
+    OMP_NUM_THREADS=1 taskset -c 1 python benchmarks/batch.py           # one core for all
+    python benchmarks/batch.py --preset segsr-rcan --scenes 10          # a larger network, with random weights
 
 Scenes of 256 x 256 pixels, painted, three bands of 8 bits, go through geosegsr.batch.upscale_batch to verified COGs. Model
 alone means: the model's call on the same pixels as float32 in memory, one scene after another. Loading the model and
 importing what is needed are done before the clock starts. The two take turns, some scenes at a time, so that whatever else
-the machine does meets both; the shares are of sums over all turns. Without --model the weights are random.
+the machine does meets both; the shares are of sums over all turns.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from geosegsr.batch import upscale_batch
-from geosegsr.upscaler import Upscaler, shared_upscaler
+from geosegsr.upscaler import BUNDLED, Upscaler, shared_upscaler
 
 STAGES = ("plan", "blocks", "blocks_read", "blocks_model", "blocks_blend", "blocks_write", "cog", "verify")
 
@@ -50,7 +51,8 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", help="a checkpoint; by default the compact network with random weights")
+    parser.add_argument("--model", default=BUNDLED)
+    parser.add_argument("--preset", help="a network with random weights instead")
     parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--scenes", type=int, default=200)
     parser.add_argument("--side", type=int, default=256, help="of a scene, in pixels")
@@ -66,7 +68,9 @@ def main() -> int:
 
 
 def compare(arguments: argparse.Namespace, folder: Path) -> int:
-    model = arguments.model or str(random_checkpoint(folder / "random.safetensors", arguments.scale))
+    model = arguments.model
+    if arguments.preset:
+        model = str(random_checkpoint(folder / "random.safetensors", arguments.preset, arguments.scale))
     upscaler = shared_upscaler(model, arguments.scale)
     images = [painted(arguments.side, seed) for seed in range(arguments.scenes + 4)]
     sources = [write_scene(folder / f"{n:04d}.tif", image) for n, image in enumerate(images)]
@@ -121,15 +125,15 @@ def show(
     return 0
 
 
-def random_checkpoint(path: Path, scale: int) -> Path:
+def random_checkpoint(path: Path, name: str, scale: int) -> Path:
     import torch
 
     from geosegsr.checkpoint import ModelCard, save_checkpoint
     from geosegsr.models.segsr import SeGSR, preset
 
     torch.manual_seed(0)
-    network = SeGSR(preset("compact", scale=scale))
-    save_checkpoint(path, network, ModelCard.of(network.config, "random"))
+    network = SeGSR(preset(name, scale=scale))
+    save_checkpoint(path, network, ModelCard.of(network.config, f"{name}, random"))
     return path
 
 
