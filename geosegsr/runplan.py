@@ -148,7 +148,7 @@ class Plan:
         """Provenance for the output."""
         upscaler, rendering = self.rendering.upscaler, self.rendering
         options = {
-            "tile": self.grid.rows.tile,
+            "tile": [self.grid.cols.tile, self.grid.rows.tile],
             "overlap": self.grid.rows.overlap,
             "bands": self.kept_bands,
             "window": [
