@@ -19,12 +19,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from geosegsr.checkpoint import load_checkpoint
+from geosegsr.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from geosegsr.models.enlarge import bicubic, shuffled
 from geosegsr.models.segsr import SeGSR, preset
 from geosegsr.training.config import OptimiserConfig
 from geosegsr.training.degradation import imresize_down
-from geosegsr.training.optimisers import build_optimiser
+from geosegsr.training.optimisers import build_optimiser, set_rate
 
 LUMA = (65.481, 128.553, 24.966)
 MEAN = 0.43  # of the images, about
@@ -167,6 +167,8 @@ def main() -> None:
     torch.manual_seed(args.seed)
     network = build(args).to(memory_format=torch.channels_last)
     steps = learn(network, images(args.train, args.scale), args)
+    if args.save:
+        save_checkpoint(args.save, network, ModelCard.of(network.config, args.save.stem))  # type: ignore[arg-type]
     score = validate(network, images(args.val, args.scale), args.scale)
     size = sum(p.numel() for p in network.parameters())
     print(
@@ -191,6 +193,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=150, help="of processor time")
+    parser.add_argument("--tower-share", type=float, default=OptimiserConfig.tower_share)
+    parser.add_argument("--save", type=Path, help="keep the guided network as a checkpoint, for guidance.py")
     parser.add_argument("--loss", choices=LOSSES, default="l1")
     parser.add_argument(
         "--anywhere", action="store_true", help="begin patches at any pixel, not at every scale-th"
@@ -228,13 +232,12 @@ class Unguided(nn.Module):
 
 def learn(network: nn.Module, data: tuple[Tensor, Tensor], args: argparse.Namespace) -> int:
     """Steps along one cosine over the processor time."""
-    config = OptimiserConfig(name=args.optimiser, learning_rate=args.rate)
+    config = OptimiserConfig(name=args.optimiser, learning_rate=args.rate, tower_share=args.tower_share)
     optimiser = build_optimiser(network, config)
     patches = batches(data[1], args.scale, args.seed, 1 if args.anywhere else args.scale)
     began, steps = time.process_time(), 0
     while (share := (time.process_time() - began) / args.seconds) < 1:
-        for group in optimiser.param_groups:
-            group["lr"] = args.rate * min(1, share / 0.05) * (0.5 + 0.5 * math.cos(math.pi * share))
+        set_rate(optimiser, args.rate * min(1, share / 0.05) * (0.5 + 0.5 * math.cos(math.pi * share)))
         lr, hr = next(patches)
         with torch.autocast("cpu", torch.bfloat16):
             sr = network(lr)

@@ -117,6 +117,9 @@ class OptimiserConfig:
     """"adam", "adamw", or "muon" (orthogonal steps for matrices and kernels, AdamW for the rest)."""
     learning_rate: float = 1e-3
     """At its highest."""
+    tower_share: float = 0.05
+    """Learning rate of a tower that is trained as a whole, and of the prompts, over that of the trunk; adapters of a frozen
+    tower learn as fast as the trunk. At the trunk's rate a tower ends up with one feature for all places."""
     betas: tuple[float, float] = (0.9, 0.99)
     """Memory of mean and variance of gradients."""
     weight_decay: float = 0.0

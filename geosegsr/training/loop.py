@@ -31,7 +31,7 @@ from geosegsr.training.config import TrainConfig
 from geosegsr.training.dataset import Dataset, prepare_data
 from geosegsr.training.losses import Loss
 from geosegsr.training.network import build_network, save_model
-from geosegsr.training.optimisers import build_optimiser
+from geosegsr.training.optimisers import build_optimiser, set_rate
 from geosegsr.training.pictures import contact_sheet, write_png
 from geosegsr.training.run_folder import LoggedStep, RunFolder, StepLog
 from geosegsr.training.schedule import Clock, learning_rate
@@ -215,8 +215,7 @@ class _Training:
 
     def _one_step(self, stream: Iterator[Batch], rate: float) -> tuple[float, float]:
         """All batches of one step; the loss (mean over processes) and the seconds waited for patches."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimiser, rate)
         torch.manual_seed(_number(self.config.seed, self.step, self.accelerator.process_index))
         self.model.train()
         total, waited = 0.0, 0.0

@@ -18,25 +18,35 @@ _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 def build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
     """The optimiser that a configuration asks for, over all parameters that learn."""
-    learning = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    rest: dict[str, Any] = {
+        "lr": config.learning_rate,
+        "betas": config.betas,
+        "weight_decay": config.weight_decay,
+    }
+    groups = _groups(network, config)
     if config.name == "muon":
-        matrices = [p for name, p in learning if _is_matrix(name, p)]
-        chosen = {id(p) for p in matrices}
-        others = [p for _, p in learning if id(p) not in chosen]
-        return MuonAndAdamW(
-            matrices,
-            others,
-            lr=config.learning_rate,
-            betas=config.betas,
-            weight_decay=config.weight_decay,
-            momentum=config.momentum,
-        )
-    parameters = [p for _, p in learning]
+        return MuonAndAdamW(groups, **rest, momentum=config.momentum)
     if config.name == "adam":
-        return torch.optim.Adam(parameters, lr=config.learning_rate, betas=config.betas, fused=True)
-    return torch.optim.AdamW(
-        parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay, fused=True
-    )
+        return torch.optim.Adam(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+    return torch.optim.AdamW(groups, **rest, fused=True)
+
+
+def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Give all parameters a learning rate, those that learn more slowly their share of it."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate * group["share"]
+
+
+def _groups(network: nn.Module, config: OptimiserConfig) -> list[dict[str, Any]]:
+    """Parameters that learn, apart by what they are and by their share of the learning rate."""
+    learning = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    adapted = any(".parametrizations." in name for name in learning)
+    groups: dict[tuple[bool, float], list[Tensor]] = {}
+    for name, p in learning.items():
+        guides = name.startswith(("features.", "localisation.")) and not adapted
+        matrix = config.name == "muon" and _is_matrix(name, p)
+        groups.setdefault((matrix, config.tower_share if guides else 1.0), []).append(p)
+    return [{"params": p, "matrices": matrix, "share": share} for (matrix, share), p in groups.items()]
 
 
 class MuonAndAdamW(torch.optim.Optimizer):
@@ -52,17 +62,17 @@ class MuonAndAdamW(torch.optim.Optimizer):
 
     def __init__(
         self,
-        matrices: Iterable[Tensor],
-        others: Iterable[Tensor],
+        groups: Iterable[dict[str, Any]],
         *,
         lr: float,
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
         momentum: float = 0.95,
     ) -> None:
-        groups = [{"params": list(p), "matrices": m} for p, m in ((matrices, True), (others, False))]
-        defaults = {"lr": lr, "betas": betas, "weight_decay": weight_decay, "momentum": momentum}
-        super().__init__([group for group in groups if group["params"]], defaults)
+        """Groups say by `matrices` whether they are for Muon."""
+        super().__init__(
+            groups, {"lr": lr, "betas": betas, "weight_decay": weight_decay, "momentum": momentum}
+        )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
