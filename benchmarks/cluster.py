@@ -5,7 +5,8 @@
 
 Scheduler and workers are processes of `dask scheduler` and `dask worker`, on this machine, one thread each. Throughput is
 that of a compact network with random weights, held to one thread; blocks are counted between the first that come
-after the start and the last before the time is up. Overhead is CPU time, not wall time, so other work on the machine
+after the start and the last before the time is up. The last column is what as many processes of the network alone get on
+this machine against one, without Dask, files or blocks: two threads of one core are not two cores. Overhead is CPU time, not wall time, so other work on the machine
 changes it little.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import pickle
 import subprocess
@@ -38,6 +40,7 @@ from geosegsr.blockwork import compute_block
 from geosegsr.checkpoint import ModelCard, save_checkpoint
 from geosegsr.engine import open_engine
 from geosegsr.errors import Cancelled
+from geosegsr.inference import load_upscaler
 from geosegsr.job import Job
 from geosegsr.models.segsr import SeGSR, preset
 from geosegsr.preflight import Preflight
@@ -71,13 +74,35 @@ def throughput(folder: Path, numbers: list[int], seconds: float, precision: str)
     """Blocks a minute of a network on the CPU, by the number of workers."""
     planned = a_plan(folder, precision)
     print(f"compact x{SCALE}, {precision}, one tile of {TILE} a block, {len(planned.grid.blocks)} blocks\n")
-    print("| workers | blocks counted | blocks/min | against the first |\n|---|---|---|---|")
-    first = 0.0
+    print(
+        "| workers | blocks counted | blocks/min | against the first | the network alone |\n|---|---|---|---|---|"
+    )
+    first = alone = 0.0
     for number in numbers:
         with cluster(number, folder) as (address, _):
             count, rate = counted(address, planned, folder, number, seconds)
-        first = first or rate
-        print(f"| {number} | {count} | {rate:.1f} | {rate / first:.2f} |", flush=True)
+        tiles = calls(folder / "model.safetensors", precision, number, seconds / 3)
+        first, alone = first or rate, alone or tiles
+        print(f"| {number} | {count} | {rate:.1f} | {rate / first:.2f} | {tiles / alone:.2f} |", flush=True)
+
+
+def calls(model: Path, precision: str, processes: int, seconds: float) -> int:
+    """Calls of the network in a time by that many processes of one thread, without anything else."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(processes) as pool:
+        return sum(pool.starmap(_call_for, [(model, precision, seconds)] * processes, chunksize=1))
+
+
+def _call_for(model: Path, precision: str, seconds: float) -> int:
+    torch.set_num_threads(1)
+    upscaler = load_upscaler(model, device="cpu", precision=precision)
+    tile = np.random.default_rng(0).random((1, 3, TILE, TILE), np.float32)
+    upscaler(tile)
+    count, end = 0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        upscaler(tile)
+        count += 1
+    return count
 
 
 def counted(address: str, planned: Plan, folder: Path, workers: int, seconds: float) -> tuple[int, float]:

@@ -555,7 +555,10 @@ class Recorder:
         self.let_go = threading.Semaphore(0)
         self.cancelled = threading.Event()
 
-    def run(self, work: Any, indices: Sequence[int], on_done: Callable[[int], None], *, name: str) -> None:
+    def run(
+        self, work: Any, indices: Sequence[int], on_done: Callable[[int], None], *, name: str, together: int
+    ) -> None:
+        self.together = together
         self.begun.append(name)
         for index in indices:
             self.let_go.acquire()
@@ -588,6 +591,7 @@ def test_scenes_that_fill_the_machine_take_turns() -> None:
     for number, thread in enumerate(threads, 1):
         thread.start()
         until(lambda number=number: len(engine.begun) + len(turns._queue) == number)
+    assert engine.together == 2  # blocks of the other scenes count
     assert engine.begun == ["large"]
     engine.let_go.release(3)
     until(lambda: turns._left == 2)
