@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import rasterio
@@ -36,7 +36,7 @@ from geosegsr.training.pictures import contact_sheet, write_png
 from geosegsr.training.threads import arithmetic_threads, idle_threads
 from geosegsr.upscale import upscale
 from geosegsr.upscaler import BUNDLED, Upscaler, resolve_upscaler
-from geosegsr.windows import TileGrid, Window
+from geosegsr.windows import Axis, Window
 
 HIGHER_IS_BETTER = {
     "psnr": True,
@@ -615,18 +615,21 @@ def _seam(
 ) -> float | None:
     """The seam measure at the borders of the tiles that a file was made of, as far as they are known."""
     options = _tagged_options(result)
-    tile = tile or options.get("tile")
+    sides = options.get("tile") if tile is None else [tile, tile]
     overlap = options.get("overlap", 0) if overlap is None else overlap
-    if not isinstance(tile, int) or not isinstance(overlap, int):
+    if not _are_counts(sides, 2, 1) or not _are_counts([overlap], 1, 0):
         return None
-    height, width = result.height // scale, result.width // scale
-    grid = TileGrid.plan(height, width, tile=tile, overlap=overlap, halo=0, block=tile)
+    lengths = (result.height // scale, result.width // scale)
+    axes = [
+        Axis(length, side, min(overlap, side - 1), 0, 0, length)
+        for length, side in zip(lengths, reversed(sides), strict=True)
+    ]
     area = Window(0, 0, min(result.height, _SEAM_SIDE), min(result.width, _SEAM_SIDE))
     values, valid = result.read(area)
     if not valid.all():
         values = fill_invalid(values, valid)
     borders = []
-    for axis in (grid.rows, grid.cols):
+    for axis in axes:
         starts, ends = axis.origins[1:], (origin + axis.tile for origin in axis.origins[:-1])
         borders.append(sorted({place * scale for place in (*starts, *ends)}))
     found = seam_ratio(radiometry.to_model(values), borders[0], borders[1])
@@ -664,6 +667,14 @@ def _model_seam(
         result = Path(folder) / "sr.tif"
         upscale(path, result, scale, upscaler, range=ends if same and not upscaler.linear else None)
         return _seam(Scene.open(result), source.radiometry, scale, None, None)
+
+
+def _are_counts(values: Any, number: int, least: int) -> TypeGuard[list[int]]:
+    return (
+        isinstance(values, list)
+        and len(values) == number
+        and all(isinstance(value, int) and value >= least for value in values)
+    )
 
 
 def _tagged_options(result: Scene) -> dict[str, Any]:

@@ -149,7 +149,7 @@ class Plan:
         upscaler, rendering = self.rendering.upscaler, self.rendering
         options = {
             "tile": [self.grid.cols.tile, self.grid.rows.tile],
-            "overlap": self.grid.rows.overlap,
+            "overlap": max(self.grid.cols.overlap, self.grid.rows.overlap),
             "bands": self.kept_bands,
             "window": [
                 self.area.window.col,

@@ -133,15 +133,18 @@ def test_one_tile_through_files_is_the_network_itself(tmp_path: Path) -> None:
 
 
 def seams(source: Path, target: Path, model: str | Path, overlap: int | None) -> float:
-    """Roughness of a result where the say of one tile begins or ends, against elsewhere."""
+    """Roughness of a result where the say of one tile begins or ends, against the same places without tiles."""
+    whole = target.with_name("whole.tif")
     options = {"tile": 64, "overlap": overlap, "range": (0, 255)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an overlap of 0 is warned about
         geosegsr.upscale(source, target, 2, model, **options)
+        geosegsr.upscale(source, whole, 2, model, range=(0, 255), tile=256)
         grid = geosegsr.plan(source, 2, model, **options).rendering.grid  # type: ignore[arg-type]
     rows, cols = ([2 * edge for pair in axis.supports for edge in pair] for axis in (grid.rows, grid.cols))
-    with rasterio.open(target) as out:
-        return seam_ratio(out.read().astype(np.float64), rows, cols)
+    with rasterio.open(target) as tiled, rasterio.open(whole) as untiled:
+        found, there = (seam_ratio(file.read().astype(np.float64), rows, cols) for file in (tiled, untiled))
+    return found / there
 
 
 @pytest.fixture
