@@ -3,7 +3,8 @@
     python benchmarks/cluster.py throughput                 1 and 2 workers; --workers 1 2 4 for more
     python benchmarks/cluster.py overhead                   CPU time a block of client, scheduler and worker
 
-Scheduler and workers are processes of `dask scheduler` and `dask worker`, on this machine, one thread each. Throughput is
+Scheduler and workers are processes of `dask scheduler` and `dask worker`, on this machine, one thread each. A worker keeps what a
+tile gives to the blocks beside and below, and another worker cannot have it: so tiles are counted as well. Throughput is
 that of a compact network with random weights, held to one thread; blocks are counted between the first that come
 after the start and the last before the time is up. The last column is what as many processes of the network alone get on
 this machine against one, without Dask, files or blocks: two threads of one core are not two cores. Overhead is CPU time, not wall time, so other work on the machine
@@ -75,15 +76,20 @@ def throughput(folder: Path, numbers: list[int], seconds: float, precision: str)
     planned = a_plan(folder, precision)
     print(f"compact x{SCALE}, {precision}, one tile of {TILE} a block, {len(planned.grid.blocks)} blocks\n")
     print(
-        "| workers | blocks counted | blocks/min | against the first | the network alone |\n|---|---|---|---|---|"
+        "| workers | blocks counted | blocks/min | tiles/min | blocks, tiles against the first | the network alone |"
     )
-    first = alone = 0.0
+    print("|---|---|---|---|---|---|")
+    first = first_tiles = alone = 0.0
     for number in numbers:
         with cluster(number, folder) as (address, _):
-            count, rate = counted(address, planned, folder, number, seconds)
+            count, rate, tile_rate = counted(address, planned, folder, number, seconds)
         tiles = calls(folder / "model.safetensors", precision, number, seconds / 3)
-        first, alone = first or rate, alone or tiles
-        print(f"| {number} | {count} | {rate:.1f} | {rate / first:.2f} | {tiles / alone:.2f} |", flush=True)
+        first, first_tiles, alone = first or rate, first_tiles or tile_rate, alone or tiles
+        print(
+            f"| {number} | {count} | {rate:.1f} | {tile_rate:.1f} | {rate / first:.2f}, {tile_rate / first_tiles:.2f} "
+            f"| {tiles / alone:.2f} |",
+            flush=True,
+        )
 
 
 def calls(model: Path, precision: str, processes: int, seconds: float) -> int:
@@ -105,15 +111,19 @@ def _call_for(model: Path, precision: str, seconds: float) -> int:
     return count
 
 
-def counted(address: str, planned: Plan, folder: Path, workers: int, seconds: float) -> tuple[int, float]:
-    """Blocks in a time that begins once every worker has had some, and blocks a minute."""
+def counted(
+    address: str, planned: Plan, folder: Path, workers: int, seconds: float
+) -> tuple[int, float, float]:
+    """Blocks in a time that begins once every worker has had some, blocks a minute, and tiles computed a minute."""
     times: list[float] = []
+    tiles: list[int] = []
     warm = 4 * workers
     (folder / "blocks").mkdir(exist_ok=True)
     with open_engine(scheduler=address) as engine:
 
         def on_done(record: Any) -> None:
             times.append(time.perf_counter())
+            tiles.append(record.tiles)
             if len(times) > warm and times[-1] - times[warm] > seconds:
                 engine.cancel()
 
@@ -127,7 +137,8 @@ def counted(address: str, planned: Plan, folder: Path, workers: int, seconds: fl
                 check=partial(Preflight.of, planned),
             )
     kept = times[warm:]
-    return len(kept) - 1, 60 * (len(kept) - 1) / (kept[-1] - kept[0])
+    minutes = (kept[-1] - kept[0]) / 60
+    return len(kept) - 1, (len(kept) - 1) / minutes, sum(tiles[warm + 1 : warm + len(kept)]) / minutes
 
 
 def overhead(folder: Path, tasks: int) -> None:
