@@ -15,7 +15,7 @@ import queue
 import threading
 import time
 import uuid
-from collections import deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -29,6 +29,7 @@ from geosegsr import __version__
 from geosegsr.admission import Admission, Check, Failure, Refusal, Stranger, admit, attempt, dismiss, pack
 from geosegsr.assumptions import warn
 from geosegsr.errors import Cancelled, ConfigError, JobError, SceneError
+from geosegsr.stretches import Stretches
 
 log = logging.getLogger("geosegsr")
 
@@ -124,11 +125,16 @@ class _Crew:
         self.wants_gpu = False
         self.had_some = False
         """Whether there ever was an admitted worker."""
-        self.slots = 0
-        """Blocks that the admitted workers compute at a time."""
+        self.members: dict[str, int] = {}
+        """The admitted workers, and how many blocks each computes at a time."""
         self.allowed: list[str] | None = []
         """The admitted workers; None where they are all there are."""
         self.events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    @property
+    def slots(self) -> int:
+        """Blocks that the admitted workers compute at a time."""
+        return sum(self.members.values())
 
     @property
     def empty(self) -> bool:
@@ -205,7 +211,9 @@ class _Crew:
             if isinstance(member, Admission) and (misfit := self._misfit(member)):
                 self._members[address] = Refusal(misfit)
         admitted = {a: m for a, m in self._members.items() if isinstance(m, Admission)}
-        self.slots = sum(self._slots(member) for member in admitted.values())
+        self.members = {
+            address: slots for address, member in admitted.items() if (slots := self._slots(member))
+        }
         self.had_some = self.had_some or bool(admitted)
         self.allowed = None if len(admitted) == len(self._members) else list(admitted)
         if admitted:
@@ -261,6 +269,16 @@ class _Flight:
     index: int
     future: Any
     allowed: frozenset[str] | None
+    """Workers that may have it; None for all."""
+    wanted: str
+    """The worker that is to have it, if it is there."""
+
+
+def _ends_workers(index: int, last: str) -> JobError:
+    return JobError(
+        f"Cannot finish block {index}: it ended {last} and the workers before it, most likely for want of memory. "
+        "The other finished blocks are kept: give the same command again with fewer --workers or a smaller --block."
+    )
 
 
 class _Run:
@@ -272,7 +290,8 @@ class _Run:
         self._client = client
         self._run_id = run_id
         self._crew = crew
-        self._waiting = deque(indices)
+        self._waiting = Stretches(indices)
+        self._falls: Counter[int] = Counter()
         self._flights: dict[Any, _Flight] = {}
         self._cancelled = cancelled
         self._patience = _patience()
@@ -306,7 +325,9 @@ class _Run:
             self._crew.look()
         allowed = set(self._crew.allowed or ())
         for flight in list(self._flights.values()):
-            if flight.allowed is not None and not flight.allowed & allowed:
+            if flight.wanted and flight.wanted not in self._crew.members:
+                self._fell(flight)  # Dask leaves it lying where no worker at all was there for a moment
+            elif flight.allowed is not None and not flight.allowed & allowed:
                 self._send_again(flight)  # nobody it may go to is left
         self._next_look = time.monotonic() + _LOOK_S
 
@@ -335,10 +356,17 @@ class _Run:
         # A cluster that starts workers on demand must see demand.
         most = 1 if self._crew.empty else _BLOCKS_A_THREAD * self._crew.slots
         while self._waiting and len(self._flights) < most:
-            self._send(self._waiting.popleft())
+            self._send()
 
-    def _send(self, index: int) -> None:
+    def _send(self) -> None:
+        """A block to whoever has the fewest for its size; while all workers may have blocks, one of its own stretch."""
+        members = self._crew.members
+        load = Counter(flight.wanted for flight in self._flights.values())
+        wanted = min(members, key=lambda address: load[address] / members[address], default="")
+        self._waiting.keep(members)
+        index = self._waiting.next_for(wanted)
         allowed = None if self._crew.empty else self._crew.allowed
+        own = bool(wanted) and allowed is None
         key = (f"geosegsr-block-{self._run_id}", index, self._serial)
         self._serial += 1
         future = self._client.submit(
@@ -347,16 +375,26 @@ class _Run:
             index,
             key=key,
             pure=False,
-            workers=allowed,
+            workers=[wanted] if own else allowed,
+            allow_other_workers=own,  # should it leave
             resources={"GPU": 1} if self._crew.wants_gpu else None,
         )
-        self._flights[key] = _Flight(index, future, None if allowed is None else frozenset(allowed))
+        self._flights[key] = _Flight(
+            index, future, None if allowed is None else frozenset(allowed), wanted if own else ""
+        )
         future.add_done_callback(self._crew.events.put)
+
+    def _fell(self, flight: _Flight) -> None:
+        """Send a block again whose worker is gone; one that this happens to as often as Dask allows is at fault."""
+        self._falls[flight.index] += 1
+        if self._falls[flight.index] > dask.config.get("distributed.scheduler.allowed-failures"):
+            raise _ends_workers(flight.index, flight.wanted)
+        self._send_again(flight)
 
     def _send_again(self, flight: _Flight) -> None:
         del self._flights[flight.future.key]
         flight.future.release()
-        self._waiting.appendleft(flight.index)
+        self._waiting.put_back(flight.index)
 
     def _results(self) -> Iterator[Any]:
         """What has come in, waiting a moment if that is nothing."""
@@ -412,11 +450,7 @@ class _Run:
 
         error = flight.future.exception()
         if isinstance(error, KilledWorker):
-            raise JobError(
-                f"Cannot finish block {flight.index}: it ended {error.last_worker.address} and the workers before "
-                "it, most likely for want of memory. The other finished blocks are kept: give the same command "
-                "again with fewer --workers or a smaller --block."
-            ) from error
+            raise _ends_workers(flight.index, error.last_worker.address) from error
         self._next_look = 0
         self._look()
         if flight.allowed is not None or self._crew.allowed is None:
