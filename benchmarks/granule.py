@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import rasterio
-from memory import GEOSEGSR, INTERVAL, tree_memory
+from memory import GEOSEGSR, INTERVAL, LAYOUT, tree_memory
 from rasterio.windows import Window
 from rio_cogeo.cogeo import cog_validate
 
@@ -71,16 +71,8 @@ def write_granule(source: Path, bands: list[int], side: int, target: Path) -> No
             "dtype": scene.dtypes[0],
         }
     rows, cols = pixels.shape[1:]
-    layout = {
-        "tiled": True,
-        "blockxsize": 512,
-        "blockysize": 512,
-        "compress": "deflate",
-        "zlevel": 1,
-        "predictor": 2,
-    }
     with rasterio.open(
-        target, "w", driver="GTiff", count=len(bands), height=side, width=side, **profile, **layout
+        target, "w", driver="GTiff", count=len(bands), height=side, width=side, **profile, **LAYOUT
     ) as file:
         for i, top in enumerate(range(0, side, rows)):
             for j, left in enumerate(range(0, side, cols)):

@@ -42,6 +42,15 @@ CREATION = {
     "BIGTIFF": "IF_SAFER",
     "NUM_THREADS": "ALL_CPUS",
 }
+LAYOUT = {
+    "tiled": True,
+    "blockxsize": 512,
+    "blockysize": 512,
+    "compress": "deflate",
+    "zlevel": 1,
+    "predictor": 2,
+}
+"""Of the scenes."""
 INTERVAL = 0.05
 """Seconds between two samples of the memory."""
 
@@ -70,14 +79,6 @@ def write_scene(path: Path, side: int) -> None:
         pixels = sample.read().astype(np.uint16)
         profile = {"crs": sample.crs, "transform": sample.transform, "nodata": 0, "count": sample.count}
     rng = np.random.default_rng(side)
-    tiled = {
-        "tiled": True,
-        "blockxsize": 512,
-        "blockysize": 512,
-        "compress": "deflate",
-        "zlevel": 1,
-        "predictor": 2,
-    }
     rows, cols = pixels.shape[1:]
     with rasterio.open(
         path,
@@ -88,7 +89,7 @@ def write_scene(path: Path, side: int) -> None:
         width=side,
         bigtiff="if_safer",
         **profile,
-        **tiled,
+        **LAYOUT,
     ) as target:
         for top in range(0, side, rows):
             for left in range(0, side, cols):

@@ -246,9 +246,8 @@ class TileGrid:
             if whole < tile:
                 return Axis(size, whole, 0, 0, start, stop, margin)
             count = max(1, -(-(size - overlap) // (tile - overlap)))
-            even = -(
-                -(size + (count - 1) * overlap) // count
-            )  # as many tiles, with no more overlap than asked
+            # As many tiles, with no more overlap than asked for.
+            even = -(-(size + (count - 1) * overlap) // count)
             side = min(tile, fitted(even, multiple_of, min_size))
             return Axis(size, side, overlap, min(halo, overlap // 2), start, stop, margin)
 

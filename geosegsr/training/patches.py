@@ -230,11 +230,10 @@ class Patches:
         source, area = self.sources[part.image], part.window
         step = source.step if self.data.augment else self.scale
         for attempt in range(4):
+            top, left = int(cells.row[cell]), int(cells.col[cell])
             if attempt < 3:
-                top = self._near(int(cells.row[cell]), area.row, area.row_stop, step, rng)
-                left = self._near(int(cells.col[cell]), area.col, area.col_stop, step, rng)
-            else:
-                top, left = int(cells.row[cell]), int(cells.col[cell])
+                top = self._near(top, area.row, area.row_stop, step, rng)
+                left = self._near(left, area.col, area.col_stop, step, rng)
             patch: Patch = source.cut(Window(top, left, self.side, self.side), self.degradation, rng)
             if patch.valid.all():
                 break
