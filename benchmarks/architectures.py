@@ -166,7 +166,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(args.seed)
     network = build(args).to(memory_format=torch.channels_last)
-    steps = learn(network, images(args.train, args.scale), args)
+    steps = learn(network, truths(args.train, args.scale), args)
     if args.save:
         save_checkpoint(args.save, network, ModelCard.of(network.config, args.save.stem))  # type: ignore[arg-type]
     score = validate(network, images(args.val, args.scale), args.scale)
@@ -230,18 +230,18 @@ class Unguided(nn.Module):
         return bicubic(lr, self.scale) + self.head(self.conv_after(x) + first)
 
 
-def learn(network: nn.Module, data: tuple[Tensor, Tensor], args: argparse.Namespace) -> int:
+def learn(network: nn.Module, hr: Tensor, args: argparse.Namespace) -> int:
     """Steps along one cosine over the processor time."""
     config = OptimiserConfig(name=args.optimiser, learning_rate=args.rate, tower_share=args.tower_share)
     optimiser = build_optimiser(network, config)
-    patches = batches(data[1], args.scale, args.seed, 1 if args.anywhere else args.scale)
+    patches = batches(hr, args.scale, args.seed, 1 if args.anywhere else args.scale)
     began, steps = time.process_time(), 0
     while (share := (time.process_time() - began) / args.seconds) < 1:
         set_rate(optimiser, args.rate * min(1, share / 0.05) * (0.5 + 0.5 * math.cos(math.pi * share)))
-        lr, hr = next(patches)
+        lr, truth = next(patches)
         with torch.autocast("cpu", torch.bfloat16):
             sr = network(lr)
-        LOSSES[args.loss](sr.float(), hr).backward()
+        LOSSES[args.loss](sr.float(), truth).backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad()
@@ -249,19 +249,24 @@ def learn(network: nn.Module, data: tuple[Tensor, Tensor], args: argparse.Namesp
     return steps
 
 
-def images(folder: Path, scale: int) -> tuple[Tensor, Tensor]:
-    """All images of a folder at both resolutions, uint8."""
-    lr, hr = [], []
+def truths(folder: Path, scale: int) -> Tensor:
+    """All images of a folder, uint8, their sides a multiple of the scale."""
+    found = []
     for path in sorted(folder.glob("*.tif")):
         with rasterio.open(path) as scene:
             image = scene.read([1, 2, 3])
         side = 256 // scale * scale
         image = image[:, :side, :side]
-        if image.shape[1:] != (side, side):
-            continue
-        hr.append(image)
-        lr.append(np.clip(np.rint(imresize_down(image.astype(np.float32), scale)), 0, 255).astype(np.uint8))
-    return torch.from_numpy(np.stack(lr)), torch.from_numpy(np.stack(hr))
+        if image.shape[1:] == (side, side):
+            found.append(image)
+    return torch.from_numpy(np.stack(found))
+
+
+def images(folder: Path, scale: int) -> tuple[Tensor, Tensor]:
+    """All images of a folder at both resolutions, uint8."""
+    hr = truths(folder, scale)
+    lr = [np.rint(imresize_down(image.numpy().astype(np.float32), scale)) for image in hr]
+    return torch.from_numpy(np.clip(np.stack(lr), 0, 255).astype(np.uint8)), hr
 
 
 def batches(
