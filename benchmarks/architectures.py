@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from geosegsr.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from geosegsr.models.enlarge import bicubic, shuffled
 from geosegsr.models.segsr import SeGSR, preset
-from geosegsr.training.config import OptimiserConfig
+from geosegsr.training.config import EQUIVARIANCES, OptimiserConfig
 from geosegsr.training.degradation import imresize_down
+from geosegsr.training.equivariance import Equivariance
 from geosegsr.training.optimisers import build_optimiser, set_rate
 
 LUMA = (65.481, 128.553, 24.966)
@@ -165,8 +166,9 @@ def main() -> None:
     args = arguments()
     torch.set_num_threads(1)
     torch.manual_seed(args.seed)
-    network = build(args).to(memory_format=torch.channels_last)
-    steps = learn(network, truths(args.train, args.scale), args)
+    network, equivariance = build(args)
+    network = network.to(memory_format=torch.channels_last)
+    steps = learn(network, equivariance, truths(args.train, args.scale), args)
     if args.save:
         save_checkpoint(args.save, network, ModelCard.of(network.config, args.save.stem))  # type: ignore[arg-type]
     score = validate(network, images(args.val, args.scale), args.scale)
@@ -199,19 +201,26 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--anywhere", action="store_true", help="begin patches at any pixel, not at every scale-th"
     )
+    parser.add_argument(
+        "--equivariance", choices=EQUIVARIANCES, default="none", help="of the guided and the unguided trunk"
+    )
     parser.add_argument("--start", help="a checkpoint of the guided network to go on from")
     return parser.parse_args()
 
 
-def build(args: argparse.Namespace) -> nn.Module:
+def build(args: argparse.Namespace) -> tuple[nn.Module, Equivariance | None]:
+    if args.trunk not in ("guided", "unguided") and not args.start:
+        body = TRUNKS[args.trunk](args.width, args.depth, ACTIVATIONS[args.act])
+        return Trunk(body, args.width, args.scale), None
     if args.start:
-        return load_checkpoint(args.start)[0].requires_grad_(True)
-    if args.trunk in ("guided", "unguided"):
-        network = SeGSR(
-            preset("compact", scale=args.scale, width=args.width, depths=(args.depth, args.depth))
-        )
-        return network if args.trunk == "guided" else Unguided(network)
-    return Trunk(TRUNKS[args.trunk](args.width, args.depth, ACTIVATIONS[args.act]), args.width, args.scale)
+        network = load_checkpoint(args.start)[0].requires_grad_(True)
+    else:
+        shape = {"width": args.width, "depths": (args.depth, args.depth)}
+        network = SeGSR(preset("compact", scale=args.scale, **shape))
+    equivariance = Equivariance(network, args.equivariance) if args.equivariance != "none" else None
+    if equivariance is not None:
+        equivariance.start(trained=bool(args.start))
+    return Unguided(network) if args.trunk == "unguided" else network, equivariance
 
 
 class Unguided(nn.Module):
@@ -230,7 +239,7 @@ class Unguided(nn.Module):
         return bicubic(lr, self.scale) + self.head(self.conv_after(x) + first)
 
 
-def learn(network: nn.Module, hr: Tensor, args: argparse.Namespace) -> int:
+def learn(network: nn.Module, equivariance: Equivariance | None, hr: Tensor, args: argparse.Namespace) -> int:
     """Steps along one cosine over the processor time."""
     config = OptimiserConfig(name=args.optimiser, learning_rate=args.rate, tower_share=args.tower_share)
     optimiser = build_optimiser(network, config)
@@ -242,6 +251,8 @@ def learn(network: nn.Module, hr: Tensor, args: argparse.Namespace) -> int:
         with torch.autocast("cpu", torch.bfloat16):
             sr = network(lr)
         LOSSES[args.loss](sr.float(), truth).backward()
+        if equivariance is not None:
+            equivariance.project_gradients()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad()

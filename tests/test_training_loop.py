@@ -17,6 +17,7 @@ from training_kit import TINY, as_dtype, folder_of, ground, tiny_config, write
 from geosegsr.checkpoint import load_checkpoint, read_card
 from geosegsr.errors import Cancelled, CheckpointError, ConfigError, GeoSegSRWarning, JobError, SceneError
 from geosegsr.training.degradation import Degradation, imresize_down
+from geosegsr.training.equivariance import Equivariance
 from geosegsr.training.loop import Noted, Started, Stepped, Validated, train
 from geosegsr.training.patches import Patches
 from geosegsr.training.run_folder import RunFolder
@@ -115,6 +116,15 @@ def test_training_makes_the_loss_smaller(images, tmp_path):
     }
     losses = list(trained(tiny_config(images, **changes), tmp_path / "run")[1].losses.values())
     assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:10])
+
+
+def test_the_trunk_stays_equivariant_unless_told_otherwise(images, unbroken, tmp_path):
+    Equivariance(load_checkpoint(unbroken[1].model)[0], "p4").start(trained=True)
+    free, _ = trained(tiny_config(images, **{"model.equivariance": "none"}), tmp_path / "free")
+    with pytest.raises(ConfigError, match="of this checkpoint equivariant"):
+        Equivariance(load_checkpoint(free.model)[0], "p4").start(trained=True)
+    with pytest.raises(ConfigError, match=r"equivariance=none, or leave --init out"):
+        trained(tiny_config(images, **{"model.init": str(free.model), "model.changes": {}}), tmp_path / "on")
 
 
 KILLED = """

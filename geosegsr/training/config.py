@@ -16,6 +16,7 @@ from geosegsr.training.losses import Loss
 from geosegsr.training.strict import refuse_unknown_keys
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+EQUIVARIANCES = ("none", "p4", "p4m")
 RADIOMETRIES = ("auto", "dtype", "declared", "percentiles", "standard", "range")
 
 
@@ -105,6 +106,9 @@ class ModelConfig:
     """A checkpoint to start from, or "bundled"."""
     train: str = "all"
     """What is trained: "all", "trunk" (all but the tower) or "lora" (the tower's adapters only)."""
+    equivariance: str = "none"
+    """Turns of the image that the trunk commutes with, where it is made of plain convolutions: "none", "p4" (by quarters)
+    or "p4m" (mirrors too). The same network learns more from the same images."""
     tower: str | None = None
     """Weights of the semantic tower: a name or a file; None for the preset's own start."""
 
@@ -207,6 +211,7 @@ class TrainConfig:
         _choose("optimiser.name", steps.name, ("adam", "adamw", "muon"))
         _choose("schedule.shape", plan.shape, ("cosine", "steps", "constant"))
         _choose("model.train", self.model.train, ("all", "trunk", "lora"))
+        _choose("model.equivariance", self.model.equivariance, EQUIVARIANCES)
         for name, value, least in (
             ("model.scale", self.model.scale, 2),
             ("data.patch", data.patch, 8),

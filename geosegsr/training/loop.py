@@ -29,6 +29,7 @@ from geosegsr.models.segsr import SeGSR
 from geosegsr.training.batches import Batch, Batches
 from geosegsr.training.config import TrainConfig
 from geosegsr.training.dataset import Dataset, prepare_data
+from geosegsr.training.equivariance import Equivariance
 from geosegsr.training.losses import Loss
 from geosegsr.training.network import build_network, save_model
 from geosegsr.training.optimisers import build_optimiser, set_rate
@@ -39,6 +40,9 @@ from geosegsr.training.threads import arithmetic_threads, idle_threads
 from geosegsr.training.validation import Score, Validation, span_of
 
 log = logging.getLogger("geosegsr")
+
+_STEPS_OF_ROUNDING = 50
+"""After so many steps, weights that shall be equivariant are made so again."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +178,8 @@ class _Training:
         self.model, self.optimiser = accelerator.prepare(
             self.network, build_optimiser(self.network, config.optimiser)
         )
+        group = config.model.equivariance
+        self.equivariance = None if group == "none" else Equivariance(self.network, group)
         self.validation = self._validation()
         self.best: Score | None = None
         self.step, elapsed = self._restore() if resume else (0, 0.0)
@@ -231,10 +237,14 @@ class _Training:
             total += float(mean) / self.config.optimiser.accumulate
         if not math.isfinite(total):
             raise JobError(f"Cannot go on: the loss of step {self.step} is {total} in another process.")
+        if self.equivariance is not None:
+            self.equivariance.project_gradients()
         if self.config.optimiser.clip_norm:
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.optimiser.clip_norm)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
+        if self.equivariance is not None and self.step % _STEPS_OF_ROUNDING == 0:
+            self.equivariance.project_weights()
         self.averaged.update_parameters(self.network)
         return total, waited
 

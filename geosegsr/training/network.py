@@ -16,6 +16,7 @@ from geosegsr.models.segsr import SeGSR, SeGSRConfig, preset
 from geosegsr.pretrained import load_tower, tower_fields
 from geosegsr.training.config import ModelConfig, TrainConfig
 from geosegsr.training.dataset import Dataset
+from geosegsr.training.equivariance import Equivariance
 from geosegsr.upscaler import BUNDLED
 
 
@@ -43,6 +44,8 @@ def build_network(config: TrainConfig, bands: int) -> SeGSR:
             GeoSegSRWarning,
             stacklevel=3,
         )
+    if config.model.equivariance != "none":
+        Equivariance(network, config.model.equivariance).start(trained=config.model.init is not None)
     _freeze(network, config.model.train)
     return network
 
