@@ -16,6 +16,7 @@ from torch import Tensor
 from geosegsr.checkpoint import ModelCard, load_checkpoint, read_card
 from geosegsr.cores import cores_of_a_block
 from geosegsr.errors import CheckpointError, ConfigError
+from geosegsr.heap import keep_freed_memory
 from geosegsr.upscaler import FloatArray, Upscaler, shared_upscaler
 
 log = logging.getLogger("geosegsr")
@@ -60,6 +61,8 @@ class TorchUpscaler(_Checkpoint):
     def __init__(self, path: str | Path, device: str = "auto", precision: str = "auto") -> None:
         self.device = choose_device(device)
         precision = choose_precision(precision, self.device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         model, card = load_checkpoint(path)
         super().__init__(path, card, device, precision)
         model.merge_lora().requires_grad_(False).to(memory_format=torch.channels_last)

@@ -1,7 +1,10 @@
 """The torch side of the Upscaler contract: the same values whatever the batch, thread, process or memory."""
 
 import logging
+import os
 import pickle
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -255,3 +258,31 @@ def test_cuda_agrees_with_the_cpu(path, tiles, upscaler):
         assert cuda.batch > 1
         np.testing.assert_allclose(cuda(tiles), upscaler(tiles), atol=tolerance)
         assert np.array_equal(cuda(tiles[3:4])[0], cuda(tiles)[3])
+
+
+FAULTS = """
+import resource, threading
+from geosegsr.heap import keep_freed_memory
+keep_freed_memory()
+def layers():
+    for _ in range(200):
+        bytearray(b"x") * (8 << 20)
+thread = threading.Thread(target=layers)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+thread.start(); thread.join()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc only")
+def test_memory_of_one_layer_serves_the_next_unless_the_environment_decides():
+    def faults(**more):
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+        done = subprocess.run(
+            [sys.executable, "-c", FAULTS], env={**environment, **more}, capture_output=True, check=True
+        )
+        return int(done.stdout)
+
+    once = (8 << 20) // os.sysconf("SC_PAGE_SIZE")
+    assert faults() < 3 * once
+    assert faults(MALLOC_ARENA_MAX="8", MALLOC_MMAP_THRESHOLD_="1000000") > 100 * once

@@ -37,7 +37,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "compact": {
         "unit": "compact",
         "width": 64,
-        "depths": (6, 6),
+        "depths": (8, 8),
         "residual": True,
         "head": "direct",
         "embed_norm": False,
