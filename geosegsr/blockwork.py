@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from geosegsr.atomic import whole_file
 from geosegsr.bandstats import BandStatistics
+from geosegsr.blas import single_threaded_blas
 from geosegsr.cog import block_bytes, pixel_checksum
 from geosegsr.errors import JobError, SceneError
 from geosegsr.interpolation import repeat_pixels
@@ -28,7 +29,8 @@ _tiles = TileMemory(256_000_000)  # the tiles along a row of blocks of a scene s
 def compute_block(planned: Plan, folder: Path, run_id: str, index: int) -> BlockRecord:
     """As `read_render_write`, with a lack of memory told as one of our errors."""
     try:
-        return read_render_write(planned, folder, run_id, index)
+        with single_threaded_blas():
+            return read_render_write(planned, folder, run_id, index)
     except MemoryError as error:
         raise JobError(
             f"Cannot compute block {index}: out of memory. The finished blocks are kept: give the same command again "

@@ -21,6 +21,7 @@ from dask.local import get_async
 from dask.system import CPU_COUNT
 
 from geosegsr.admission import Check
+from geosegsr.blas import single_threaded_blas
 from geosegsr.cluster import run_on_cluster
 from geosegsr.cores import cores_of_a_block
 from geosegsr.errors import ConfigError, JobError
@@ -116,7 +117,8 @@ def open_engine(workers: int | None = None, scheduler: str | None = None) -> Ite
 def _threads() -> Iterator[Engine]:
     pool = ThreadPoolExecutor(default_threads(), thread_name_prefix="geosegsr-block")
     try:
-        yield _ThreadEngine(pool)
+        with single_threaded_blas():  # once: threads that OpenBLAS was given back spin for a while
+            yield _ThreadEngine(pool)
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)  # what is inside a tile may take a while yet
         raise
