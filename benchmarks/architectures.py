@@ -25,11 +25,12 @@ from geosegsr.models.segsr import SeGSR, preset
 from geosegsr.training.config import EQUIVARIANCES, OptimiserConfig
 from geosegsr.training.degradation import imresize_down
 from geosegsr.training.equivariance import Equivariance
+from geosegsr.training.losses import TERMS
 from geosegsr.training.optimisers import build_optimiser, set_rate
 
 LUMA = (65.481, 128.553, 24.966)
 MEAN = 0.43  # of the images, about
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": F.l1_loss, "mse": F.mse_loss}
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {name: TERMS[name] for name in ("l1", "mse", "psnr")}
 
 
 def conv(channels: int, out: int, kernel: int = 3) -> nn.Conv2d:

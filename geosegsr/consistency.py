@@ -183,6 +183,7 @@ def project(
     known: NDArray[np.bool_],
     sampling: Sampling,
     corner: tuple[int, int] = (0, 0),
+    slack: float = 0.0,
 ) -> None:
     """Move a band, in place, to the nearest one that agrees with its input.
 
@@ -193,6 +194,7 @@ def project(
             neighbours ask for it.
         sampling: The sensor's.
         corner: Row and column of the first lr pixel; decides nothing but the last bits.
+        slack: What may be left between the two; hr within it is not changed.
     """
     if not known.any():
         return
@@ -200,6 +202,8 @@ def project(
     with single_threaded_blas():
         seen = _applied(hr, down, corner)
         residual = np.subtract(lr, seen, where=known, out=np.zeros_like(seen), casting="same_kind")
+        if slack:
+            residual -= np.clip(residual, -slack, slack)
         hr += _applied(_applied(residual, inverse, corner), up, corner)
 
 

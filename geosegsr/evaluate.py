@@ -467,13 +467,23 @@ def _enlarged(
         scale = upscaler.scale
         cells = patch.valid.reshape(patch.lr.shape[1], scale, patch.lr.shape[2], scale)
         known = np.logical_and.reduce(cells, axis=(1, 3))
-        for plane, lr, sampling in zip(
-            sr, patch.lr, samplings_by_band(samplings, groups, len(sr)), strict=True
-        ):
-            project(plane, lr, known, sampling)
+        by_band = samplings_by_band(samplings, groups, len(sr))
+        for plane, lr, sampling, slack in zip(sr, patch.lr, by_band, _slacks(source, len(sr)), strict=True):
+            project(plane, lr, known, sampling, slack=slack)
     if isinstance(source, SceneSource):
         return _as_file(sr, source.radiometry, source.scene.dtype)
     return sr
+
+
+def _slacks(source: Source, bands: int) -> list[float]:
+    """As `upscale` has them, in the model's range."""
+    if not isinstance(source, SceneSource):
+        return [0.0] * bands
+    ranges = zip(source.radiometry.lo, source.radiometry.hi, strict=True)
+    return [
+        dn / (hi - lo)
+        for dn, (lo, hi) in zip(source.radiometry.slack(source.scene.dtype), ranges, strict=True)
+    ]
 
 
 def _as_file(sr: NDArray[Any], radiometry: Radiometry, dtype: np.dtype[Any]) -> NDArray[Any]:

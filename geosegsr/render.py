@@ -177,7 +177,8 @@ def _settled(
     residual = None
     if rendering.consistent and sampling is not None:
         with counts.timed("agree"):
-            project(dn, lr.values, lr.known(sampling), sampling, lr.corner)
+            slack = rendering.radiometry.slack(lr.values.dtype)[band] if rendering.radiometry else 0.0
+            project(dn, lr.values, lr.known(sampling), sampling, lr.corner, slack)
     rounded = _rounded(dn, rendering)
     if sampling is not None:
         with counts.timed("agree"):

@@ -162,6 +162,7 @@ def rendered(
     valid: np.ndarray | None = None,
     nodata: float | None = None,
     consistent: bool = True,
+    top: float = 203.0,
 ) -> tuple[np.ndarray, tuple[Residual, ...]]:
     """Three bands through a model that leaves seams and shifts levels, block by block; and what is left over."""
     model = Fake(tilt=0.1, halo=2, scale=4)
@@ -177,7 +178,7 @@ def rendered(
         margin=sampling.margin + sampling.reach,
     )
     rendering = Rendering(
-        grid, model, (BandGroup((0, 1, 2), "model"),), Radiometry((3.0,) * 3, (203.0,) * 3), values.dtype,
+        grid, model, (BandGroup((0, 1, 2), "model"),), Radiometry((3.0,) * 3, (top,) * 3), values.dtype,
         nodata, (sampling,) * 3, consistent,
     )  # fmt: skip
     valid = np.ones(values.shape, bool) if valid is None else valid
@@ -235,6 +236,31 @@ def test_whole_numbers_agree_to_their_rounding_and_the_report_says_how_far() -> 
         assert told["rms"] == pytest.approx(np.sqrt((band**2).mean()), abs=1e-4)
         assert told["mean"] == pytest.approx(band.mean(), abs=1e-4)
         assert told["rms"] < 0.1  # rounding is uniform over one DN, and an lr pixel averages many
+
+
+def test_bands_of_few_numbers_agree_to_half_a_dn() -> None:
+    values = ground("uint8", (3, 61, 83))
+    exact, few = (
+        np.array([r.to_dict()["max"] for r in rendered(values, top=top)[1]]) for top in (103.0, 102.0)
+    )
+    rounding = exact.max()  # of the result, to whole DN
+    assert (few > 0.4).all() and (few < 0.5 + 2 * rounding).all()
+    with_fractions = ground("float32", (3, 61, 83))
+    assert all(r.largest < 5e-3 for r in rendered(with_fractions, top=102.0)[1])
+
+
+@pytest.mark.parametrize("name", SENSORS)
+def test_slack_is_used_up_and_not_exceeded_and_what_lies_within_stays(name: str) -> None:
+    rng = np.random.default_rng(3)
+    hr, lr = rng.random((64, 48)), rng.random((16, 12))
+    sampling, everywhere = sampling_of(name, 4), np.ones(lr.shape, bool)
+    before = as_in_training(hr, name, 4) - lr
+    project(hr, lr, everywhere, sampling, slack=0.2)
+    after = as_in_training(hr, name, 4) - lr
+    np.testing.assert_allclose(after, np.clip(before, -0.2, 0.2), atol=3e-4)
+    kept = hr.copy()
+    project(kept, lr, everywhere, sampling, slack=0.21)
+    np.testing.assert_array_equal(kept, hr)
 
 
 def test_ground_without_data_neither_smears_nor_is_asked_for_agreement() -> None:
