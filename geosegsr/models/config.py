@@ -85,6 +85,8 @@ class SeGSRConfig:
     """Subtracted from each band before the trunk and added to it after, in the model's range."""
     residual: bool = False
     """Whether the trunk computes what is missing from the bicubically enlarged input, or all of it."""
+    base_sharpness: float = -0.75
+    """Parameter a of that bicubic enlargement: -0.5 leaves smooth ground as it is, -0.75 sharpens it."""
 
     unit: str = "hat"
     """Kind of SR unit: "hat", "swin", "residual" or "compact"."""
@@ -248,6 +250,7 @@ class SeGSRConfig:
         for name in ("mlp_ratio", "tower_mlp_ratio"):
             _within(name, getattr(self, name), 0.01, 16)
         _within("reach", self.reach, 0, 1)
+        _within("base_sharpness", self.base_sharpness, -1, 0)
         _within("lora_rank", self.lora_rank, 0, self.tower_width)
         _within("lora_dropout", self.lora_dropout, 0, 0.99)
         if not all(

@@ -14,15 +14,14 @@ from torch import Tensor, nn
 
 from geosegsr.models.config import SeGSRConfig
 
-SHARPNESS = -0.75  # of the cubic kernel, as in torch's interpolate
 
-
-def bicubic(image: Tensor, scale: int) -> Tensor:
+def bicubic(image: Tensor, scale: int, sharpness: float = -0.75) -> Tensor:
     """What F.interpolate(mode="bicubic") gives, several times faster on a CPU.
 
     Args:
         image: Shape (N, C, h, w).
         scale: Output pixels per input pixel, along each side.
+        sharpness: The kernel's parameter a; -0.75 as in torch, -0.5 as Keys has it, which is exact on parabolas.
 
     Returns:
         float32, shape (N, C, scale*h, scale*w).
@@ -30,7 +29,7 @@ def bicubic(image: Tensor, scale: int) -> Tensor:
     n, bands, height, width = image.shape
     padded = F.pad(image.float(), (2, 2, 2, 2), mode="replicate").flatten(0, 1)[:, None]  # (NC, 1, h+4, w+4)
     padded = padded.contiguous(memory_format=torch.channels_last)
-    kernel = _kernel(scale).to(image.device)  # (ss, 1, 5, 5)
+    kernel = _kernel(scale, sharpness).to(image.device)  # (ss, 1, 5, 5)
     with torch.autocast(image.device.type, enabled=False):  # in 16 bits the result would be off by 0.006
         fine = F.conv2d(padded, kernel)  # (NC, ss, h, w)
     return shuffled(fine.reshape(n, bands * scale**2, height, width), scale)
@@ -68,12 +67,11 @@ def build_head(config: SeGSRConfig) -> nn.Sequential:
 
 
 @lru_cache(maxsize=8)
-def _kernel(scale: int) -> Tensor:
+def _kernel(scale: int, a: float) -> Tensor:
     """Weight of the 5x5 inputs around a pixel for each sub-pixel, float32, shape (scale**2, 1, 5, 5)."""
     with torch.inference_mode(False):
         centres = (torch.arange(scale, dtype=torch.float64) + 0.5) / scale - 0.5  # from the input pixel's own
         away = (centres[:, None] - torch.arange(-2, 3)).abs()  # (scale, 5)
-        a = SHARPNESS
         near = ((a + 2) * away - (a + 3)) * away**2 + 1
         far = ((away - 5) * away + 8) * a * away - 4 * a
         weights = torch.where(away <= 1, near, torch.where(away < 2, far, 0.0))

@@ -39,6 +39,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "width": 64,
         "depths": (8, 8),
         "residual": True,
+        "base_sharpness": -0.5,
         "head": "direct",
         "embed_norm": False,
         "final_norm": False,
@@ -151,7 +152,9 @@ class SeGSR(nn.Module):
         if self.final_norm is not None:
             x = channel_norm(x, self.final_norm)
         sr: Tensor = self.head(self.conv_after(x) + shallow)  # (N, C, sh, sw)
-        return bicubic(lr, self.config.scale).add_(sr) if self.config.residual else sr.float() + mean
+        if not self.config.residual:
+            return sr.float() + mean
+        return bicubic(lr, self.config.scale, self.config.base_sharpness).add_(sr)
 
     def _padded(self, image: Tensor) -> Tensor:
         multiple = self.config.multiple_of
