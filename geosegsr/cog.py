@@ -6,7 +6,6 @@ import difflib
 import logging
 import os
 import zlib
-from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -91,8 +90,6 @@ _GDAL_TYPES = {
 _COPY_ENV = {"GDAL_MAX_DATASET_POOL_SIZE": 16, "GDAL_CACHEMAX": CACHE_BYTES}
 # GDAL puts overviews into a temporary file by ZSTD of level 9, which takes a third of the time of a small COG.
 _SMALL_BYTES = 64_000_000
-# The last kinds of COG that GDAL was seen to write.
-_tried: deque[Any] = deque(maxlen=8)
 # Block files get their place from the VRT; rasterio warns about files that have none at all.
 _SOMEWHERE = Affine.translation(1, 1)
 
@@ -193,21 +190,10 @@ def try_creation_options(
 ) -> None:
     """Write a tiny COG in memory, so that what GDAL cannot do shows before the work and not behind it.
 
-    Scenes of one kind, elsewhere and with other tags, are tried once: the finished file is compared in any case.
-
     Raises:
         ConfigError: GDAL cannot write such a COG, or not with this metadata.
     """
     small = replace(metadata, height=160, width=160)
-    kind = (
-        dict(options),
-        replace(small, transform=_shape_of(small.transform), tags={}),
-        dtype,
-        has_mask,
-        alpha,
-    )
-    if kind in _tried:
-        return
     # Blocks so small that there is an overview. In GDAL's own threads errors would only go to the terminal.
     alone = {**_for_metadata(options, metadata), "BLOCKSIZE": "128", "NUM_THREADS": "1"}
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), MemoryFile(ext=".tif") as trial:
@@ -226,12 +212,6 @@ def try_creation_options(
         raise _unsuitable(
             options, metadata, dtype, f"it would change (from, to) {'; '.join(differences[:3])}"
         )
-    _tried.append(kind)
-
-
-def _shape_of(transform: Affine | None) -> Affine | None:
-    """Size and direction of its pixels, without the place."""
-    return None if transform is None else Affine.translation(-transform.c, -transform.f) @ transform
 
 
 def _unsuitable(
