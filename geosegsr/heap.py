@@ -18,7 +18,7 @@ def keep_freed_memory() -> None:
 
     A network's features are some megabytes for each layer. glibc takes them from the system and gives them back each time,
     and for threads other than the first out of heaps of 64 MB that never suffice: the pages are zeroed again for every layer,
-    which took a quarter of a scene's processor time. Nothing happens under another C library, or where
+    which took a tenth of a scene's processor time and more. Nothing happens under another C library, or where
     the environment sets malloc up itself (MALLOC_ARENA_MAX and the like).
     """
     if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
