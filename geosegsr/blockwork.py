@@ -29,7 +29,7 @@ _tiles = TileMemory(256_000_000)  # the tiles along a row of blocks of a scene s
 def compute_block(planned: Plan, folder: Path, run_id: str, index: int) -> BlockRecord:
     """As `read_render_write`, with a lack of memory told as one of our errors."""
     try:
-        with single_threaded_blas():
+        with single_threaded_blas():  # for workers; in one process the engine holds it already
             return read_render_write(planned, folder, run_id, index)
     except MemoryError as error:
         raise JobError(

@@ -89,7 +89,7 @@ def test_a_checkpoint_of_other_weights_is_refused_and_named() -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"width": 18, "heads": 3}, "18 channels.*multiple of 4"),
+        ({"width": 18}, "18 channels.*multiple of 4"),
         ({"head": "stages"}, "'stages' head.*'direct' head"),
         ({"unit": "residual"}, "'residual' units"),
     ],
