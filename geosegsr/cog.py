@@ -267,7 +267,9 @@ def write_cog(
         with part.open("rb+") as file:
             os.fsync(file.fileno())
     except (RasterioError, CPLE_BaseError, OSError, SystemError) as error:
-        # rasterio turns a failure that GDAL printed but did not report into a SystemError.
+        # rasterio turns a failure that GDAL printed but did not report into a SystemError. GDAL keeps the error for whoever
+        # uses an open file next; opening one forgets it.
+        forget_handles()
         reason = printed[0] if printed else getattr(error, "strerror", None) or gdal_reason(error)
         raise SceneError(
             f"Cannot write '{part}': {reason}. The finished blocks are kept: "

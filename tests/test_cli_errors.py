@@ -495,6 +495,17 @@ def test_a_full_disk_is_one_line_and_no_work_is_lost(
     assert_same_pixels(target, undisturbed(larger_scene, folder, upscale))
 
 
+def test_a_full_disk_is_not_laid_to_the_files_that_are_open(
+    larger_scene: Path, mounted: Callable[[str], Path], upscale: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What is tried before a run closes them too.
+    monkeypatch.setattr(UPSCALE, "try_creation_options", lambda *_, **__: None)
+    target = mounted("size=500k") / "out.tif"
+    assert upscale(larger_scene, *SMALL_BLOCKS, output=target).code == 1
+    mounted("size=10m")
+    assert upscale(larger_scene, *SMALL_BLOCKS, output=target).code == 0
+
+
 def test_a_disk_without_room_for_one_block(
     larger_scene: Path, mounted: Callable[[str], Path], upscale: Run
 ) -> None:

@@ -12,12 +12,13 @@ from geosegsr.training.patches import Patches, SceneSource, keep_in_memory, vali
 from geosegsr.windows import Window
 
 SCALE = 4
+AS_IT_IS = {"kind": "range", "lo": 0.0, "hi": 1.0}
 PLAIN = DataConfig(patch=8, texture=0.0, augment=False)
 
 
-def patches_of(paths, data=PLAIN, degradation=None, seed=0, policy=None):
+def patches_of(paths, data=PLAIN, degradation=None, seed=0, policy=None, zoom=(1.0, 1.0)):
     scenes = [Scene.open(path) for path in paths]
-    sources = [SceneSource(scene, policy or {"kind": "dtype"}, SCALE) for scene in scenes]
+    sources = [SceneSource(scene, policy or {"kind": "dtype"}, SCALE, zoom=zoom) for scene in scenes]
     parts = [Part(i, whole(scene, SCALE)) for i, scene in enumerate(scenes)]
     return Patches(sources, parts, data, degradation or Degradation(), SCALE, seed)
 
@@ -101,6 +102,46 @@ def test_nodata_never_gets_into_a_patch(tmp_path):
         top, _, _, right = place_of(patch)
         assert top >= 60
         assert right <= 100
+
+
+def test_zoomed_patches_hold_more_ground_and_stay_pairs(tmp_path):
+    down, across = np.mgrid[:70, :90]
+    slopes = np.stack([down, across, down + across]).astype(np.float32)
+    patches = patches_of([write(tmp_path / "slopes.tif", slopes)], zoom=(1.2, 1.8), policy=AS_IT_IS)
+    met = set()
+    for number in range(20):
+        patch = patches[number]
+        assert patch.valid.all()
+        inside = patch.hr[:, 8:-8, 8:-8]
+        by_row = np.diff(inside[0], axis=0).mean(), np.diff(inside[0], axis=1)
+        by_col = np.diff(inside[1], axis=1).mean(), np.diff(inside[1], axis=0)
+        for along, sideways in (by_row, by_col):
+            assert 1.2 * 0.95 <= along <= 1.8 * 1.05  # the slope is the factor, but for the kernel's ripples
+            assert sideways == pytest.approx(0, abs=1e-3)
+        met.add((float(by_row[0]), float(by_col[0])))
+        assert inside[2] == pytest.approx(inside[0] + inside[1], abs=1e-3)
+        assert patch.lr == pytest.approx(
+            Degradation().sample(patch.hr, SCALE, np.random.default_rng(0)), abs=1e-3
+        )
+    assert len({round(down, 1) for down, _ in met}) > 4
+    assert max(abs(down - across) for down, across in met) > 0.1
+
+
+def test_an_image_is_reduced_as_far_as_it_reaches(tmp_path):
+    across = np.tile(np.arange(48, dtype=np.float32), (3, 40, 1))
+    patch = patches_of([write(tmp_path / "slope.tif", across)], zoom=(3.0, 3.0), policy=AS_IT_IS)[0]
+    assert patch.hr.shape == (3, 32, 32)
+    assert np.diff(patch.hr[0, :, 8:-8], axis=1).mean() == pytest.approx(48 / 32, rel=0.02)
+
+
+def test_a_zoomed_patch_takes_no_nodata_from_around(tmp_path):
+    field = as_dtype(ground(1, 64, 64), "uint8").clip(1)
+    field[:, :, 34:] = 0
+    path = write(tmp_path / "a.tif", field, nodata=0)
+    patch = patches_of([path], zoom=(1.5, 1.5))[0]
+    top, bottom, left, right = place_of(patch)
+    assert patch.valid.all()
+    assert np.array_equal(patch.hr, field[:, top:bottom, left:right].astype(np.float32) / 255)
 
 
 def test_textured_places_come_more_often(tmp_path):

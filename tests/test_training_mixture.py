@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from training_kit import TINY, as_dtype, ground, write
@@ -49,6 +51,19 @@ def test_every_patch_has_the_models_bands_and_shares_are_kept(tmp_path):
     one = next(p for p in patches if "/one/" in p.origin)
     assert (one.hr[0] == one.hr[1]).all()
     assert (one.hr[0] == one.hr[2]).all()
+
+
+def test_a_source_may_be_zoomed_and_another_not(tmp_path):
+    config = sources(tmp_path)
+    first, *others = config.data.sources
+    zoomed = replace(config, data=replace(config.data, sources=(replace(first, zoom=(1.0, 2.0)), *others)))
+    before, after = (prepare_data(c).patches.batch(0, 60) for c in (config, zoomed))
+    for name in ("rgb", "many", "one"):
+        same = [
+            np.array_equal(a.hr, b.hr) for a, b in zip(before, after, strict=True) if f"/{name}/" in a.origin
+        ]
+        assert len(same) > 5
+        assert all(same) == (name != "rgb")
 
 
 def test_bands_beyond_the_models_are_all_drawn(tmp_path):
@@ -109,6 +124,10 @@ def test_another_scale_can_start_from_a_model(tmp_path):
         ({"hr": []}, "names no images"),
         ({"hr": ["x"], "share": 0.0}, "share is 0"),
         ({"hr": ["x"], "grey": 2.0}, "grey = 2"),
+        ({"hr": ["x"], "blur": [2.0, 1.0]}, r"blur \[2.0, 1.0\]"),
+        ({"hr": ["x"], "zoom": [0.5, 1.5]}, r"zoom \[0.5, 1.5\]"),
+        ({"hr": ["x"], "zoom": [1.5, 1.2]}, r"zoom \[1.5, 1.2\]"),
+        ({"hr": ["x"], "zoom": [1.5]}, "two numbers"),
         ({"hr": ["x"], "colour": 2.0}, "colour"),
         ({"hr": ["x"], "radiometry": "dtpye"}, "Did you mean 'dtype'"),
     ],

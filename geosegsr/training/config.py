@@ -43,6 +43,9 @@ class SourceConfig:
     blur: tuple[float, float] = (0.0, 0.0)
     """Widths (standard deviation, hr pixels) of a blur over hr itself, drawn for each patch: imagery that was
     resampled from coarser pixels and has no detail to be restored."""
+    zoom: tuple[float, float] = (1.0, 1.0)
+    """Factors by which hr is reduced, drawn for each patch and axis: the same things in other sizes and shapes. An image
+    smaller than a patch times its factor is reduced as far as it reaches."""
     degradation: Degradation | None = None
     """hr to lr, where it is not the run's."""
 
@@ -406,10 +409,11 @@ def _check_source(source: SourceConfig, where: str) -> None:
     _choose(
         f"radiometry of {where}", source.radiometry, ("auto", "dtype", "declared", "percentiles", "bands")
     )
-    if not 0 <= source.blur[0] <= source.blur[1]:
-        raise ConfigError(
-            f"Cannot train with blur {list(source.blur)} in {where}: it must run upwards from 0."
-        )
+    for name, span, least in (("blur", source.blur, 0), ("zoom", source.zoom, 1)):
+        if len(span) != 2 or not least <= span[0] <= span[1]:
+            raise ConfigError(
+                f"Cannot train with {name} {list(span)} in {where}: it must be two numbers, upwards from {least}."
+            )
     for name, share in (("grey", source.grey), ("shuffle_bands", source.shuffle_bands)):
         if not 0 <= share <= 1:
             raise ConfigError(f"Cannot train with {name} = {share:g} in {where}: it must be from 0 to 1.")

@@ -104,7 +104,9 @@ def _mixture(config: TrainConfig) -> Dataset:
             shuffle_bands=part.shuffle_bands,
         )
         scenes = open_images(find_images(part.hr, "data.sources"), own)
-        sources = [SceneSource(scene, _policy_of(part, scene), scale, part.blur) for scene in scenes]
+        sources = [
+            SceneSource(scene, _policy_of(part, scene), scale, part.blur, part.zoom) for scene in scenes
+        ]
         _, parts = _readable(sources, _wholes(scenes, scale), data.cache_gb / len(data.sources))
         degradation = part.degradation or config.degradation
         sets.append(Patches(sources, parts, own, degradation, scale, config.seed))

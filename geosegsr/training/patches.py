@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
@@ -81,11 +83,16 @@ class SceneSource:
     step = 1
 
     def __init__(
-        self, scene: Scene, policy: dict[str, Any], scale: int, blur: tuple[float, float] = (0.0, 0.0)
+        self,
+        scene: Scene,
+        policy: dict[str, Any],
+        scale: int,
+        blur: tuple[float, float] = (0.0, 0.0),
+        zoom: tuple[float, float] = (1.0, 1.0),
     ) -> None:
         self.scene = scene
         self.scale = scale
-        self.blur = blur
+        self.blur, self.zoom = blur, zoom
         self.radiometry: Radiometry = resolve_radiometry(scene, policy)
         self._kept: tuple[NDArray[Any], NDArray[np.bool_]] | None = None
 
@@ -108,17 +115,10 @@ class SceneSource:
 
     def cut(self, window: Window, degradation: Degradation, rng: np.random.Generator) -> Patch:
         scale = self.scale
-        grown = _by_whole_lr_pixels(
-            window, window.grown(margin_of(scale, degradation), self.scene.height, self.scene.width), scale
-        )
-        values, valid = self._read(grown)
-        if valid.any():
-            values = fill_invalid(values, valid)
-        hr = self.radiometry.to_model(values).astype(np.float32)
+        hr, valid, inner = self._reduced(window, rng) or self._with_margin(window, degradation)
         if self.blur[1]:
             hr = gaussian_filter(hr, (0, *(rng.uniform(*self.blur),) * 2), mode="nearest", truncate=3)
         lr = degradation.sample(hr, scale, rng)
-        inner = window.shifted(-grown.row, -grown.col)
         rows, cols = inner.slices
         lr_part = Window(
             inner.row // scale, inner.col // scale, inner.height // scale, inner.width // scale
@@ -129,9 +129,40 @@ class SceneSource:
         return Patch(
             lr.astype(np.float32),
             hr[:, rows, cols],
-            np.asarray(valid.all(axis=0))[rows, cols],
+            valid[rows, cols],
             _where(self.name, window),
         )
+
+    def _with_margin(
+        self, window: Window, degradation: Degradation
+    ) -> tuple[Floats, NDArray[np.bool_], Window]:
+        """Values with the margin that lr pixels depend on, where they are valid, and the window within them."""
+        margin = margin_of(self.scale, degradation)
+        around = window.grown(margin, self.scene.height, self.scene.width)
+        grown = _by_whole_lr_pixels(window, around, self.scale)
+        values, valid = self._read(grown)
+        if valid.any():
+            values = fill_invalid(values, valid)
+        hr = self.radiometry.to_model(values).astype(np.float32)
+        return hr, np.asarray(valid.all(axis=0)), window.shifted(-grown.row, -grown.col)
+
+    def _reduced(
+        self, window: Window, rng: np.random.Generator
+    ) -> tuple[Floats, NDArray[np.bool_], Window] | None:
+        """More ground around the window, reduced to the window's size; None without zoom or where some is nodata.
+
+        It has no margin: at its ends lr is made as it is at the ends of a scene.
+        """
+        if self.zoom[1] == 1:
+            return None
+        taken = _stretched(window, rng.uniform(*self.zoom, 2), self.scene.height, self.scene.width)
+        values, valid = self._read(taken)
+        if not valid.all():
+            return None
+        hr = self.radiometry.to_model(values).astype(np.float32)
+        size = (window.height, window.width)
+        small = F.interpolate(torch.from_numpy(hr)[None], size, mode="bicubic", antialias=True)[0].numpy()
+        return small.clip(hr.min(), hr.max()), np.ones(size, bool), Window(0, 0, *size)
 
     def _read(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         if self._kept is None:
@@ -392,6 +423,15 @@ def _by_whole_lr_pixels(window: Window, grown: Window, scale: int) -> Window:
     return Window(
         window.row - top, window.col - left, top + window.height + bottom, left + window.width + right
     )
+
+
+def _stretched(window: Window, factors: NDArray[np.float64], height: int, width: int) -> Window:
+    """A window grown by a factor for each axis, as far as the scene reaches."""
+    rows = min(round(window.height * factors[0]), height)
+    cols = min(round(window.width * factors[1]), width)
+    row = min(max(window.row - (rows - window.height) // 2, 0), height - rows)
+    col = min(max(window.col - (cols - window.width) // 2, 0), width - cols)
+    return Window(row, col, rows, cols)
 
 
 def _grey_weights(bands: int, rng: np.random.Generator) -> Floats:
