@@ -17,6 +17,7 @@ from geosegsr.checkpoint import ModelCard, load_checkpoint, read_card
 from geosegsr.cores import cores_of_a_block
 from geosegsr.errors import CheckpointError, ConfigError
 from geosegsr.heap import keep_freed_memory
+from geosegsr.models.config import SeGSRConfig
 from geosegsr.upscaler import FloatArray, Upscaler, shared_upscaler
 
 log = logging.getLogger("geosegsr")
@@ -100,6 +101,15 @@ class TorchUpscaler(_Checkpoint):
                     sr[part] = self._in_pieces(lr[part], None if guide is None else guide[part])
                     start = part.stop
         return sr
+
+    def workspace_bytes(self, height: int, width: int) -> int:
+        """Memory of this machine that a call for a tile of this size takes beside the weights; 0 on a GPU, which has its own."""
+        from geosegsr.models.workspace import workspace_bytes
+
+        if self.device.type != "cpu":
+            return 0
+        config = SeGSRConfig.from_dict(self.card.config)
+        return workspace_bytes(config, height, width, PRECISIONS[self.precision])
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

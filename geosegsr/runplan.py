@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from geosegsr import __version__
 from geosegsr.aoi import Area, area_from_bbox, area_from_geometry, area_from_window
@@ -28,7 +29,7 @@ from geosegsr.radiometry import working_dtype
 from geosegsr.render import Rendering, output_bands
 from geosegsr.scene import AlphaPolicy, Scene
 from geosegsr.sensor import samplings_of, shall_agree
-from geosegsr.upscaler import Upscaler, shared_upscaler
+from geosegsr.upscaler import Upscaler, shared_upscaler, workspace_bytes
 from geosegsr.windows import TileGrid, Window
 
 _SYNTHETIC = (
@@ -123,8 +124,8 @@ class Plan:
 
     @property
     def memory_bytes(self) -> int:
-        """A rough upper bound for one process: libraries, and the blocks in flight."""
-        return 300_000_000 + default_threads() * self.block_bytes(self.grid)
+        """A rough upper bound for this process: what it holds by now, model included, and the blocks in flight."""
+        return psutil.Process().memory_info().rss + default_threads() * self.block_bytes(self.grid)
 
     def block_bytes(self, grid: TileGrid) -> int:
         """A rough upper bound of what one block of a grid takes while it is computed."""
@@ -142,7 +143,8 @@ class Plan:
         if rendering.spread:
             written += len(self.kept_bands) * np.dtype(np.float32).itemsize
         block = pixels * ((together * 3 + compared) * work + written * 3)
-        return block + 3 * tiles * together * work
+        call = workspace_bytes(rendering.upscaler, grid.rows.tile, grid.cols.tile)
+        return block + 3 * tiles * together * work + call
 
     def tags(self) -> dict[str, str]:
         """Provenance for the output."""

@@ -131,6 +131,12 @@ def resolve_upscaler(
     return found
 
 
+def workspace_bytes(upscaler: Upscaler, height: int, width: int) -> int:
+    """Memory that a call takes for a tile of lr pixels, beside what it is given and gives; 0 for a model that does not say."""
+    tell = getattr(getattr(upscaler, "base", upscaler), "workspace_bytes", None)
+    return 0 if tell is None else int(tell(height, width))
+
+
 _loaded: dict[tuple[str, int, str, str], Upscaler] = {}
 _loading = threading.Lock()
 
