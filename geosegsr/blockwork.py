@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from geosegsr.atomic import whole_file
 from geosegsr.bandstats import BandStatistics
 from geosegsr.blas import single_threaded_blas
-from geosegsr.cog import block_bytes, pixel_checksum
+from geosegsr.cog import SMALL_BYTES, block_bytes, pixel_checksum
 from geosegsr.errors import JobError, SceneError
 from geosegsr.interpolation import repeat_pixels
 from geosegsr.job import IMAGE, SPREAD, BlockRecord, FileRecord, block_path
@@ -70,11 +70,12 @@ def read_render_write(planned: Plan, folder: Path, run_id: str, index: int) -> B
         fine_alpha = repeat_pixels(np.where(area[core.slices], alpha, 0).astype(alpha.dtype), planned.scale)
     fine_wanted = repeat_pixels(wanted[kept][(slice(None), *core.slices)], planned.scale)
     mask = np.any(fine_wanted, axis=0) if planned.has_mask else None
-    data = block_bytes(_with_alpha(image, fine_alpha, planned), mask)
+    packed = planned.output_bytes >= SMALL_BYTES
+    data = block_bytes(_with_alpha(image, fine_alpha, planned), mask, packed=packed)
     _write(folder, index, IMAGE, data)
     files = {IMAGE: _record(data, image, fine_alpha, fine_wanted)}
     if rendered.spread is not None:
-        data = block_bytes(rendered.spread, None)
+        data = block_bytes(rendered.spread, None, packed=packed)
         _write(folder, index, SPREAD, data)
         files[SPREAD] = _record(data, rendered.spread, None, fine_wanted)
     done = time.perf_counter()

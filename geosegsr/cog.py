@@ -6,6 +6,7 @@ import difflib
 import logging
 import os
 import zlib
+from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -88,8 +89,11 @@ _GDAL_TYPES = {
 }  # fmt: skip
 # A VRT over many files: few of them open at a time, and a small block cache, hold memory at any size.
 _COPY_ENV = {"GDAL_MAX_DATASET_POOL_SIZE": 16, "GDAL_CACHEMAX": CACHE_BYTES}
-# GDAL puts overviews into a temporary file by ZSTD of level 9, which takes a third of the time of a small COG.
-_SMALL_BYTES = 64_000_000
+SMALL_BYTES = 64_000_000
+"""Results of fewer bytes are not packed on the way: block files by ZSTD, and overviews, which GDAL keeps in a temporary file
+by ZSTD of level 9, take a third of the time of a small COG."""
+# The last kinds of COG that GDAL was seen to write.
+_tried: deque[Any] = deque(maxlen=8)
 # Block files get their place from the VRT; rasterio warns about files that have none at all.
 _SOMEWHERE = Affine.translation(1, 1)
 
@@ -118,17 +122,18 @@ def _little_endian(array: NDArray[Any]) -> memoryview:
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data
 
 
-def block_bytes(values: NDArray[Any], mask: NDArray[np.bool_] | None) -> bytes:
+def block_bytes(values: NDArray[Any], mask: NDArray[np.bool_] | None, *, packed: bool) -> bytes:
     """A GeoTIFF, as bytes, of one block; shape (bands, height, width) and mask (height, width) or None.
 
     It is made in memory so that writing it is one plain write, whose failure cannot be missed.
     """
     bands, height, width = values.shape
     side = {} if min(height, width) < 512 else {"tiled": True, "blockxsize": 512, "blockysize": 512}
+    packing = {"compress": "zstd", "zstd_level": 1} if packed else {}
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), MemoryFile() as memory:
         with memory.open(
             driver="GTiff", count=bands, height=height, width=width, dtype=values.dtype,
-            compress="zstd", zstd_level=1, photometric="minisblack", transform=_SOMEWHERE, **side,
+            photometric="minisblack", transform=_SOMEWHERE, **side, **packing,
         ) as target:  # fmt: skip
             target.write(values)
             if mask is not None:
@@ -190,10 +195,21 @@ def try_creation_options(
 ) -> None:
     """Write a tiny COG in memory, so that what GDAL cannot do shows before the work and not behind it.
 
+    Scenes of one kind, elsewhere and with other tags, are tried once: the finished file is compared in any case.
+
     Raises:
         ConfigError: GDAL cannot write such a COG, or not with this metadata.
     """
     small = replace(metadata, height=160, width=160)
+    kind = (
+        dict(options),
+        replace(small, transform=_shape_of(small.transform), tags={}),
+        dtype,
+        has_mask,
+        alpha,
+    )
+    if kind in _tried:
+        return
     # Blocks so small that there is an overview. In GDAL's own threads errors would only go to the terminal.
     alone = {**_for_metadata(options, metadata), "BLOCKSIZE": "128", "NUM_THREADS": "1"}
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), MemoryFile(ext=".tif") as trial:
@@ -212,6 +228,12 @@ def try_creation_options(
         raise _unsuitable(
             options, metadata, dtype, f"it would change (from, to) {'; '.join(differences[:3])}"
         )
+    _tried.append(kind)
+
+
+def _shape_of(transform: Affine | None) -> Affine | None:
+    """Size and direction of its pixels, without the place."""
+    return None if transform is None else Affine.translation(-transform.c, -transform.f) @ transform
 
 
 def _unsuitable(
@@ -253,7 +275,7 @@ def write_cog(
     """
     vrt = blocks[0].path.parent / "result.vrt"
     size = metadata.height * metadata.width * len(metadata.bands) * dtype.itemsize
-    quick = {"COG_TMP_COMPRESSION": "NONE"} if size < _SMALL_BYTES else {}
+    quick = {"COG_TMP_COMPRESSION": "NONE"} if size < SMALL_BYTES else {}
     printed: list[str] = []
     try:
         vrt.write_bytes(_vrt(metadata, dtype, blocks, has_mask))

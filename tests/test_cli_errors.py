@@ -470,11 +470,11 @@ def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 @pytest.fixture(scope="module")
 def larger_scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twenty blocks of some 18 kB each at the small size, and a COG of 250 kB."""
+    """Twenty blocks of some 20 kB each at the small size, and a COG of 250 kB."""
     return factory.write_plain(tmp_path_factory.mktemp("scene") / "larger.tif", count=1, size=(100, 120))
 
 
-@pytest.mark.parametrize(("size", "stage"), [("100k", "block"), ("400k", "COG"), ("500k", "COG")])
+@pytest.mark.parametrize(("size", "stage"), [("100k", "block"), ("450k", "COG"), ("500k", "COG")])
 def test_a_full_disk_is_one_line_and_no_work_is_lost(
     size: str, stage: str, larger_scene: Path, mounted: Callable[[str], Path], upscale: Run
 ) -> None:
