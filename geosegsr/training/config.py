@@ -117,6 +117,16 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class TeacherConfig:
+    """Another model that the network learns from, beside hr."""
+
+    model: str = ""
+    """A checkpoint of the same scale and bands; empty for none."""
+    share: float = 0.5
+    """How far targets lie from hr, 0, towards the teacher's results, 1."""
+
+
+@dataclass(frozen=True)
 class OptimiserConfig:
     """Steps downhill."""
 
@@ -185,6 +195,8 @@ class TrainConfig:
     """hr to lr, where lr is made."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The network."""
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    """Whose results it learns from, too."""
     loss: dict[str, float] = field(default_factory=lambda: {"l1": 1.0})
     """Weight of each term."""
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
@@ -239,6 +251,10 @@ class TrainConfig:
         ):
             if not 0 <= share < 1:
                 raise ConfigError(f"Cannot train with {name} = {share:g}: it must be at least 0 and below 1.")
+        if not 0 < self.teacher.share <= 1:
+            raise ConfigError(
+                f"Cannot train with teacher.share = {self.teacher.share:g}: it must be above 0 and at most 1."
+            )
         if steps.learning_rate <= 0 or (plan.minutes is not None and plan.minutes <= 0):
             raise ConfigError("Cannot train with a learning rate or a time that is not above 0.")
         if (data.radiometry == "range") != (len(data.range) == 2):

@@ -36,6 +36,7 @@ from geosegsr.training.optimisers import build_optimiser, set_rate
 from geosegsr.training.pictures import contact_sheet, write_png
 from geosegsr.training.run_folder import LoggedStep, RunFolder, StepLog
 from geosegsr.training.schedule import Clock, learning_rate
+from geosegsr.training.teacher import Teacher
 from geosegsr.training.threads import arithmetic_threads, idle_threads
 from geosegsr.training.validation import Score, Validation, span_of
 
@@ -180,6 +181,11 @@ class _Training:
         )
         group = config.model.equivariance
         self.equivariance = None if group == "none" else Equivariance(self.network, group)
+        self.teacher = (
+            Teacher(config.teacher, config.model.scale, data.bands, accelerator.device)
+            if config.teacher.model
+            else None
+        )
         self.validation = self._validation()
         self.best: Score | None = None
         self.step, elapsed = self._restore() if resume else (0, 0.0)
@@ -229,8 +235,12 @@ class _Training:
             batch = next(stream)
             waited += batch.waited_s
             with self.accelerator.accumulate(self.model):
-                sr = self.model(self._on_device(batch.lr))  # (N, C, sh, sw)
-                loss = self.loss(sr.float(), self._on_device(batch.hr))
+                lr, hr = self._on_device(batch.lr), self._on_device(batch.hr)
+                if self.teacher is not None:
+                    with self.accelerator.autocast():
+                        hr = self.teacher.target(lr, hr)
+                sr = self.model(lr)  # (N, C, sh, sw)
+                loss = self.loss(sr.float(), hr)
                 self._refuse_non_finite(loss, sr, batch)
                 self.accelerator.backward(loss)
             mean: Tensor = self.accelerator.reduce(loss.detach(), "mean")
