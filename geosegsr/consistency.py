@@ -38,6 +38,7 @@ from geosegsr.upscaler import FloatArray
 # of it and all have one shape, so equal pixels come out equal to the last bit wherever an array begins.
 _PIECE = 16
 _NEGLIGIBLE = 1e-5  # of the inverse's largest weight
+_WINDOW = 5  # lr pixels along a side, over which a residual's level and variance are taken
 _PERIOD = 1024  # lr pixels over which the inverse is computed: it must not meet itself
 
 
@@ -59,7 +60,7 @@ class Sampling:
     @property
     def margin(self) -> int:
         """How far around a pixel its projection reads results, in lr pixels."""
-        return 2 * self.reach + len(_inverse(self)) // 2
+        return 2 * self.reach + len(_inverse(self)) // 2 + _WINDOW // 2
 
 
 @lru_cache(maxsize=64)
@@ -183,7 +184,7 @@ def project(
     known: NDArray[np.bool_],
     sampling: Sampling,
     corner: tuple[int, int] = (0, 0),
-    slack: float = 0.0,
+    quantum: float = 0.0,
 ) -> None:
     """Move a band, in place, to the nearest one that agrees with its input.
 
@@ -194,7 +195,8 @@ def project(
             neighbours ask for it.
         sampling: The sensor's.
         corner: Row and column of the first lr pixel; decides nothing but the last bits.
-        slack: What may be left between the two; hr within it is not changed.
+        quantum: Step of the numbers that the input was rounded to, 0 for none: what rounding explains of a difference is
+            left, up to half a step.
     """
     if not known.any():
         return
@@ -202,9 +204,35 @@ def project(
     with single_threaded_blas():
         seen = _applied(hr, down, corner)
         residual = np.subtract(lr, seen, where=known, out=np.zeros_like(seen), casting="same_kind")
-        if slack:
-            residual -= np.clip(residual, -slack, slack)
+        if quantum:
+            residual = _beyond_rounding(residual, known, quantum)
         hr += _applied(_applied(residual, inverse, corner), up, corner)
+
+
+def _beyond_rounding(residual: FloatArray, known: NDArray[np.bool_], quantum: float) -> FloatArray:
+    """The part of a residual that rounding of the input does not explain.
+
+    Around each pixel a residual is a level, detail, and the noise of rounding, whose variance is known: a twelfth of a
+    squared step. The level stays, and of the deviations from it the share that detail has in their variance.
+
+    Source:
+        J.-S. Lee, "Digital image enhancement and noise filtering by use of local statistics", IEEE PAMI 2 (1980), section II.
+    """
+    noise = quantum**2 / 12
+    count = np.maximum(_around(known.astype(residual.dtype)), 1)
+    level = _around(residual) / count
+    variance = _around(np.square(residual)) / count - level**2
+    wanted = level + (1 - noise / np.maximum(variance, noise)) * (residual - level)
+    kept = wanted.clip(residual - quantum / 2, residual + quantum / 2)
+    return np.where(known, kept, 0).astype(residual.dtype)
+
+
+def _around(plane: FloatArray) -> FloatArray:
+    """Sums over squares of _WINDOW pixels: tap by tap, so that a sum does not depend on where the array begins."""
+    taps = np.ones(_WINDOW)
+    along = ndimage.correlate1d(plane, taps, axis=0, mode="reflect")
+    summed: FloatArray = ndimage.correlate1d(along, taps, axis=1, mode="reflect")
+    return summed
 
 
 def footprint(ground: NDArray[np.bool_], sampling: Sampling) -> NDArray[np.bool_]:

@@ -468,22 +468,18 @@ def _enlarged(
         cells = patch.valid.reshape(patch.lr.shape[1], scale, patch.lr.shape[2], scale)
         known = np.logical_and.reduce(cells, axis=(1, 3))
         by_band = samplings_by_band(samplings, groups, len(sr))
-        for plane, lr, sampling, slack in zip(sr, patch.lr, by_band, _slacks(source, len(sr)), strict=True):
-            project(plane, lr, known, sampling, slack=slack)
+        for plane, lr, sampling, step in zip(sr, patch.lr, by_band, _quanta(source, len(sr)), strict=True):
+            project(plane, lr, known, sampling, quantum=step)
     if isinstance(source, SceneSource):
         return _as_file(sr, source.radiometry, source.scene.dtype)
     return sr
 
 
-def _slacks(source: Source, bands: int) -> list[float]:
-    """As `upscale` has them, in the model's range."""
-    if not isinstance(source, SceneSource):
+def _quanta(source: Source, bands: int) -> list[float]:
+    """One DN of each band in the model's range, where DN are whole numbers."""
+    if not isinstance(source, SceneSource) or source.scene.dtype.kind == "f":
         return [0.0] * bands
-    ranges = zip(source.radiometry.lo, source.radiometry.hi, strict=True)
-    return [
-        dn / (hi - lo)
-        for dn, (lo, hi) in zip(source.radiometry.slack(source.scene.dtype), ranges, strict=True)
-    ]
+    return [1 / (hi - lo) for lo, hi in zip(source.radiometry.lo, source.radiometry.hi, strict=True)]
 
 
 def _as_file(sr: NDArray[Any], radiometry: Radiometry, dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("geosegsr")
 
 DEFAULT_PERCENTILES = (0.1, 99.9)
-_FEW_NUMBERS = 100
 
 
 @dataclass(frozen=True)
@@ -63,17 +62,6 @@ class Radiometry:
         """Standard deviations in the model's range to DN; same dtype, shape (bands, h, w)."""
         dn: FloatArray = values * self._columns()[1].astype(values.dtype)
         return dn
-
-    def slack(self, dtype: DTypeLike) -> tuple[float, ...]:
-        """How far, in DN, a result seen by the sensor again may be from each band's input: half a DN, or nothing.
-
-        Half a DN where whole numbers are the dtype's and a band's range has hardly any of them: there rounding is noise, of which
-        agreement to the last digit would bring more into a result than bicubic interpolation does.
-        """
-        whole = np.dtype(dtype).kind in "iu"
-        return tuple(
-            0.5 if whole and hi - lo < _FEW_NUMBERS else 0.0 for lo, hi in zip(self.lo, self.hi, strict=True)
-        )
 
     def select(self, bands: tuple[int, ...]) -> Radiometry:
         """The same map for some of the bands, named by their position."""

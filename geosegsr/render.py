@@ -177,8 +177,8 @@ def _settled(
     residual = None
     if rendering.consistent and sampling is not None:
         with counts.timed("agree"):
-            slack = rendering.radiometry.slack(lr.values.dtype)[band] if rendering.radiometry else 0.0
-            project(dn, lr.values, lr.known(sampling), sampling, lr.corner, slack)
+            quantum = 1.0 if rendering.dtype.kind in "iu" else 0.0
+            project(dn, lr.values, lr.known(sampling), sampling, lr.corner, quantum)
     rounded = _rounded(dn, rendering)
     if sampling is not None:
         with counts.timed("agree"):
