@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any
 
 import numpy as np
@@ -219,7 +219,7 @@ def _beyond_rounding(residual: FloatArray, known: NDArray[np.bool_], quantum: fl
         J.-S. Lee, "Digital image enhancement and noise filtering by use of local statistics", IEEE PAMI 2 (1980), section II.
     """
     noise = quantum**2 / 12
-    count = np.maximum(_around(known.astype(residual.dtype)), 1)
+    count = _WINDOW**2 if known.all() else np.maximum(_around(known.astype(residual.dtype)), 1)
     level = _around(residual) / count
     variance = _around(np.square(residual)) / count - level**2
     wanted = level + (1 - noise / np.maximum(variance, noise)) * (residual - level)
@@ -228,11 +228,12 @@ def _beyond_rounding(residual: FloatArray, known: NDArray[np.bool_], quantum: fl
 
 
 def _around(plane: FloatArray) -> FloatArray:
-    """Sums over squares of _WINDOW pixels: tap by tap, so that a sum does not depend on where the array begins."""
-    taps = np.ones(_WINDOW)
-    along = ndimage.correlate1d(plane, taps, axis=0, mode="reflect")
-    summed: FloatArray = ndimage.correlate1d(along, taps, axis=1, mode="reflect")
-    return summed
+    """Sums over squares of _WINDOW pixels, each added up in the same order wherever the array begins."""
+    height, width = plane.shape
+    padded = np.pad(plane, _WINDOW // 2, mode="symmetric")
+    tall: FloatArray = reduce(np.add, (padded[i : i + height] for i in range(_WINDOW)))
+    wide: FloatArray = reduce(np.add, (tall[:, i : i + width] for i in range(_WINDOW)))
+    return wide
 
 
 def footprint(ground: NDArray[np.bool_], sampling: Sampling) -> NDArray[np.bool_]:
