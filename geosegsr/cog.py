@@ -90,8 +90,8 @@ _GDAL_TYPES = {
 # A VRT over many files: few of them open at a time, and a small block cache, hold memory at any size.
 _COPY_ENV = {"GDAL_MAX_DATASET_POOL_SIZE": 16, "GDAL_CACHEMAX": CACHE_BYTES}
 SMALL_BYTES = 64_000_000
-"""Results of fewer bytes are not packed on the way: block files by ZSTD, and overviews, which GDAL keeps in a temporary file
-by ZSTD of level 9, take a third of the time of a small COG."""
+"""Results of fewer bytes are not packed on the way. GDAL keeps overviews in a temporary file by ZSTD of level 9, which takes
+a third of the time of a small COG."""
 # The last kinds of COG that GDAL was seen to write.
 _tried: deque[Any] = deque(maxlen=8)
 # Block files get their place from the VRT; rasterio warns about files that have none at all.
@@ -123,7 +123,7 @@ def _little_endian(array: NDArray[Any]) -> memoryview:
 
 
 def block_bytes(values: NDArray[Any], mask: NDArray[np.bool_] | None, *, packed: bool) -> bytes:
-    """A GeoTIFF, as bytes, of one block; shape (bands, height, width) and mask (height, width) or None.
+    """A GeoTIFF, as bytes, of one block, packed by ZSTD or not; shape (bands, height, width) and mask (height, width) or None.
 
     It is made in memory so that writing it is one plain write, whose failure cannot be missed.
     """
