@@ -209,8 +209,10 @@ TWO_PROCESSES = """
 import sys
 sys.path.insert(0, {tests!r})
 from training_kit import tiny_config
+import torch
 from geosegsr.training.loop import train
 train(tiny_config({images!r}), {folder!r})
+assert not torch.distributed.is_initialized(), "the group outlives its run"
 """
 
 

@@ -135,8 +135,17 @@ def train(
         GeoSegSRError: Bad data or configuration, a damaged checkpoint, or a loss that is not finite.
         Cancelled: The run was interrupted; it is saved and can be resumed.
     """
-    accelerator = _accelerator(config)
-    run = RunFolder(folder)
+    with _accelerator(config) as accelerator:
+        return _train(config, RunFolder(folder), accelerator, resume, on_event)
+
+
+def _train(
+    config: TrainConfig,
+    run: RunFolder,
+    accelerator: Accelerator,
+    resume: bool,
+    on_event: Callable[[Event], None] | None,
+) -> TrainResult:
     main = accelerator.is_main_process
     tell = on_event if on_event is not None and main else _say_nothing
     data = prepare_data(config)  # before anything is written
@@ -467,15 +476,23 @@ class _Training:
 _PRECISION_NAMES = {"no": "fp32", "bf16": "bf16", "fp16": "fp16"}
 
 
-def _accelerator(config: TrainConfig) -> Accelerator:
+@contextmanager
+def _accelerator(config: TrainConfig) -> Iterator[Accelerator]:
+    """The processes of this run, and their group, unless the caller made it."""
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     AcceleratorState._reset_state()  # a second run in this process may want another precision
-    return Accelerator(
+    borrowed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    accelerator = Accelerator(
         cpu=device.type == "cpu",
         mixed_precision="no" if precision == "fp32" else precision,
         gradient_accumulation_steps=config.optimiser.accumulate,
     )
+    try:
+        yield accelerator
+    finally:
+        if not borrowed:
+            accelerator.end_training()  # a process that leaves its group standing may abort while it exits
 
 
 def _averaged(network: torch.nn.Module, memory: float) -> AveragedModel:
