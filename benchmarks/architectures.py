@@ -237,7 +237,7 @@ class Unguided(nn.Module):
         first = self.conv_first((lr - MEAN).contiguous(memory_format=torch.channels_last))
         x = first
         for unit in self.units:
-            x = unit(x)
+            x = x + unit(x)
         base = bicubic(lr, self.config.scale, self.config.base_sharpness)
         return base + self.head(self.conv_after(x) + first)
 

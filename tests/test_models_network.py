@@ -57,6 +57,27 @@ def test_every_preset_takes_any_size_at_every_scale(name, scale, size):
     assert torch.isfinite(sr).all()
 
 
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("autocast", [False, True])
+def test_sixteen_bits_pass_features_on_in_thirty_two(name, autocast):
+    model = tiny(name)
+    for parameter in model.units.parameters():  # units that add nothing
+        torch.nn.init.zeros_(parameter)
+    seen = []
+    model.modulations[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model.modulations[0].forward = lambda x, guidance: x
+    lr = torch.rand(1, 3, 16, 16)
+    if not autocast:
+        model.to(torch.bfloat16)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        model(lr)
+    first, mean = model.conv_first, lr.new_tensor(model.config.band_mean).view(-1, 1, 1)
+    expected = F.conv2d(lr - mean, first.weight.float(), first.bias.float(), padding=1)
+    if model.embed_norm is not None:
+        expected = F.layer_norm(expected.permute(0, 2, 3, 1), expected.shape[1:2]).permute(0, 3, 1, 2)
+    torch.testing.assert_close(seen[0], expected, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("bands", [1, 2, 4, 13])
 def test_any_number_of_bands(bands):
     model = tiny("compact", 2, bands)

@@ -13,6 +13,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from geosegsr.models.config import SeGSRConfig
+from geosegsr.models.precision import conv_in_float32
 
 
 def bicubic(image: Tensor, scale: int, sharpness: float = -0.75) -> Tensor:
@@ -28,11 +29,8 @@ def bicubic(image: Tensor, scale: int, sharpness: float = -0.75) -> Tensor:
     """
     n, bands, height, width = image.shape
     padded = F.pad(image.float(), (2, 2, 2, 2), mode="replicate").flatten(0, 1)[:, None]  # (NC, 1, h+4, w+4)
-    padded = padded.contiguous(memory_format=torch.channels_last)
     kernel = _kernel(scale, sharpness).to(image.device)  # (ss, 1, 5, 5)
-    device = "cpu" if image.is_meta else image.device.type  # tensors without memory know no autocast
-    with torch.autocast(device, enabled=False):  # in 16 bits the result would be off by 0.006
-        fine = F.conv2d(padded, kernel)  # (NC, ss, h, w)
+    fine = conv_in_float32(padded, kernel)  # (NC, ss, h, w); in 16 bits it would be off by 0.006
     return shuffled(fine.reshape(n, bands * scale**2, height, width), scale)
 
 

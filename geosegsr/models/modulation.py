@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 
 def channel_norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
-    """Layer normalisation over the channels of (N, C, h, w); copies nothing where memory is channels-last."""
-    return norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
+    """Layer normalisation over the channels of (N, C, h, w), in its dtype; copies nothing where memory is channels-last."""
+    weight, bias = norm.weight.to(x.dtype), norm.bias.to(x.dtype)
+    x = F.layer_norm(x.permute(0, 2, 3, 1), norm.normalized_shape, weight, bias, norm.eps)  # (N, h, w, C)
+    return x.permute(0, 3, 1, 2)
 
 
 class Modulation(nn.Module):
@@ -38,7 +40,7 @@ class Modulation(nn.Module):
         return self.gain_offset.bias
 
     def forward(self, x: Tensor, guidance: Tensor) -> Tensor:
-        """Features (N, C, h, w), changed by the map (N, 1, h, w)."""
+        """Features (N, C, h, w), changed by the map (N, 1, h, w), which may have fewer bits than they."""
         hidden = F.relu(self.shared(guidance))  # (N, H, h, w)
         gain_weight, offset_weight = self.gain_offset.weight.chunk(2)
         gain_bias, offset_bias = self._bias.chunk(2)

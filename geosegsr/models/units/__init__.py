@@ -1,4 +1,4 @@
-"""SR units: each takes features (N, width, h, w) to features of the same shape; modulation follows it."""
+"""SR units: each takes features (N, width, h, w) to what shall be added to them; modulation follows the sum."""
 
 from __future__ import annotations
 

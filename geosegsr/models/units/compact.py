@@ -8,7 +8,7 @@ from geosegsr.models.config import SeGSRConfig
 
 
 class CompactUnit(nn.Module):
-    """3x3 convolutions with an activation between, and the unit's input added."""
+    """3x3 convolutions with an activation between."""
 
     def __init__(self, config: SeGSRConfig, depth: int) -> None:
         super().__init__()
@@ -18,6 +18,6 @@ class CompactUnit(nn.Module):
         self.body = nn.Sequential(*layers[:-1])
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, h, w) to the same shape."""
-        out: Tensor = x + self.body(x)  # (N, C, h, w)
+        """(N, C, h, w) to what shall be added to it."""
+        out: Tensor = self.body(x)  # (N, C, h, w)
         return out

@@ -31,7 +31,7 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """Residual blocks, a convolution, and the unit's input added."""
+    """Residual blocks and a convolution."""
 
     def __init__(self, config: SeGSRConfig, depth: int) -> None:
         super().__init__()
@@ -39,6 +39,6 @@ class ResidualUnit(nn.Module):
         self.conv = nn.Conv2d(config.width, config.width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, h, w) to the same shape."""
-        out: Tensor = x + self.conv(self.blocks(x))  # (N, C, h, w)
+        """(N, C, h, w) to what shall be added to it."""
+        out: Tensor = self.conv(self.blocks(x))  # (N, C, h, w)
         return out

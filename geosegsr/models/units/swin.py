@@ -30,7 +30,7 @@ class SwinBlock(nn.Module):
 
 
 class SwinUnit(nn.Module):
-    """Swin blocks, a convolution, and the unit's input added."""
+    """Swin blocks and a convolution."""
 
     def __init__(self, config: SeGSRConfig, depth: int) -> None:
         super().__init__()
@@ -39,9 +39,9 @@ class SwinUnit(nn.Module):
         self.conv = nn.Conv2d(config.width, config.width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, h, w) to the same shape."""
+        """(N, C, h, w) to what shall be added to it."""
         tokens = x.permute(0, 2, 3, 1)  # (N, h, w, C)
         for block in self.blocks:
             tokens = block(tokens)
-        out: Tensor = self.conv(tokens.permute(0, 3, 1, 2)) + x  # (N, C, h, w)
+        out: Tensor = self.conv(tokens.permute(0, 3, 1, 2))  # (N, C, h, w)
         return out
