@@ -1,4 +1,4 @@
-"""Make a bundled checkpoint from a finished run: 16-bit weights, and a card that says what it is.
+"""Make a bundled checkpoint from a finished run, or from the mean of some: 16-bit weights, and a card that says what it is.
 
     python benchmarks/bundle.py RUN IMAGERY SATELLITE geosegsr/weights/compact-x4.safetensors
 
@@ -10,13 +10,17 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from zoo import MEASURES, SOURCES
 
-from geosegsr.checkpoint import load_checkpoint, save_checkpoint
+from geosegsr.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from geosegsr.evaluate import evaluate_model
+from geosegsr.models.segsr import SeGSR
+from geosegsr.training.run_folder import RunFolder
 
 TRAINED_ON = (
     "aerial RGB and near infrared of California (USDA NAIP, 0.6 m), forest and savanna (NEON, 0.1 m), towns and "
@@ -44,22 +48,28 @@ def main() -> None:
     parser.add_argument("imagery", type=Path)
     parser.add_argument("satellite", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument(
+        "--mean-with", type=Path, action="append", default=[], metavar="RUN",
+        help="A run with the same start and another seed; the mean of their weights is bundled.",
+    )  # fmt: skip
     parser.add_argument("--recipe", help="Name of the recipe; that of the scale by default.")
     parser.add_argument("--date", required=True)
     parser.add_argument("--remark", default="", help="What was not as the recipe says.")
     args = parser.parse_args()
     network, card = load_checkpoint(args.run / "model.safetensors")
+    average(network, [load_checkpoint(run / "model.safetensors")[0] for run in args.mean_with])
     with (args.run / "log.csv").open() as file:
         last = list(csv.DictReader(file))[-1]
     card = replace(
         card,
         name=f"compact-x{card.scale}",
         storage="bfloat16",
+        tile=ModelCard.of(network.config, card.name).tile,  # a run may be older than what is best now
         trained_on=TRAINED_ON,
         licence=LICENCE,
         notes=NOTES.format(
             recipe=args.recipe or f"bundled-x{card.scale}",
-            seed=0,
+            seed=RunFolder(args.run).read_config().seed,
             steps=int(last["step"]) + 1,
             minutes=float(last["elapsed_s"]) / 60,
             date=args.date,
@@ -70,6 +80,14 @@ def main() -> None:
     card = save_checkpoint(args.out, network, replace(card, metrics={}))
     save_checkpoint(args.out, network, replace(card, metrics=measured(args, card.scale)))
     print(args.out, args.out.stat().st_size)
+
+
+def average(network: SeGSR, others: Sequence[SeGSR]) -> None:
+    """Put the mean of all networks' weights into the first."""
+    states = [other.state_dict() for other in others]
+    with torch.no_grad():
+        for name, weights in network.state_dict().items():
+            weights.copy_(torch.stack([weights, *(state[name] for state in states)]).mean(0))
 
 
 def measured(args: argparse.Namespace, scale: int) -> dict[str, dict[str, float]]:

@@ -324,7 +324,8 @@ def _check_result(args: list[str]) -> int:
 
     source, target, scale = args[1], args[3], int(args[5])
     with rasterio.Env(), rasterio.open(target) as result:
-        result.read()
+        for _, window in result.block_windows(1):  # at once it could be larger than what the command may take
+            result.read(window=window)
         whole = "--aoi" in args
         if not whole:
             with rasterio.open(source) as scene:
