@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from math import ceil
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +22,9 @@ from geosegsr.windows import TileGrid, Window
 log = logging.getLogger("geosegsr")
 
 DEFAULT_MODEL = BUNDLED
-_BLOCK_SIDE = 2048  # output pixels
+_BLOCK_SIDES = 2048, 1024  # output pixels
+_ENOUGH_BLOCKS = 9
+"""Blocks wait for those above and to the left; with fewer than these there is often only one that need not."""
 
 
 class Raster(Protocol):
@@ -95,7 +98,7 @@ def plan_rendering(
         range: DN that the model sees as 0 and 1; by default as the model's card says.
         tile: Side of a tile, in lr pixels; by default the model's.
         overlap: Pixels that neighbouring tiles share; by default the model's.
-        block: Side of a block, in output pixels; by default 2048.
+        block: Side of a block, in output pixels; by default 2048, or 1024 where only that makes several blocks.
         samplings: From `samplings_of`, to compare the result with its input; empty not to.
         consistent: Whether to make the result agree with its input, as the samplings see it.
         spread: Whether to tell the spread over an ensemble, which the model must then be.
@@ -129,7 +132,7 @@ def plan_rendering(
         tile=upscaler.tile if tile is None else tile,
         overlap=chosen_overlap,
         halo=upscaler.halo,
-        block=_block_side(block, upscaler.scale),
+        block=_block_side(block, upscaler.scale, wanted),
         wanted=wanted.shifted(-region.row, -region.col),
         multiple_of=upscaler.multiple_of,
         min_size=upscaler.min_size,
@@ -176,7 +179,10 @@ def samplings_by_band(
     return tuple(own.get(band, samplings[-1]) for band in range(count)) if samplings else ()
 
 
-def _block_side(block: int | None, scale: int) -> int:
+def _block_side(block: int | None, scale: int, wanted: Window) -> int:
     """Side of a block in lr pixels; a side that is no size at all stays so, for the grid to refuse."""
-    side = _BLOCK_SIDE if block is None else block
+    side = block
+    if side is None:
+        counts = {s: ceil(wanted.height * scale / s) * ceil(wanted.width * scale / s) for s in _BLOCK_SIDES}
+        side = next((s for s in _BLOCK_SIDES if counts[s] >= _ENOUGH_BLOCKS), _BLOCK_SIDES[0])
     return side if side < 1 else max(1, side // scale)

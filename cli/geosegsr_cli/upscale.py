@@ -53,7 +53,11 @@ from geosegsr_cli.progress import ProgressLine
 )  # fmt: skip
 @click.option("--tile", type=int, help="Side of a tile, in input pixels. Default: the model's.")
 @click.option("--overlap", type=int, help="Pixels that neighbouring tiles share. Default: the model's.")
-@click.option("--block", type=int, help="Side of an output block, in output pixels. Default: 2048.")
+@click.option(
+    "--block",
+    type=int,
+    help="Side of an output block, in output pixels. Default: 2048, or 1024 where only that gives nine blocks.",
+)
 @click.option("--aoi", metavar="FILE|WKT", help="Area of interest: polygons; what lies outside is masked.")
 @click.option("--bbox", type=float, nargs=4, metavar="W S E N", help="Area of interest as a box.")
 @click.option("--aoi-crs", help="CRS of --aoi or --bbox. Default: the file's own; else the scene's.")
