@@ -213,7 +213,7 @@ AREAS = [
 ]
 TILING = [
     (["--tile", 32, "--overlap", 32], ["overlap of 32", "tiles of 32", "--overlap 8"]),
-    (["--overlap", 600], ["overlap of 600", "tiles of 288", "--overlap 64"]),
+    (["--overlap", 600], ["overlap of 600", "tiles of 288", "--overlap 72"]),
     (["--overlap", -1], ["overlap of -1", "--overlap"]),
     (["--tile", 0], ["tiles of 0", "--tile"]),
     (["--tile", -8], ["tiles of -8", "--tile"]),

@@ -21,7 +21,7 @@ GROWTH = """
 import ctypes, pathlib, sys, torch
 from geosegsr.models.segsr import SeGSR, preset
 network = SeGSR(preset("compact", scale=2, width=32, depths=(1, 1))).eval().requires_grad_(False)
-network.to(memory_format=torch.channels_last)
+network.to(getattr(torch, sys.argv[1])).to(memory_format=torch.channels_last)
 lr = torch.rand(1, 3, 768, 768)
 def resident(entry):
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()
@@ -36,10 +36,11 @@ print(resident("VmHWM") - before)
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
-def test_a_call_takes_what_was_said_and_not_much_less() -> None:
-    run = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_call_takes_what_was_said_and_not_much_less(dtype: str) -> None:
+    run = subprocess.run([sys.executable, "-c", GROWTH, dtype], capture_output=True, text=True, check=True)
     taken = int(run.stdout)
-    said, anyhow = (workspace_bytes(CONFIG, side, side, torch.float32) for side in (768, 16))
+    said, anyhow = (workspace_bytes(CONFIG, side, side, getattr(torch, dtype)) for side in (768, 16))
     assert 0.6 * (said - anyhow) < taken < said
 
 

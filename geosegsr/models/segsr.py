@@ -152,15 +152,15 @@ class SeGSR(nn.Module):
         shallow = conv_in_float32(lr - mean, first.weight, first.bias, padding=1)  # (N, W, h, w)
         x = shallow if self.embed_norm is None else channel_norm(shallow, self.embed_norm)
         for i, (unit, modulate) in enumerate(zip(self.units, self.modulations, strict=True)):
-            x = x + unit(x.to(dtype))  # (N, W, h, w)
+            x = x + unit(x.to(dtype)).to(x.dtype)  # (N, W, h, w)
             x = modulate(x, self.localisation.enlarge(i, maps[i], *x.shape[-2:]))  # (N, W, h, w)
         if self.final_norm is not None:
             x = channel_norm(x, self.final_norm)
-        x = self.conv_after(x.to(dtype)) + shallow  # (N, W, h, w)
+        x = self.conv_after(x.to(dtype)).to(x.dtype) + shallow  # (N, W, h, w)
         sr: Tensor = self.head(x.to(dtype))  # (N, C, sh, sw)
         if not self.config.residual:
             return sr.float() + mean
-        return bicubic(lr, self.config.scale, self.config.base_sharpness).add_(sr)
+        return bicubic(lr, self.config.scale, self.config.base_sharpness).add_(sr.float())
 
     def _padded(self, image: Tensor) -> Tensor:
         multiple = self.config.multiple_of
