@@ -18,7 +18,7 @@ from rasterio.windows import Window
 from scipy.stats import spearmanr
 
 from geosegsr.ensemble import Ensemble, mean_and_spread
-from geosegsr.metrics import psnr
+from geosegsr.metrics import crop_border, psnr
 from geosegsr.training.degradation import imresize_down
 from geosegsr.upscaler import BUNDLED, resolve_upscaler
 
@@ -54,8 +54,8 @@ def measured(
     lr = np.round(imresize_down(hr, scale) * 255).astype(np.float32) / 255
     members = list(ensemble.members(lr[None]))
     mean, spread = mean_and_spread(members)
-    inner = (slice(None), slice(scale, -scale), slice(scale, -scale))
-    one, mean, spread, truth = (a.clip(0, 1)[inner] for a in (members[0][0], mean[0], spread[0], hr))
+    arrays = (members[0][0], mean[0], spread[0], hr)
+    one, mean, spread, truth = (crop_border(array, scale).clip(0, 1) for array in arrays)
     return psnr(one, truth), psnr(mean, truth), 255 * spread.ravel(), 255 * np.abs(mean - truth).ravel()
 
 

@@ -108,7 +108,7 @@ class ModelCard:
     def of(cls, config: SeGSRConfig, name: str, **entries: Any) -> ModelCard:
         """A card for a network, with sizes that suit it; `entries` are fields that shall differ."""
         multiple = config.multiple_of
-        # 288: at x4 two tiles are a block, and features of one layer stay below what geosegsr.heap can keep.
+        # 288: at x4 a block of 2048 pixels is two tiles, and a layer's features are less than geosegsr.heap can keep.
         sides = (288, 32, 8) if config.unit == "compact" else (64, 16, 4)
         tile, overlap, halo = (sides[0] // multiple or 1) * multiple, sides[1], sides[2]
         names = (

@@ -209,6 +209,11 @@ def project(
         hr += _applied(_applied(residual, inverse, corner), up, corner)
 
 
+def quantum_of(dtype: np.dtype[Any]) -> float:
+    """Step, in DN, of what a file of this dtype holds: 1 for whole numbers, 0 for others; for `project`."""
+    return 1.0 if dtype.kind in "iu" else 0.0
+
+
 def _beyond_rounding(residual: FloatArray, known: NDArray[np.bool_], quantum: float) -> FloatArray:
     """The part of a residual that rounding of the input does not explain.
 

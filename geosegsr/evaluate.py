@@ -16,7 +16,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from geosegsr.bundled import bundled_checkpoint
-from geosegsr.consistency import Sampling, project
+from geosegsr.consistency import Sampling, project, quantum_of
 from geosegsr.ensemble import Ensemble
 from geosegsr.errors import ConfigError, GeoSegSRWarning, SceneError
 from geosegsr.fill import fill_invalid
@@ -476,10 +476,11 @@ def _enlarged(
 
 
 def _quanta(source: Source, bands: int) -> list[float]:
-    """One DN of each band in the model's range, where DN are whole numbers."""
-    if not isinstance(source, SceneSource) or source.scene.dtype.kind == "f":
+    """As `upscale` has it for each band, in the model's range."""
+    if not isinstance(source, SceneSource):
         return [0.0] * bands
-    return [1 / (hi - lo) for lo, hi in zip(source.radiometry.lo, source.radiometry.hi, strict=True)]
+    step = quantum_of(source.scene.dtype)
+    return [step / (hi - lo) for lo, hi in zip(source.radiometry.lo, source.radiometry.hi, strict=True)]
 
 
 def _as_file(sr: NDArray[Any], radiometry: Radiometry, dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geosegsr.bands import BandGroup
-from geosegsr.consistency import Residual, Sampling, degraded, footprint, project
+from geosegsr.consistency import Residual, Sampling, degraded, footprint, project, quantum_of
 from geosegsr.ensemble import Ensemble, mean_and_spread
 from geosegsr.errors import Cancelled
 from geosegsr.feather import Fold, feather_weights
@@ -177,7 +177,7 @@ def _settled(
     residual = None
     if rendering.consistent and sampling is not None:
         with counts.timed("agree"):
-            quantum = 1.0 if rendering.dtype.kind in "iu" else 0.0
+            quantum = quantum_of(rendering.dtype)
             project(dn, lr.values, lr.known(sampling), sampling, lr.corner, quantum)
     rounded = _rounded(dn, rendering)
     if sampling is not None:

@@ -47,8 +47,6 @@ class Modulation(nn.Module):
         # Two convolutions, and the one in the gain's bias, so that what remains is a single pass over memory.
         gain = F.conv2d(hidden, gain_weight, gain_bias + 1, padding="same")  # (N, C, h, w), 1 + gain
         offset = F.conv2d(hidden, offset_weight, offset_bias, padding="same")  # (N, C, h, w)
-        gain, offset = (
-            gain.to(x.dtype),
-            offset.to(x.dtype),
-        )  # torch would do it itself, unseen by workspace_bytes
+        # addcmul would cast them itself, but unseen by workspace_bytes; and of two names for each, one would be held too long.
+        gain, offset = gain.to(x.dtype), offset.to(x.dtype)
         return torch.addcmul(offset, channel_norm(x, self.norm), gain)

@@ -157,10 +157,10 @@ class SeGSR(nn.Module):
         if self.final_norm is not None:
             x = channel_norm(x, self.final_norm)
         x = self.conv_after(x.to(dtype)).to(x.dtype) + shallow  # (N, W, h, w)
-        sr: Tensor = self.head(x.to(dtype))  # (N, C, sh, sw)
+        sr: Tensor = self.head(x.to(dtype)).float()  # (N, C, sh, sw)
         if not self.config.residual:
-            return sr.float() + mean
-        return bicubic(lr, self.config.scale, self.config.base_sharpness).add_(sr.float())
+            return sr + mean
+        return bicubic(lr, self.config.scale, self.config.base_sharpness).add_(sr)
 
     def _padded(self, image: Tensor) -> Tensor:
         multiple = self.config.multiple_of
