@@ -113,7 +113,7 @@ def _record(data: bytes, values: Array, alpha: Array | None, valid: Array) -> Fi
         size=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
         checksum=pixel_checksum(values, alpha),
-        valid=tuple(int(band.sum()) for band in valid),
+        valid=tuple(int(np.count_nonzero(band)) for band in valid),
         statistics=tuple(BandStatistics.of(*pair) for pair in zip(values, valid, strict=True)),
     )
 

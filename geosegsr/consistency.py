@@ -140,20 +140,17 @@ def _applied(plane: FloatArray, operator: _Operator, corner: tuple[int, int]) ->
         ),
         mode="symmetric",
     )
-    side, long = _PIECE * read, (_PIECE + 2 * halo) * read
+    side, long, new = _PIECE * read, (_PIECE + 2 * halo) * read, _PIECE * made
     columns = -(-padded.shape[1] // side)
     wide = np.zeros((long, columns * side), plane.dtype)
-    tall = np.empty((_PIECE * made, columns * side), plane.dtype)
-    out = np.empty((down * _PIECE * made, across * _PIECE * made), plane.dtype)
+    tall = np.empty((new, columns * side), plane.dtype)
+    out = np.empty((down * new, across * new), plane.dtype)
+    read_down, made_down = _pieces(wide, columns, side, side), _pieces(tall, columns, side, side)
+    read_across, made_across = _pieces(tall, across, long, side), out.reshape(down, new, across, new)
     for row in range(down):
         wide[:, : padded.shape[1]] = padded[row * side : row * side + long]
-        np.matmul(operator.matrix, _pieces(wide, columns, side, side), out=_pieces(tall, columns, side, side))
-        strip = out[row * _PIECE * made : (row + 1) * _PIECE * made]
-        np.matmul(
-            _pieces(tall, across, long, side),
-            operator.matrix.T,
-            out=_pieces(strip, across, _PIECE * made, _PIECE * made),
-        )
+        np.matmul(operator.matrix, read_down, out=made_down)
+        np.matmul(read_across, operator.matrix.T, out=made_across[row].swapaxes(0, 1))
     return out[top * made : (top + h) * made, left * made : (left + w) * made]
 
 
