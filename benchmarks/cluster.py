@@ -3,12 +3,14 @@
     python benchmarks/cluster.py throughput                 1 and 2 workers; --workers 1 2 4 for more
     python benchmarks/cluster.py overhead                   CPU time a block of client, scheduler and worker
 
-Scheduler and workers are processes of `dask scheduler` and `dask worker`, on this machine, one thread each. A worker keeps what a
-tile gives to the blocks beside and below, and another worker cannot have it: so tiles are counted as well. Throughput is
-that of a compact network with random weights, held to one thread; blocks are counted between the first that come
-after the start and the last before the time is up. The last column is what as many processes of the network alone get on
-this machine against one, without Dask, files or blocks: two threads of one core are not two cores. Overhead is CPU time, not wall time, so other work on the machine
-changes it little.
+Scheduler and workers are processes of `dask scheduler` and `dask worker`, on this machine, one thread each, with the settings that
+docs/clusters.md advises. A worker keeps what a tile gives to the blocks beside and below, and another worker cannot have
+it: the first row of blocks of a worker's stretch takes the tiles of the row above as well. So tiles are counted too, and
+blocks are counted from the end of the first rows on, until the time is up. Throughput is that of a compact network with
+random weights, held to one thread. Numbers of workers take turns, so that whatever else the machine does meets all; rates
+are over the sum of turns. The last column is what as many processes of the network alone get on this machine against
+one, without Dask, files or blocks: two threads of one core are not two cores. Overhead is CPU time, not wall time, so
+other work on the machine changes it little.
 """
 
 from __future__ import annotations
@@ -58,7 +60,10 @@ def main() -> None:
     )
     parser.add_argument("part", choices=["throughput", "overhead"])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--seconds", type=float, default=50, help="of counting, for each number of workers")
+    parser.add_argument(
+        "--seconds", type=float, default=50, help="of counting, for each number of workers and turn"
+    )
+    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--tasks", type=int, default=2000, help="of which the overhead is the mean")
     parser.add_argument("--precision", default="fp32")
     options = parser.parse_args()
@@ -66,12 +71,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="geosegsr-") as name:
         folder = Path(name)
         if options.part == "throughput":
-            throughput(folder, options.workers, options.seconds, options.precision)
+            throughput(folder, options.workers, options.turns, options.seconds, options.precision)
         else:
             overhead(folder, options.tasks)
 
 
-def throughput(folder: Path, numbers: list[int], seconds: float, precision: str) -> None:
+def throughput(folder: Path, numbers: list[int], turns: int, seconds: float, precision: str) -> None:
     """Blocks a minute of a network on the CPU, by the number of workers."""
     planned = a_plan(folder, precision)
     print(f"compact x{SCALE}, {precision}, one tile of {TILE} a block, {len(planned.grid.blocks)} blocks\n")
@@ -79,16 +84,22 @@ def throughput(folder: Path, numbers: list[int], seconds: float, precision: str)
         "| workers | blocks counted | blocks/min | tiles/min | blocks, tiles against the first | the network alone |"
     )
     print("|---|---|---|---|---|---|")
-    first = first_tiles = alone = 0.0
-    for number in numbers:
+    sums = {number: np.zeros(4) for number in numbers}
+    for number in numbers * turns:
         with cluster(number, folder) as (address, _):
-            count, rate, tile_rate = counted(address, planned, folder, number, seconds)
-        tiles = calls(folder / "model.safetensors", precision, number, seconds / 3)
-        first, first_tiles, alone = first or rate, first_tiles or tile_rate, alone or tiles
+            blocks_tiles_minutes = counted(address, planned, folder, number, seconds)
+        sums[number] += (
+            *blocks_tiles_minutes,
+            calls(folder / "model.safetensors", precision, number, seconds / 3),
+        )
+    first_rates = None
+    for number, (blocks, tiles, minutes, alone) in sums.items():
+        rates = np.array([blocks / minutes, tiles / minutes, alone])
+        first_rates = rates if first_rates is None else first_rates
+        gains = rates / first_rates
         print(
-            f"| {number} | {count} | {rate:.1f} | {tile_rate:.1f} | {rate / first:.2f}, {tile_rate / first_tiles:.2f} "
-            f"| {tiles / alone:.2f} |",
-            flush=True,
+            f"| {number} | {blocks:.0f} | {rates[0]:.1f} | {rates[1]:.1f} | {gains[0]:.2f}, {gains[1]:.2f} "
+            f"| {gains[2]:.2f} |"
         )
 
 
@@ -113,11 +124,11 @@ def _call_for(model: Path, precision: str, seconds: float) -> int:
 
 def counted(
     address: str, planned: Plan, folder: Path, workers: int, seconds: float
-) -> tuple[int, float, float]:
-    """Blocks in a time that begins once every worker has had some, blocks a minute, and tiles computed a minute."""
+) -> tuple[int, int, float]:
+    """Blocks in a time that begins once every worker has had a row of them, tiles computed for them, and the minutes."""
     times: list[float] = []
     tiles: list[int] = []
-    warm = 4 * workers
+    warm = workers * (len({block.window.col for block in planned.grid.blocks}) + 1)
     (folder / "blocks").mkdir(exist_ok=True)
     with open_engine(scheduler=address) as engine:
 
@@ -137,8 +148,7 @@ def counted(
                 check=partial(Preflight.of, planned),
             )
     kept = times[warm:]
-    minutes = (kept[-1] - kept[0]) / 60
-    return len(kept) - 1, (len(kept) - 1) / minutes, sum(tiles[warm + 1 : warm + len(kept)]) / minutes
+    return len(kept) - 1, sum(tiles[warm + 1 :]), (kept[-1] - kept[0]) / 60
 
 
 def overhead(folder: Path, tasks: int) -> None:
@@ -147,8 +157,7 @@ def overhead(folder: Path, tasks: int) -> None:
         through_engine(address, folder, 50)  # everybody imports what is needed
         rows = {
             "nothing, through this package": partial(through_engine, address, folder, tasks),
-            "nothing, plain client.submit": partial(submitted, address, tasks, None),
-            "the same, naming 1000 workers": partial(submitted, address, min(tasks, 300), 1000),
+            "nothing, plain client.submit": partial(submitted, address, tasks),
         }
         print("| CPU ms a block | client | scheduler | workers | wall |\n|---|---|---|---|---|")
         for label, run in rows.items():
@@ -189,17 +198,11 @@ def through_engine(address: str, folder: Path, blocks: int) -> int:
     return blocks
 
 
-def submitted(address: str, blocks: int, named: int | None) -> int:
+def submitted(address: str, blocks: int) -> int:
     """One block at a time, so that nothing is saved by sending many together."""
     with Client(address, set_as_default=False) as client:
-        real = list(client.nthreads())
-        names = (
-            None
-            if named is None
-            else [*real, *(f"tcp://10.0.{n // 250}.{n % 250}:40000" for n in range(named))]
-        )
         for index in range(blocks):
-            client.submit(abs, index, pure=False, workers=names).result()
+            client.submit(abs, index, pure=False).result()
     return blocks
 
 
@@ -281,11 +284,13 @@ def cluster(workers: int, folder: Path) -> Iterator[tuple[str, dict[str, list[ps
 
 
 def dask(*words: object) -> subprocess.Popen[bytes]:
-    threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}  # as Dask's nannies set it
+    settings = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}  # as Dask's nannies set it
+    settings["DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED"] = "False"
+    settings["DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL"] = "500ms"
     paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
     return subprocess.Popen(
         [sys.executable, "-m", "dask", *map(str, words)],
-        env={**os.environ, **threads, "PYTHONPATH": paths},
+        env={**os.environ, **settings, "PYTHONPATH": paths},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

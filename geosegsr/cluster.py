@@ -4,8 +4,7 @@
     fill     as many blocks are in flight as the admitted workers can hold, and a few more
     take     results go to the caller; a block that met a worker not admitted is sent again
 
-Dask places the blocks and sends those of a dead worker to another one. Where some workers are not admitted, blocks name
-those that are.
+Each worker has blocks of a stretch of its own, which Dask may move to an idle one as long as all workers are admitted.
 """
 
 from __future__ import annotations
@@ -127,8 +126,6 @@ class _Crew:
         """Whether there ever was an admitted worker."""
         self.members: dict[str, int] = {}
         """The admitted workers, and how many blocks each computes at a time."""
-        self.allowed: list[str] | None = []
-        """The admitted workers; None where they are all there are."""
         self.events: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     @property
@@ -139,6 +136,11 @@ class _Crew:
     @property
     def empty(self) -> bool:
         return not self._members
+
+    @property
+    def complete(self) -> bool:
+        """Whether all workers that are there are admitted."""
+        return all(isinstance(m, Admission) for m in self._members.values())
 
     @property
     def hopeless(self) -> bool:
@@ -215,7 +217,6 @@ class _Crew:
             address: slots for address, member in admitted.items() if (slots := self._slots(member))
         }
         self.had_some = self.had_some or bool(admitted)
-        self.allowed = None if len(admitted) == len(self._members) else list(admitted)
         if admitted:
             news = self._refused(self._members.keys() - self._told)
             self._told.update(*news.values())
@@ -268,16 +269,17 @@ class _Flight:
 
     index: int
     future: Any
-    allowed: frozenset[str] | None
-    """Workers that may have it; None for all."""
     wanted: str
-    """The worker that is to have it, if it is there."""
+    """The worker that is to have it; empty where there is none yet."""
+    movable: bool
+    """Whether Dask may give it to another one."""
 
 
 def _ends_workers(index: int, last: str) -> JobError:
     return JobError(
         f"Cannot finish block {index}: it ended {last} and the workers before it, most likely for want of memory. "
-        "The other finished blocks are kept: give the same command again with fewer --workers or a smaller --block."
+        "The other finished blocks are kept: give the same command again with fewer --workers or with workers of fewer "
+        "threads, or with --no-resume and a smaller --block."
     )
 
 
@@ -323,12 +325,9 @@ class _Run:
             return
         with self._answering():
             self._crew.look()
-        allowed = set(self._crew.allowed or ())
         for flight in list(self._flights.values()):
             if flight.wanted and flight.wanted not in self._crew.members:
-                self._fell(flight)  # Dask leaves it lying where no worker at all was there for a moment
-            elif flight.allowed is not None and not flight.allowed & allowed:
-                self._send_again(flight)  # nobody it may go to is left
+                self._fell(flight)  # Dask leaves it lying where no other one may have it, or none is there
         self._next_look = time.monotonic() + _LOOK_S
 
     def _mind_the_crew(self) -> None:
@@ -359,14 +358,13 @@ class _Run:
             self._send()
 
     def _send(self) -> None:
-        """A block to whoever has the fewest for its size; while all workers may have blocks, one of its own stretch."""
+        """A block to whoever has the fewest for its size, of its own stretch."""
         members = self._crew.members
         load = Counter(flight.wanted for flight in self._flights.values())
         wanted = min(members, key=lambda address: load[address] / members[address], default="")
         self._waiting.keep(members)
         index = self._waiting.next_for(wanted)
-        allowed = None if self._crew.empty else self._crew.allowed
-        own = bool(wanted) and allowed is None
+        movable = self._crew.complete
         key = (f"geosegsr-block-{self._run_id}", index, self._serial)
         self._serial += 1
         future = self._client.submit(
@@ -375,13 +373,11 @@ class _Run:
             index,
             key=key,
             pure=False,
-            workers=[wanted] if own else allowed,
-            allow_other_workers=own,  # should it leave
+            workers=[wanted] if wanted else None,
+            allow_other_workers=movable and bool(wanted),
             resources={"GPU": 1} if self._crew.wants_gpu else None,
         )
-        self._flights[key] = _Flight(
-            index, future, None if allowed is None else frozenset(allowed), wanted if own else ""
-        )
+        self._flights[key] = _Flight(index, future, wanted, movable)
         future.add_done_callback(self._crew.events.put)
 
     def _fell(self, flight: _Flight) -> None:
@@ -453,7 +449,7 @@ class _Run:
             raise _ends_workers(flight.index, error.last_worker.address) from error
         self._next_look = 0
         self._look()
-        if flight.allowed is not None or self._crew.allowed is None:
+        if self._crew.complete or not flight.movable:
             flight.future.result()  # raises it where it can be traced
         self._send_again(flight)  # perhaps a worker had it that just came and cannot even load geosegsr
 

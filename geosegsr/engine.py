@@ -36,6 +36,8 @@ _MOST_THREADS = 4
 _CONNECT_TIMEOUT_S = 15
 _START_TIMEOUT_S = 60
 _GOODBYE_S = 5
+# Dask looks at its workers' stacks a hundred times a second and wakes every process fifty times, for pages that nobody opens.
+_QUIET = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "500ms"}
 
 
 def _nothing(index: int) -> Sequence[int]:
@@ -243,7 +245,7 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
             with silence_logging_cmgr(logging.CRITICAL), suppress(TimeoutError, OSError):
                 client.close(timeout=_GOODBYE_S)
         return
-    with _scratch():
+    with _scratch(), dask.config.set(_QUIET):
         cluster = _local_cluster(workers)
         client = Client(cluster, set_as_default=False)
         patience = 1  # interrupted or failed: what the workers still do is not wanted

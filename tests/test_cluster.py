@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,17 @@ def test_workers_that_cannot_help_are_named_together_and_left_out(lab: Lab, tmp_
     assert_each_once(results)
     assert {name for _, name in results} == {"good"}
     assert len(told) == 1
+
+
+def test_beside_one_that_cannot_help_the_others_keep_to_neighbouring_blocks(lab: Lab, tmp_path: Path) -> None:
+    for name in ("good 1", "good 2", "bad"):
+        lab.add(name)
+    with pytest.warns(GeoSegSRWarning, match="no work for worker"):
+        results = work_through(lab, tmp_path, check=refuse_bad)
+    assert_each_once(results)
+    names = [name for _, name in sorted(results)]
+    assert set(names) == {"good 1", "good 2"}
+    assert sum(name != other for name, other in pairwise(names)) <= 12
 
 
 def test_no_worker_that_can_help(lab: Lab, tmp_path: Path) -> None:

@@ -121,7 +121,10 @@ def test_a_block_that_ends_every_worker_is_named(tmp_path: Path) -> None:
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
         local_cluster(1) as cluster,
-        pytest.raises(JobError, match=r"Cannot finish block 7: .*fewer --workers or a smaller --block\.$"),
+        pytest.raises(
+            JobError,
+            match=r"Cannot finish block 7: .*fewer --workers .* or with --no-resume and a smaller --block\.$",
+        ),
     ):
         work_through(end_own_process, [7], tmp_path, cluster.scheduler_address)
 
