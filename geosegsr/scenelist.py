@@ -25,13 +25,18 @@ def find_scenes(named: Iterable[str], lines: Iterable[str] = ()) -> list[str]:
     Args:
         named: Paths and whatever else GDAL opens, which are taken as they are; folders, of which the rasters right
             inside are taken, by their extension; and patterns with *, ?, [] and ** such as "in/**/*.tif".
-        lines: Of a list: one path a line, taken as it is; blank lines and those that begin with # do not count.
+        lines: Of a list: one path a line, taken as it is; blank lines, those that begin with # and files of unfinished
+            runs do not count.
 
     Raises:
         SceneError: A folder or pattern without any scene.
     """
     listed = (line.rstrip("\r\n") for line in lines)
-    paths = [path for path in listed if path.strip() and not path.lstrip().startswith("#")]
+    paths = [
+        path
+        for path in listed
+        if path.strip() and not path.lstrip().startswith("#") and not _is_ours(Path(path))
+    ]
     found: dict[str, str] = {}
     for scene in [*(scene for name in named for scene in _behind(name)), *paths]:
         found.setdefault(_place(scene), scene)

@@ -112,7 +112,8 @@ def check_item_path(result: Path) -> None:
         JobError: There is one.
     """
     path = item_path(result)
-    if path.exists() and _read(path).get("type") != "Feature":
+    found = _read(path)
+    if path.exists() and not (found.get("type") == "Feature" and found.get("stac_version")):
         raise JobError(
             f"Cannot write the STAC item '{path}': a file is there that is none. Move it, or pass another -o."
         )

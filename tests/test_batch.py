@@ -281,7 +281,7 @@ def test_a_folder_or_pattern_without_scenes_is_told(nothing: str, tmp_path: Path
 
 
 def test_a_list_has_comments_and_blank_lines_and_its_paths_are_no_patterns() -> None:
-    text = "# tonight\n\n  \na b.tif\r\n*.tif\n /vsimem/x.tif\n  # that is all\na b.tif\nlast.tif"
+    text = "# tonight\n\n  \na b.tif\r\nx/out.tif.geosegsr/blocks/000000.tif\n*.tif\n /vsimem/x.tif\n  # that is all\na b.tif\nlast.tif"
     assert find_scenes([], io.StringIO(text, newline="")) == [
         "a b.tif",
         "*.tif",

@@ -262,12 +262,20 @@ def test_the_sampling_distance_is_in_metres_on_the_ground(crs: str, side: float,
 # --- beside the run ---------------------------------------------------------------------------------------------------------
 
 
-def test_another_file_is_not_replaced(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"important": true}',
+        '{"type": "Feature", "geometry": null, "properties": {"name": "an area of interest"}}',
+        '{"type": "Collection", "stac_version": "1.1.0"}',
+    ],
+)
+def test_another_file_is_not_replaced(text: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source = factory.write_plain(tmp_path / "in.tif")
-    (tmp_path / "out.json").write_text('{"important": true}')
+    (tmp_path / "out.json").write_text(text)
     said = run_here(capfd, "upscale", *BICUBIC, source, "-o", tmp_path / "out.tif", "--stac", "--overwrite")
     assert_refused(said, 1, str(tmp_path / "out.json"))
-    assert (tmp_path / "out.json").read_text() == '{"important": true}'
+    assert (tmp_path / "out.json").read_text() == text
     assert not (tmp_path / "out.tif").exists()
 
 
