@@ -97,7 +97,7 @@ def upscale_batch(
 ) -> Iterator[Outcome]:
     """Enlarge many rasters with one model; a result that is there already is left alone.
 
-    A result is known by the key in its tags: same source (path, size, time of change), model and options. The model is loaded
+    A result is known by the key in its tags: same source (path, size, time of change, samples of its content), model and options. The model is loaded
     once, and a cluster started once. Stopped at any moment, the same call goes on where it was.
 
     Args:
@@ -236,7 +236,7 @@ class BatchEstimate:
     disk_bytes: int
     """All results, and job folders beside them while their scenes are at work."""
     seconds: float
-    """Wall time on this machine without --workers, extrapolated from a block of the largest scene."""
+    """Wall time on this machine without --workers, extrapolated from some blocks of the largest scene."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -251,7 +251,7 @@ def estimate_batch(
     creation: Mapping[str, str] | None = None,
     **options: Any,
 ) -> BatchEstimate:
-    """Plan all scenes and time a block of the largest; nothing is written. Arguments and errors as in `upscale_batch`."""
+    """Plan all scenes and time some blocks of the largest; nothing is written. Arguments and errors as in `upscale_batch`."""
     _check_for_all(scale, model, creation, options)
     finished, failures, total, largest = 0, {}, 0, None
     sizes = memory = 0

@@ -16,8 +16,8 @@ from geosegsr.runplan import Plan
 
 # A COG takes the block files' size again, with its overviews a third more.
 _COG_TO_BLOCKS = 4 / 3
-# Copying into a COG and reading it back, in output bytes before compression; measured in docs/benchmarks.md.
-_COG_BYTES_PER_S = 37e6
+# Copying into a COG and reading it back, in output bytes before compression; a whole granule in docs/benchmarks.md.
+_COG_BYTES_PER_S = 79e6
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Estimate:
     tiles: int
     """Different tiles."""
     tiles_computed: int
-    """Tile computations, those of tiles shared by blocks counted in each."""
+    """Tiles computed if no block had another's: an upper bound."""
     memory_bytes: int
     """Peak of one process, an upper bound."""
     disk_bytes: int

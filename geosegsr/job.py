@@ -1,12 +1,14 @@
 """A run on disk: what it is, which blocks are done, and who is at work on it.
 
 out.tif.geosegsr/           beside the target, gone when the target stands
-lock                    held by the running process; the system lets go of it however that ends
-manifest.json           what this run is: source, model, options
-done.jsonl              one line a finished block: file, size, checksum; sealed, and of this manifest's run alone
-blocks/000000.tif ...   written under another name and moved into place
-result-1a2b3c4d.tif     the COG while it is written and verified, under a name that no other process uses
-verified                the target was complete and about to be moved into place
+    lock                    held by the running process; the system lets go of it however that ends
+    manifest.json           what this run is: source, model, options
+    done.jsonl              one line a finished block: file, size, checksum; sealed, and of this manifest's run alone
+    blocks/000000.tif ...   written under another name and moved into place; an ensemble's spread as 000000.spread.tif
+    blocks/result.vrt       the blocks as one raster, of which the COG is made
+    result-1a2b3c4d.tif     the COG while it is written and verified, under a name that no other process uses
+    run-1a2b3c4d5e6f        by which workers on a cluster know that they see this folder
+    verified                the target was complete and about to be moved into place
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def plan_rendering(
         range: DN that the model sees as 0 and 1; by default as the model's card says.
         tile: Side of a tile, in lr pixels; by default the model's.
         overlap: Pixels that neighbouring tiles share; by default the model's.
-        block: Side of a block, in output pixels; by default 2048, or 1024 where only that makes several blocks.
+        block: Side of a block, in output pixels; by default 2048, or 1024 where only that gives nine blocks.
         samplings: From `samplings_of`, to compare the result with its input; empty not to.
         consistent: Whether to make the result agree with its input, as the samplings see it.
         spread: Whether to tell the spread over an ensemble, which the model must then be.

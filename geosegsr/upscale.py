@@ -76,7 +76,7 @@ class Report:
     """The range of DN that the model saw."""
     consistency: tuple[dict[str, float | int], ...] = ()
     """How far each image band, reduced as the model's card says, is from the input: mean, RMS and largest difference in
-    DN over the input pixels that see nothing but valid ones; empty for an interpolation."""
+    DN over the input pixels that see nothing but valid ones; empty for an interpolation without `consistency`."""
     uncertainty: str | None = None
     """The COG with the spread of the ensemble."""
     warnings: tuple[str, ...] = ()

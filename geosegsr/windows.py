@@ -291,7 +291,7 @@ class TileGrid:
 
     @cached_property
     def tiles_computed(self) -> int:
-        """Number of tile computations: a tile that two blocks share is computed in each of them."""
+        """Number of tile computations if no block had another's tiles: an upper bound."""
         return sum(block.tiles for block in self.blocks)
 
     def tile_window(self, row: int, col: int) -> Window:

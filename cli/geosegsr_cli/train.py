@@ -93,7 +93,7 @@ _PLACES = {
 @click.option("--max-shift", type=float, help="Largest shift of a pair that is corrected, in lr pixels.")
 @click.option("--init", metavar="FILE|bundled", help="A checkpoint to fine-tune.")
 @click.option("--train-only", type=click.Choice(["all", "trunk", "lora"]), help="What learns. Default: all.")
-@click.option("--tower", metavar="NAME|FILE", help="Pretrained weights of the semantic tower.")
+@click.option("--tower", metavar="NAME:TAG|FILE", help="Pretrained weights of the semantic tower.")
 @click.option("--steps", type=int, help="Length of the run in steps.")
 @click.option("--minutes", type=float, help="Length of the run by the clock.")
 @click.option("--batch", type=int, help="Patches a step, in each process.")

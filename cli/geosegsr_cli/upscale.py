@@ -79,7 +79,7 @@ from geosegsr_cli.progress import ProgressLine
 )
 @click.option(
     "--uncertainty", type=click.Path(path_type=Path), metavar="FILE",
-    help="A second COG: how far the members of the ensemble lie apart, in DN.",
+    help="A second COG: how far the members of the ensemble lie apart, in DN. Needs --ensemble.",
 )  # fmt: skip
 @click.option("--workers", type=int, help="Worker processes on this machine. Default: threads of one.")
 @click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler to work on, such as tcp://host:8786.")
@@ -187,7 +187,7 @@ def _dry_run(src: str, dst: Path, scale: int, model: str, options: dict[str, Any
         f"output   {expected.width} x {expected.height} pixels, {expected.bands} bands {expected.dtype}"
     )
     click.echo(
-        f"work     {expected.blocks} blocks, {expected.tiles} tiles, computed {again:.2f} times on average"
+        f"work     {expected.blocks} blocks, {expected.tiles} tiles, computed at most {again:.2f} times on average"
     )
     click.echo(f"memory   up to {human_bytes(expected.memory_bytes)}")
     click.echo(f"disk     about {human_bytes(expected.disk_bytes)} while it runs")
