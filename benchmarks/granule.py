@@ -15,9 +15,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import rasterio
-from memory import GEOSEGSR, INTERVAL, LAYOUT, tree_memory
+from memory import GEOSEGSR, LAYOUT, peak_memory
 from rasterio.windows import Window
 from rio_cogeo.cogeo import cog_validate
 
@@ -36,14 +35,11 @@ def main() -> None:
     granule, result = args.workdir / "granule.tif", args.workdir / "granule_sr.tif"
     write_granule(args.scene, args.bands, args.side, granule)
     options = ["-o", str(result), "--scale", str(args.scale), "--model", args.model, "--json", "--overwrite"]
-    peak, began = 0, time.perf_counter()
+    began = time.perf_counter()
     with subprocess.Popen(
         [*GEOSEGSR, "upscale", str(granule), *options], stdout=subprocess.PIPE, text=True
     ) as process:
-        watched = psutil.Process(process.pid)
-        while process.poll() is None:
-            peak = max(peak, tree_memory(watched))
-            time.sleep(INTERVAL)
+        peak = peak_memory(process)
         assert process.stdout is not None
         said = process.stdout.read()
     wall = time.perf_counter() - began

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -114,6 +115,15 @@ def tree_memory(process: psutil.Process) -> int:
     return total
 
 
+def peak_memory(process: subprocess.Popen[Any]) -> int:
+    """Wait for a process to end; resident bytes of it and its descendants at their highest."""
+    peak, watched = 0, psutil.Process(process.pid)
+    while process.poll() is None:
+        peak = max(peak, tree_memory(watched))
+        time.sleep(INTERVAL)
+    return peak
+
+
 def measure(command: Sequence[str], result: Path) -> Measurement:
     """Run a command to its end and watch its memory; its result is measured and deleted.
 
@@ -123,13 +133,10 @@ def measure(command: Sequence[str], result: Path) -> Measurement:
     paths = [str(ROOT), str(ROOT / "cli"), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     log = result.with_suffix(".log")
-    peak, started = 0, time.perf_counter()
+    started = time.perf_counter()
     with log.open("w") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
-        watched = psutil.Process(process.pid)
-        while process.poll() is None:
-            peak = max(peak, tree_memory(watched))
-            time.sleep(INTERVAL)
+        peak = peak_memory(process)
     wall = time.perf_counter() - started
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{log.read_text()[-2000:]}")

@@ -97,10 +97,10 @@ class ModelCard:
                 f"it names scale {self.scale} and {self.bands} bands, "
                 f"its configuration scale {config.scale} and {config.bands} bands."
             )
-        if self.multiple_of % config.multiple_of:
+        if self.multiple_of % config.unit_multiple:
             raise ConfigError(
                 f"Cannot use the card of '{self.name}': multiple_of is {self.multiple_of}, "
-                f"and the network needs a multiple of {config.multiple_of}."
+                f"and the network needs a multiple of {config.unit_multiple}."
             )
         _check_radiometry(self.radiometry, self.bands)
 
@@ -120,7 +120,7 @@ class ModelCard:
         sizes = {
             "scale": config.scale,
             "bands": config.bands,
-            "multiple_of": multiple,
+            "multiple_of": config.unit_multiple,
             "min_size": min(multiple, tile),
         }
         return cls(name=name, config=config.to_dict(), **{**known, **sizes, **entries})

@@ -353,7 +353,7 @@ def _prepare(
     call: GroupCall,
     dtype: np.dtype[np.floating[Any]],
 ) -> FloatArray:
-    """A tile as the model takes it: filled, in its range, and padded by reflection beyond a small scene."""
+    """A tile as the model takes it: filled, in its range, and mirrored beyond a scene that is too small."""
     if not valid.any():  # wanted pixels are valid, so this is a tile that no one asks for
         raise AssertionError("a tile without one valid pixel was not skipped")
     filled = fill_invalid(values, valid)
@@ -363,7 +363,7 @@ def _prepare(
         tile = call.full_radiometry.select(tuple(call.read)).to_model(filled)
     rows, cols = (fitted(side, call.upscaler.multiple_of, call.upscaler.min_size) for side in tile.shape[1:])
     if (rows, cols) != tile.shape[1:]:
-        tile = np.pad(tile, ((0, 0), (0, rows - tile.shape[1]), (0, cols - tile.shape[2])), mode="reflect")
+        tile = np.pad(tile, ((0, 0), (0, rows - tile.shape[1]), (0, cols - tile.shape[2])), mode="symmetric")
     return tile
 
 

@@ -55,7 +55,7 @@ def upscaler(path):
 def test_it_is_an_upscaler_with_the_cards_facts(upscaler, path):
     assert isinstance(upscaler, Upscaler)
     assert (upscaler.name, upscaler.scale, upscaler.bands, upscaler.tile) == ("small", 2, 3, 64)
-    assert (upscaler.overlap, upscaler.halo, upscaler.multiple_of, upscaler.min_size) == (16, 4, 16, 16)
+    assert (upscaler.overlap, upscaler.halo, upscaler.multiple_of, upscaler.min_size) == (16, 4, 1, 16)
     assert upscaler.linear is False and upscaler.card.sha256 in upscaler.fingerprint
     assert upscaler.fingerprint != load_upscaler(path, device="cpu", precision="bf16").fingerprint
 

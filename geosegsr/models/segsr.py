@@ -126,25 +126,22 @@ class SeGSR(nn.Module):
             Shape (N, C, scale*h, scale*w), float32, not clipped.
         """
         height, width = lr.shape[-2:]
-        lr, guide = self._padded(lr), None if guide is None else self._padded(guide)
-        maps = self._guidance(lr, guide)  # k times (N, 1, R, Q)
-        sr = self._enlarge(lr, maps)
+        maps = self.guidance(lr, guide)  # k times (N, 1, R, Q)
+        # Only as far as the units need it: beyond what is padded the trunk meets the zeros that it learned with.
+        sr = self._enlarge(_padded(lr, self.config.unit_multiple), maps)
         return sr[..., : height * self.config.scale, : width * self.config.scale]
 
     def guidance(self, lr: Tensor, guide: Tensor | None = None) -> list[Tensor]:
         """The map that steers each unit, (N, 1, R, Q) on the tower's tokens; arguments as in forward."""
-        return self._guidance(self._padded(lr), None if guide is None else self._padded(guide))
+        rgb = lr[:, list(self.config.tower_bands)] if guide is None else guide  # (N, 3, h, w)
+        maps: list[Tensor] = self.localisation(*self.features(_padded(rgb, self.config.multiple_of)))
+        return maps
 
     def merge_lora(self) -> SeGSR:
         """Fold the tower's adapters into its weights, for inference; the configuration then has none."""
         self.features.tower.merge()
         self.config = replace(self.config, lora_rank=0)
         return self
-
-    def _guidance(self, lr: Tensor, guide: Tensor | None) -> list[Tensor]:
-        rgb = lr[:, list(self.config.tower_bands)] if guide is None else guide  # (N, 3, h, w)
-        maps: list[Tensor] = self.localisation(*self.features(rgb))
-        return maps
 
     def _enlarge(self, lr: Tensor, maps: list[Tensor]) -> Tensor:
         dtype, mean = self.conv_after.weight.dtype, lr.new_tensor(self.config.band_mean).view(-1, 1, 1)
@@ -153,7 +150,7 @@ class SeGSR(nn.Module):
         x = shallow if self.embed_norm is None else channel_norm(shallow, self.embed_norm)
         for i, (unit, modulate) in enumerate(zip(self.units, self.modulations, strict=True)):
             x = x + unit(x.to(dtype)).to(x.dtype)  # (N, W, h, w)
-            x = modulate(x, self.localisation.enlarge(i, maps[i], *x.shape[-2:]))  # (N, W, h, w)
+            x = modulate(x, self._steering(i, maps[i], *x.shape[-2:]))  # (N, W, h, w)
         if self.final_norm is not None:
             x = channel_norm(x, self.final_norm)
         x = self.conv_after(x.to(dtype)).to(x.dtype) + shallow  # (N, W, h, w)
@@ -162,10 +159,18 @@ class SeGSR(nn.Module):
             return sr + mean
         return bicubic(lr, self.config.scale, self.config.base_sharpness).add_(sr)
 
-    def _padded(self, image: Tensor) -> Tensor:
+    def _steering(self, unit: int, guidance: Tensor, height: int, width: int) -> Tensor:
+        """A unit's map over the trunk's features, (N, 1, h, w), without what the tower was padded by."""
         multiple = self.config.multiple_of
-        bottom, right = (-side % multiple for side in image.shape[-2:])
-        return _pad(_pad(image, bottom, 2), right, 3) if bottom or right else image
+        whole = self.localisation.enlarge(
+            unit, guidance, height + -height % multiple, width + -width % multiple
+        )
+        return whole[..., :height, :width]
+
+
+def _padded(image: Tensor, multiple: int) -> Tensor:
+    bottom, right = (-side % multiple for side in image.shape[-2:])
+    return _pad(_pad(image, bottom, 2), right, 3) if bottom or right else image
 
 
 def _pad(image: Tensor, more: int, axis: int) -> Tensor:
