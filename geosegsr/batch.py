@@ -38,6 +38,7 @@ from geosegsr.upscale import (
     carry_out,
     check_target,
     has_item,
+    is_result,
     prepare,
     target_exists,
     wanted_item,
@@ -330,12 +331,7 @@ def _first_folder(scenes: Sequence[tuple[str, Path]]) -> Path:
 
 def _is_finished(task: Task) -> bool:
     """Whether the result is there; with a job's folder beside it, something remains to be done."""
-    target = task.target
-    return (
-        target.exists()
-        and not Job(target).folder.exists()
-        and read_tag(target, RESULT_KEY_TAG) == task.result_key
-    )
+    return not Job(task.target).folder.exists() and is_result(task.target, task)
 
 
 def _made_otherwise(target: Path) -> JobError:

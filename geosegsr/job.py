@@ -8,7 +8,7 @@ out.tif.geosegsr/           beside the target, gone when the target stands
     blocks/result.vrt       the blocks as one raster, of which the COG is made
     result-1a2b3c4d.tif     the COG while it is written and verified, under a name that no other process uses
     run-1a2b3c4d5e6f        by which workers on a cluster know that they see this folder
-    verified                the target was complete and about to be moved into place
+    verified                which files were complete and about to be moved into place; goes last
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -142,11 +142,6 @@ class Job:
         """Where a target is written."""
         return self.folder / f"result-{self._token}{_suffix(kind)}"
 
-    @property
-    def was_committing(self) -> bool:
-        """Whether an earlier run may have put some of its targets in place."""
-        return (self.folder / "verified").exists()
-
     def start(self, identity: Mapping[str, Any], *, resume: bool) -> None:
         """Take up the run that is there, or begin one.
 
@@ -164,6 +159,7 @@ class Job:
                 self._refuse_other(_read_json(manifest), wanted)
             else:
                 self._discard()  # without its manifest, nobody knows what a block shows
+            (self.folder / "verified").unlink(missing_ok=True)
             self._seal_key = job_key(wanted)
             self.blocks.mkdir(exist_ok=True)
             if manifest.exists():
@@ -175,13 +171,17 @@ class Job:
     def finished_before(self, identity: Mapping[str, Any]) -> bool:
         """Whether an earlier run of the same identity put all in place but could not clean up."""
         found = _read_json(self.folder / "manifest.json")
-        same = found.get("key") == job_key(json.loads(json.dumps(identity)))
-        return (
-            same
-            and self.was_committing
-            and not any(self.folder.glob("result-*"))
-            and all(target.exists() for target in self.targets.values())
+        if self.begun and found.get("key") != job_key(json.loads(json.dumps(identity))):
+            return False
+        verified = _read_json(self.folder / "verified")
+        return verified.keys() == self.targets.keys() and all(
+            verified[kind] == _file_identity(target) for kind, target in self.targets.items()
         )
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a run in the folder, finished or not."""
+        return (self.folder / "manifest.json").exists()
 
     def record(self, record: BlockRecord) -> None:
         """Note that a block is done."""
@@ -192,7 +192,9 @@ class Job:
     def commit(self, then: Callable[[], object] | None = None) -> None:
         """Move what was verified into place, the image last, and clear the job away."""
         with self._writing():
-            (self.folder / "verified").touch()
+            verified = {kind: _file_identity(self.part(kind)) for kind in self.targets}
+            with whole_file(self.folder / "verified") as file:
+                file.write(json.dumps(verified).encode())
             for kind, target in reversed(self.targets.items()):
                 os.replace(self.part(kind), target)
                 _sync_folder(target.parent)
@@ -201,8 +203,17 @@ class Job:
         self.remove()
 
     def remove(self) -> None:
-        """Delete the folder; the lock is let go of first, for systems that delete no open file."""
+        """Delete the folder; the lock is let go of first, for systems that delete no open file.
+
+        Stopped halfway, it leaves the word that the targets are in place.
+        """
         self._lock.release()
+        for entry in sorted(self.folder.glob("*"), key=lambda entry: entry.name == "verified"):
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    entry.unlink()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextmanager
@@ -329,6 +340,15 @@ def _is_whole(path: Path, record: FileRecord) -> bool:
         return False
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == record.sha256
+
+
+def _file_identity(path: Path) -> list[int] | None:
+    """Size and time of change, which a file keeps when it is moved; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]
 
 
 def _read_json(path: Path) -> dict[str, Any]:

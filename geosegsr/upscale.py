@@ -34,7 +34,7 @@ from geosegsr.metadata import Metadata
 from geosegsr.planning import DEFAULT_MODEL
 from geosegsr.preflight import Preflight
 from geosegsr.runplan import Plan, plan
-from geosegsr.scene import AlphaPolicy
+from geosegsr.scene import AlphaPolicy, read_tag
 from geosegsr.scratch import temporary_folder
 from geosegsr.upscaler import Upscaler
 
@@ -272,7 +272,8 @@ def carry_out(
                 has_mask=product.has_mask, alpha=product.alpha,
             )  # fmt: skip
     with Job(target, task.spread_target) as job:
-        if resume and job.finished_before(task.identity):
+        made_meanwhile = not overwrite and not job.begun and is_result(target, task)
+        if resume and (made_meanwhile or job.finished_before(task.identity)):
             if write_item is not None:
                 write_item()
             job.remove()
@@ -281,7 +282,8 @@ def carry_out(
             raise target_exists(target)
         if write_item is None and has_item(target):
             warn(f"the STAC item of '{target}' describes the file that is replaced; pass --stac to renew it")
-        _check_spread_exists(task.spread_target, overwrite=overwrite or (resume and job.was_committing))
+        if task.spread_target is not None and not overwrite:
+            _check_spread_exists(task.spread_target, task)
         job.start(task.identity, resume=resume)
         resumed = len(job.done)
         log.info(
@@ -507,8 +509,14 @@ def _check_spread_target(spread: Path, target: Path, src: str) -> None:
         )
 
 
-def _check_spread_exists(spread: Path | None, *, overwrite: bool) -> None:
-    if spread is not None and spread.exists() and not overwrite:
+def is_result(path: Path, task: Task) -> bool:
+    """Whether a file is what this task makes, by the key in its tags."""
+    return path.exists() and read_tag(path, RESULT_KEY_TAG) == task.result_key
+
+
+def _check_spread_exists(spread: Path, task: Task) -> None:
+    """Refuse to replace it, unless it is there because a run was stopped before it put the image beside it."""
+    if spread.exists() and not is_result(spread, task):
         raise JobError(
             f"Cannot write '{spread}': it exists. Pass --overwrite to replace it, or another --uncertainty."
         )

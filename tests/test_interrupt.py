@@ -394,11 +394,76 @@ def test_killed_after_the_rename(
     with monkeypatch.context() as patch:
         patch.setattr("geosegsr.job.Job.remove", lambda self: None)
         assert upscale(capfd, small_scene, target).code == 0
-    assert (job_of(target) / "verified").exists()
+    assert (job_of(target) / "verified").read_text()
 
     outcome = upscale(capfd, small_scene, target, *options)
     assert outcome.code == 0
     assert outcome.said == []
+    assert_equal_files(target, undisturbed(small_scene), small_scene)
+
+
+@pytest.mark.parametrize("left", [("verified",), ("verified", "blocks"), ("lock",), ()])
+def test_killed_while_the_job_was_cleared_away(
+    left: tuple[str, ...],
+    small_scene: Path,
+    undisturbed: Callable[[Path], Path],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    target = tmp_path / "out.tif"
+    with monkeypatch.context() as patch:
+        patch.setattr("geosegsr.job.Job.remove", lambda self: None)
+        assert upscale(capfd, small_scene, target).code == 0
+    for entry in job_of(target).iterdir():
+        if entry.name not in left:
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    assert upscale(capfd, small_scene, target).code == 0
+    assert_equal_files(target, undisturbed(small_scene), small_scene)
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_interrupted_while_the_job_is_cleared_away(
+    small_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "out.tif"
+    with monkeypatch.context() as patch:
+
+        def interrupted(*_: object, **__: object) -> None:
+            patch.undo()
+            raise KeyboardInterrupt
+
+        patch.setattr(shutil, "rmtree", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            UPSCALE.upscale(small_scene, target, 2, "nearest")
+    made = target.read_bytes()
+    UPSCALE.upscale(small_scene, target, 2, "nearest")
+    assert target.read_bytes() == made
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_old_target_does_not_pass_for_a_result_that_never_replaced_it(
+    small_scene: Path,
+    undisturbed: Callable[[Path], Path],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """First the result could not be moved into place, then it could not even be written again."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise SceneError("Cannot write it.")
+
+    target, replace = tmp_path / "out.tif", os.replace
+    assert upscale(capfd, small_scene, target, "--model", "nearest").code == 0
+    for module, name, instead in (
+        (os, "replace", lambda old, new: refused() if Path(new) == target else replace(old, new)),
+        (UPSCALE, "write_cog", refused),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, instead)
+            assert upscale(capfd, small_scene, target, "--overwrite").code == 1
+    assert upscale(capfd, small_scene, target, "--overwrite").code == 0
     assert_equal_files(target, undisturbed(small_scene), small_scene)
 
 
