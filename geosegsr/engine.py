@@ -192,6 +192,7 @@ class _ClusterEngine:
         self._cores = cores
         self._connecting = threading.Lock()
         self._client: Any = None
+        self._failure: JobError | None = None
         self._cancelled = threading.Event()
 
     def run(
@@ -205,11 +206,8 @@ class _ClusterEngine:
         shared_folder: Path,
         check: Callable[[], Check] | None = None,
     ) -> None:
-        with self._connecting:
-            if self._client is None:
-                self._client = self._connect()
         run_on_cluster(
-            self._client,
+            self._connected(),
             work,
             indices,
             on_done,
@@ -218,6 +216,19 @@ class _ClusterEngine:
             cores=self._cores,
             cancelled=self._cancelled,
         )
+
+    def _connected(self) -> Any:
+        """The cluster's client; who could not be reached for one run is not waited for again by the others."""
+        with self._connecting:
+            if self._failure is not None:
+                raise self._failure
+            if self._client is None:
+                try:
+                    self._client = self._connect()
+                except JobError as error:
+                    self._failure = error
+                    raise
+            return self._client
 
     def cancel(self) -> None:
         self._cancelled.set()

@@ -280,6 +280,8 @@ def carry_out(
             return _report(task, {}, len(planned.grid.blocks), seconds, write_item)
         if target.exists() and not overwrite:
             raise target_exists(target)
+        for product_target in job.targets.values():
+            _check_beside(product_target)
         if write_item is None and has_item(target):
             warn(f"the STAC item of '{target}' describes the file that is replaced; pass --stac to renew it")
         if task.spread_target is not None and not overwrite:
@@ -479,6 +481,8 @@ def check_target(target: Path, src: str) -> None:
     """
     if target.is_dir():
         raise SceneError(f"Cannot write '{target}': it is a folder. Pass -o with a file's name in it.")
+    if target.exists() and not target.is_file():
+        raise SceneError(f"Cannot write '{target}': it is a device or a pipe. Pass -o with a file's name.")
     if not target.parent.is_dir():
         raise SceneError(
             f"Cannot write '{target}': its folder does not exist. Create it first: mkdir -p '{target.parent}'."
@@ -489,6 +493,21 @@ def check_target(target: Path, src: str) -> None:
         raise SceneError(
             f"Cannot write '{target}': its folder is read-only. Pass -o in a folder that you may write."
         )
+
+
+def _check_beside(target: Path) -> None:
+    """Refuse to write beside what GDAL would take for the result's mask, overviews, nodata or place.
+
+    Raises:
+        JobError: There is such a file, of an earlier raster of that name.
+    """
+    for ending in (".aux.xml", ".msk", ".ovr"):
+        beside = target.with_name(target.name + ending)
+        if beside.exists():
+            raise JobError(
+                f"Cannot write '{target}': '{beside.name}' beside it belongs to an earlier file of that name, and GDAL "
+                f"would take it for a part of this one. Remove it first: rm '{beside}'."
+            )
 
 
 def target_exists(target: Path) -> JobError:

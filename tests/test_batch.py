@@ -23,7 +23,7 @@ from command_line import PATIENCE_S, Outcome, assert_refused, finish, run_here, 
 
 import geosegsr
 from geosegsr import batch
-from geosegsr.errors import Cancelled, ConfigError, SceneError
+from geosegsr.errors import Cancelled, ConfigError, JobError, SceneError
 from geosegsr.scenelist import find_scenes, name_results
 
 NAMES = ("a.tif", "b c.tif", "früh—雪.tif", "d.TIFF", "e.tif")
@@ -350,6 +350,24 @@ def test_names_that_cannot_be(pattern: str, part: str) -> None:
     with pytest.raises(ConfigError) as refused:
         name_results(["in/a.tif", "in/b.tif"], Path("out"), scale=4, model="bicubic", pattern=pattern)
     assert part in str(refused.value)
+
+
+def test_a_scheduler_that_is_not_there_is_waited_for_once(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+
+    @contextmanager
+    def nobody_there(*_: object) -> Iterator[None]:
+        tries.append(1)
+        raise JobError("Cannot reach a Dask scheduler.")
+        yield
+
+    monkeypatch.setattr("geosegsr.engine._client", nobody_there)
+    pairs = [(str(scenes / name), tmp_path / name) for name in NAMES]
+    outcomes = list(batch.upscale_batch(pairs, 2, "nearest", scheduler="tcp://127.0.0.1:9"))
+    assert {outcome.error for outcome in outcomes} == {"Cannot reach a Dask scheduler."}
+    assert len(tries) == 1
 
 
 def test_two_scenes_of_one_name_are_refused_before_any_work(

@@ -353,6 +353,22 @@ def test_a_target_that_exists_stays_as_it_is(scene: Path, folder: Path, upscale:
     assert left_in(folder) == ["out.tif"]
 
 
+@pytest.mark.parametrize("ending", [".aux.xml", ".msk", ".ovr"])
+def test_what_gdal_would_take_for_a_part_of_the_result_is_told(
+    ending: str, scene: Path, folder: Path, upscale: Run
+) -> None:
+    beside = folder / f"out.tif{ending}"
+    beside.write_text("<PAMDataset><SRS>EPSG:4326</SRS></PAMDataset>")
+    assert_refused(upscale(scene), 1, f"'{folder / 'out.tif'}'", f"rm '{beside}'")
+    assert left_in(folder) == [beside.name]
+
+
+def test_a_target_that_is_no_file_stays_as_it_is(scene: Path, folder: Path, upscale: Run) -> None:
+    os.mkfifo(folder / "out.tif")
+    assert_refused(upscale(scene, "--overwrite"), 1, f"'{folder / 'out.tif'}'", "a device or a pipe")
+    assert (folder / "out.tif").is_fifo()
+
+
 def test_overwrite_replaces_a_target(scene: Path, folder: Path, upscale: Run) -> None:
     target = folder / "out.tif"
     target.write_bytes(b"precious")

@@ -153,9 +153,7 @@ def command(
     if pattern or on_error:
         raise click.UsageError(f"--name and --on-error are for folders, and '{dst}' is none. Leave them out.")
     if dry_run:
-        _dry_run(
-            src[0], Path(dst), scale, model, options | {"spread": uncertainty is not None}, as_json=as_json
-        )
+        _dry_run(src[0], Path(dst), scale, model, options | {"uncertainty": uncertainty}, as_json=as_json)
         return
     from geosegsr.upscale import upscale
 
@@ -173,12 +171,13 @@ def command(
 
 def _dry_run(src: str, dst: Path, scale: int, model: str, options: dict[str, Any], *, as_json: bool) -> None:
     from geosegsr.estimate import estimate
-    from geosegsr.runplan import plan
     from geosegsr.scratch import temporary_folder
+    from geosegsr.upscale import check_target, prepare
 
-    del options["creation"]
+    check_target(dst, src)
+    task = prepare(src, dst, scale, model, **options)
     with temporary_folder(dst.parent):
-        expected = estimate(plan(src, scale, model, **options))
+        expected = estimate(task.planned)
     if as_json:
         click.echo(json.dumps(expected.to_dict()))
         return
