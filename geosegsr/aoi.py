@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,11 @@ from geosegsr.windows import Window
 # Polygons are burnt in squares of this fixed grid, so that a pixel's side of an edge never depends on the
 # window it was asked for with.
 _CHUNK = 1024
+
+# An area that goes farther beyond a scene, in the scene's sizes, is cut to what lies near before it is moved into its CRS.
+_FAR = 2.0
+_NEAR = 0.02
+_POINTS_A_SIDE = 50  # between two of them, a curved side leaves its box by far less than this margin
 
 
 @dataclass(frozen=True)
@@ -124,12 +129,14 @@ def _load_geometry(source: str) -> tuple[Any, CRS | None]:
     path = Path(source)
     try:
         is_file = path.is_file()
+    except PermissionError as error:
+        raise _unreadable(path, error) from error
     except (OSError, ValueError):  # too long for a name, or a character that none can have
         is_file = False
     try:
         if is_file and path.suffix.lower() != ".wkt":
             return _read_vector_file(path)
-        text = path.read_text() if is_file else source
+        text = _read_text(path) if is_file else source
         if text.lstrip().startswith("{"):
             return shapely.from_geojson(text), CRS.from_epsg(4326)
         return shapely.from_wkt(text), None
@@ -142,6 +149,19 @@ def _load_geometry(source: str) -> tuple[Any, CRS | None]:
             f"Cannot use area of interest '{shown}': it is no file, and neither WKT nor GeoJSON{reason}. "
             "Pass --aoi FILE or WKT."
         ) from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"Cannot read area of interest '{path}': {error.strerror or error}. Pass --aoi with a file that you may read."
+    )
 
 
 def _read_vector_file(path: Path) -> tuple[Any, CRS | None]:
@@ -187,8 +207,8 @@ def _area(scene: Scene, geometry: Any, crs: CRS | None, *, whole_box: bool) -> A
             f"Cannot use the area of interest: it is a {geometry.geom_type}. Pass --aoi with polygons."
         )
     same = crs is None or scene.crs is None or crs == scene.crs
-    if not same:
-        geometry = _reproject(geometry, crs, scene.crs, scene.path)
+    if crs is not None and not same:
+        geometry = _reproject(geometry, crs, scene)
     inverse = ~scene.transform
     pixels = shapely.make_valid(shapely.transform(geometry, lambda xy: _affine(inverse, xy)))
     left, top, right, bottom = shapely.bounds(pixels)
@@ -201,14 +221,21 @@ def _area(scene: Scene, geometry: Any, crs: CRS | None, *, whole_box: bool) -> A
         or row >= row_stop
         or not shapely.intersects(pixels, shapely.box(0, 0, scene.width, scene.height))
     ):
-        raise WindowError(
-            f"Cannot use the area of interest: it lies outside '{scene.path}' (in its pixels: columns "
-            f"{left:.0f} to {right:.0f} of {scene.width}, rows {top:.0f} to {bottom:.0f} of {scene.height}). "
-            "Pass an area that overlaps the scene, and --aoi-crs if its coordinates are in another CRS."
+        raise _outside(
+            scene,
+            f"in its pixels: columns {left:.0f} to {right:.0f} of {scene.width}, "
+            f"rows {top:.0f} to {bottom:.0f} of {scene.height}",
         )
     axis_aligned = scene.transform.b == scene.transform.d == 0
     plain = whole_box and same and axis_aligned
     return Area(Window(row, col, row_stop - row, col_stop - col), None if plain else shapely.to_wkb(pixels))
+
+
+def _outside(scene: Scene, where: str) -> WindowError:
+    return WindowError(
+        f"Cannot use the area of interest: it lies outside '{scene.path}' ({where}). "
+        "Pass an area that overlaps the scene, and --aoi-crs if its coordinates are in another CRS."
+    )
 
 
 def _affine(transform: Affine, xy: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -218,20 +245,95 @@ def _affine(transform: Affine, xy: NDArray[np.float64]) -> NDArray[np.float64]:
     )
 
 
-def _reproject(geometry: Any, source: CRS | None, target: CRS, path: str) -> Any:
-    west, south, east, north = shapely.bounds(geometry)
-    # A straight edge in one CRS is a curve in another.
-    fine = shapely.segmentize(geometry, max(east - west, north - south) / 100)
-    try:
-        with rasterio.Env():
-            moved = shapely.transform(
-                fine, lambda xy: np.column_stack(transform_coordinates(source, target, xy[:, 0], xy[:, 1]))
-            )
-    except (RasterioError, CPLE_BaseError):
-        moved = None
-    if moved is None or not np.isfinite(shapely.bounds(moved)).all():
+def _reproject(geometry: Any, source: CRS, scene: Scene) -> Any:
+    """An area in the CRS of the scene.
+
+    Of one that goes far beyond the scene only the part near it: a transverse Mercator, for one, folds the other side of
+    the Earth onto this one, or has no place for it.
+    """
+    reach = _reach(scene, source)
+    moved = None
+    if reach is None or _is_around(geometry, reach, source):
+        moved = _moved(geometry, _longest_side(geometry) / 100, source, scene.crs)
+    if moved is None and reach is not None:
+        near = _part_near(scene, geometry, reach, source)
+        moved = _moved(near, _longest_side(reach) / 100, source, scene.crs)
+    if moved is None:
         raise WindowError(
-            f"Cannot use the area of interest: its coordinates do not exist in the CRS of '{path}'. "
+            f"Cannot use the area of interest: its coordinates do not exist in the CRS of '{scene.path}'. "
             "Pass an area near the scene, and --aoi-crs with the CRS that its coordinates are in."
         )
     return moved
+
+
+def _moved(geometry: Any, step: float, source: CRS, target: CRS) -> Any | None:
+    """A geometry in another CRS, bent every step along its edges; None where its coordinates do not exist there."""
+    # A straight edge in one CRS is a curve in another.
+    fine = shapely.segmentize(geometry, step)
+    try:
+        moved = shapely.transform(fine, lambda xy: _transformed(xy, source, target))
+    except (RasterioError, CPLE_BaseError):
+        return None
+    return moved if np.isfinite(shapely.bounds(moved)).all() else None
+
+
+def _transformed(xy: NDArray[np.float64], source: CRS, target: CRS) -> NDArray[np.float64]:
+    with rasterio.Env():
+        return np.column_stack(transform_coordinates(source, target, xy[:, 0], xy[:, 1]))
+
+
+def _reach(scene: Scene, crs: CRS) -> Any | None:
+    """The box around a scene in another CRS; None where it has none, or lies on both ends of it as at the antimeridian."""
+    assert scene.transform is not None  # an area was asked for
+    # Points inside as well as on the sides: a CRS may have no place for what lies amid a scene of half the Earth.
+    along = np.linspace(0, 1, _POINTS_A_SIDE)
+    cols, rows = np.meshgrid(along * scene.width, along * scene.height)
+    try:
+        placed = _affine(scene.transform, np.column_stack([cols.ravel(), rows.ravel()]))
+        points = _transformed(placed, scene.crs, crs).reshape(*cols.shape, 2)
+    except (RasterioError, CPLE_BaseError):
+        return None
+    size = np.ptp(points, axis=(0, 1))
+    steps = (np.abs(np.diff(points, axis=axis)) for axis in (0, 1))
+    if not np.isfinite(points).all() or any((step > size / 2).any() for step in steps):
+        return None
+    return shapely.box(*points.min((0, 1)), *points.max((0, 1)))
+
+
+def _is_around(geometry: Any, reach: Any, crs: CRS) -> bool:
+    """Whether an area goes not far beyond a scene."""
+    around = _grown(reach, _FAR)
+    return any(shapely.covers(around, box) for box in _turned(shapely.envelope(geometry), crs))
+
+
+def _part_near(scene: Scene, geometry: Any, reach: Any, crs: CRS) -> Any:
+    """What of an area the scene may see, in the area's CRS."""
+    around = _grown(reach, _NEAR)
+    pieces = [shapely.intersection(turned, around) for turned in _turned(shapely.make_valid(geometry), crs)]
+    near = shapely.union_all(pieces)
+    if shapely.area(near) == 0:
+        raise _outside(scene, f"in its own CRS it has {_extent(geometry)}, and the scene {_extent(reach)}")
+    return near
+
+
+def _turned(geometry: Any, crs: CRS) -> list[Any]:
+    """A geometry; of longitudes also what it is a turn on, as 190 is -170."""
+    turns = (-360, 360) if crs.is_geographic else ()
+    return [geometry, *(shapely.transform(geometry, partial(np.add, (turn, 0))) for turn in turns)]
+
+
+def _grown(box: Any, by: float) -> Any:
+    """A box with a margin on each side, as a share of its size."""
+    west, south, east, north = shapely.bounds(box)
+    x, y = by * (east - west), by * (north - south)
+    return shapely.box(west - x, south - y, east + x, north + y)
+
+
+def _longest_side(geometry: Any) -> float:
+    west, south, east, north = shapely.bounds(geometry)
+    return float(max(east - west, north - south))
+
+
+def _extent(geometry: Any) -> str:
+    west, south, east, north = (f"{side:.8g}" for side in shapely.bounds(geometry))
+    return f"x {west} to {east}, y {south} to {north}"

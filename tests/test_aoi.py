@@ -8,7 +8,9 @@ import pytest
 import rasterio
 import scene_factory as factory
 import shapely
+from affine import Affine
 from rasterio.features import geometry_mask
+from rasterio.warp import transform as transform_coordinates
 from rasterio.warp import transform_geom
 
 import geosegsr
@@ -104,6 +106,89 @@ def test_areas_that_cannot_work_say_why(scene: Scene, tmp_path: Path) -> None:
     (tmp_path / "broken.gpkg").write_text("nonsense")
     with pytest.raises(ConfigError, match="Cannot read area of interest"):
         area_from_geometry(scene, tmp_path / "broken.gpkg")
+
+
+# 3 and 6 degrees from the middle of their zones, on the equator, far south, in a Mercator without poles.
+PLACES = [
+    ("EPSG:32633", Affine(10, 0, 463_200, 0, -10, 5_426_400)),
+    ("EPSG:32633", Affine(10, 0, 160_000, 0, -10, 20_000)),
+    ("EPSG:32733", Affine(100, 0, 840_000, 0, -100, 2_000_000)),
+    ("EPSG:3857", Affine(10, 0, 1_000_000, 0, -10, 6_000_000)),
+    ("EPSG:2154", Affine(10, 0, 700_000, 0, -10, 6_600_000)),
+]
+
+
+@pytest.mark.parametrize(("crs", "transform"), PLACES)
+@pytest.mark.parametrize(
+    "bbox", [(-180, -90, 180, 90), (-180, -85, 180, 85), (-170, -80, 170, 80), (-70, -80, 80, 80)]
+)
+def test_an_area_of_half_the_earth_holds_the_scene(
+    crs: str, transform: Affine, bbox: tuple[float, float, float, float], tmp_path: Path
+) -> None:
+    scene = Scene.open(factory.write_plain(tmp_path / "in.tif", crs=crs, transform=transform))
+    area = area_from_bbox(scene, bbox, "EPSG:4326")
+    assert area.window == scene.window
+    assert area.mask(scene.window).all()
+
+
+@pytest.mark.parametrize(("crs", "transform"), PLACES)
+def test_of_a_wide_area_only_what_it_covers_is_taken(crs: str, transform: Affine, tmp_path: Path) -> None:
+    """An edge of half the Earth is as exact over the scene as a short one."""
+    scene = Scene.open(factory.write_plain(tmp_path / "in.tif", crs=crs, transform=transform))
+    (lon,), (lat,) = transform_coordinates(crs, "EPSG:4326", *zip(corner(scene, 32, 24), strict=True))
+    wide = area_from_bbox(scene, (-180, lat, 180, 90), "EPSG:4326")
+    narrow = area_from_bbox(scene, (lon - 0.1, lat, lon + 0.1, lat + 0.1), "EPSG:4326")
+    difference = wide.mask(scene.window) != narrow.mask(scene.window)
+    assert difference.mean() < 0.002
+    assert 0.4 < wide.mask(scene.window).mean() < 0.6
+
+
+@pytest.mark.parametrize(("crs", "transform"), PLACES)
+def test_a_wide_area_beside_the_scene_lies_outside(crs: str, transform: Affine, tmp_path: Path) -> None:
+    scene = Scene.open(factory.write_plain(tmp_path / "in.tif", crs=crs, transform=transform))
+    around = shapely.box(-180, -90, 180, 90) - shapely.box(-60, -89, 60, 89)
+    for area in (shapely.box(100, -80, 170, 80), around):
+        with pytest.raises(WindowError, match=r"lies outside '.*' \(in its own CRS it has x "):
+            area_from_geometry(scene, area.wkt, "EPSG:4326")
+
+
+@pytest.mark.parametrize("bbox", [(0, -90, 360, 90), (263, 38.9, 263.5, 41), (-460, 38.9, -96.5, 41)])
+def test_longitudes_may_count_on(bbox: tuple[float, float, float, float], tmp_path: Path) -> None:
+    grid = {"crs": "EPSG:32614", "transform": Affine(10, 0, 680_000, 0, -10, 4_430_000)}
+    scene = Scene.open(factory.write_plain(tmp_path / "in.tif", **grid))  # at 97 degrees west
+    assert area_from_bbox(scene, bbox, "EPSG:4326").mask(scene.window).all()
+
+
+def test_areas_of_a_scene_across_the_antimeridian(tmp_path: Path) -> None:
+    grid = {"crs": "EPSG:32760", "transform": Affine(1000, 0, 790_000, 0, -1000, 8_000_000)}
+    scene = Scene.open(factory.write_plain(tmp_path / "in.tif", **grid))
+    (before,) = area_from_bbox(scene, (170, -30, 180, 0), "EPSG:4326").mask(scene.window)[24:25]
+    (after,) = area_from_bbox(scene, (-180, -30, -170, 0), "EPSG:4326").mask(scene.window)[24:25]
+    assert before[0] and not before[-1] and after[-1] and not after[0]
+    assert area_from_bbox(scene, (170, -30, 190, 0), "EPSG:4326").mask(scene.window).all()
+
+
+@pytest.mark.parametrize("name", ["area.wkt", "area.geojson"])
+def test_a_file_that_may_not_be_read_is_named(
+    name: str, scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may read all, so that a file's permissions would show nothing where tests run as root."""
+
+    def refused(*_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / name).write_text("POLYGON ((0 0, 1 0, 1 1, 0 0))")
+    monkeypatch.setattr(Path, "read_text" if name.endswith(".wkt") else "is_file", refused)
+    with pytest.raises(
+        ConfigError, match=rf"Cannot read area of interest '.*{name}': Permission denied\. Pass"
+    ):
+        area_from_geometry(scene, tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["n" * 300 + ".wkt", "n" * 300, "a\0b.wkt", "a\0b.geojson"])
+def test_a_name_that_no_file_can_have_is_refused(name: str, scene: Scene) -> None:
+    with pytest.raises(ConfigError, match="Cannot use area of interest"):
+        area_from_geometry(scene, name)
 
 
 def test_a_scene_without_geotransform_takes_windows_only(tmp_path: Path) -> None:
