@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pystac
@@ -45,6 +46,10 @@ _TIME_TAGS = (
 _TIFF_TIME = re.compile(r"(\d{4}):(\d\d):(\d\d) ")
 # An item without a time needs an interval: from the first photograph ever taken from the air to the file's last change.
 _FIRST = datetime(1858, 1, 1, tzinfo=UTC)
+_LONGEST_NAME = 255 - len(".1a2b3c4d.part")  # bytes: file systems take 255, and `whole_file` adds to the name
+
+# Of two scenes of a batch that end at once and whose items have one name, the second finds the first's.
+_one_at_a_time = Lock()
 
 
 @dataclass(frozen=True)
@@ -95,9 +100,9 @@ class Taken:
 def _moment(text: str) -> datetime | None:
     try:
         found = datetime.fromisoformat(_TIFF_TIME.sub(r"\1-\2-\3 ", text.strip()))
-    except ValueError:
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):  # the latter: in UTC it is before the year 1 or after 9999
         return None
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
 
 
 def item_path(result: Path) -> Path:
@@ -105,25 +110,68 @@ def item_path(result: Path) -> Path:
     return result.with_suffix(".json")
 
 
-def check_item_path(result: Path) -> None:
-    """Refuse to replace a file that is no item.
+def check_item_path(result: Path, source: str, spread: Path | None = None) -> None:
+    """Refuse an item that has the name of one of the run's files or of another file, or that could not be written.
+
+    Args:
+        result: What the item is of.
+        source: What the result is made of.
+        spread: The file of an ensemble's spread.
 
     Raises:
-        JobError: There is one.
+        JobError: It would replace what is not its own, or its name is too long.
     """
     path = item_path(result)
-    found = _read(path)
-    if path.exists() and not (found.get("type") == "Feature" and found.get("stac_version")):
+    refused = f"Cannot write the STAC item '{path}'"
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
         raise JobError(
-            f"Cannot write the STAC item '{path}': a file is there that is none. Move it, or pass another -o."
+            f"{refused}: its name has {len(os.fsencode(path.name))} bytes, and may have {_LONGEST_NAME}. "
+            "Pass another -o."
         )
+    if _is_same(path, result):
+        raise JobError(f"{refused}: the image itself has that name. Pass another -o, such as one with .tif.")
+    if spread is not None and _is_same(path, spread):
+        raise JobError(f"{refused}: the uncertainty has that name. Pass another --uncertainty.")
+    if _is_same(path, Path(source)):
+        raise JobError(f"{refused}: it is the source itself. Pass another -o.")
+    if path.exists() and not _is_item_of(result, path):
+        raise JobError(f"{refused}: {_what_lies_at(path)} is there. Move it, or pass another -o.")
+
+
+def _is_item_of(result: Path, path: Path) -> bool:
+    """Whether a file is an item of the file of that name, whatever this holds by now."""
+    href = _data_asset(path).get("href")
+    return _is_item(path) and isinstance(href, str) and _is_same(path.parent / href, result)
+
+
+def _what_lies_at(path: Path) -> str:
+    return "a STAC item of another file" if _is_item(path) else "a file that is none"
+
+
+def _is_item(path: Path) -> bool:
+    found = _read(path)
+    return found.get("type") == "Feature" and bool(found.get("stac_version"))
+
+
+def _data_asset(path: Path) -> dict[str, Any]:
+    """Of the item in a file; empty where there is none."""
+    assets = _read(path).get("assets")
+    asset = assets.get("data") if isinstance(assets, dict) else None
+    return asset if isinstance(asset, dict) else {}
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether two names are of one file, be it there or not."""
+    try:
+        return os.path.realpath(one) == os.path.realpath(other)
+    except ValueError:  # a character that no name can have
+        return False
 
 
 def describes(result: Path) -> bool:
     """Whether the item beside a result is that of this very file, by its size and checksum."""
-    assets = _read(item_path(result)).get("assets")
-    asset = assets.get("data") if isinstance(assets, dict) else None
-    if not isinstance(asset, dict) or asset.get("file:size") != result.stat().st_size:
+    asset = _data_asset(item_path(result))
+    if asset.get("file:size") != result.stat().st_size:
         return False
     return bool(asset.get("file:checksum") == _multihash(result))
 
@@ -143,15 +191,18 @@ def write_item(
         The item's path.
 
     Raises:
+        JobError: As `check_item_path`.
         SceneError: It could not be written.
     """
-    check_item_path(result)
-    item = build_item(result, source, taken, None if spread is None else Path(spread))
+    spread = None if spread is None else Path(spread)
+    item = build_item(result, source, taken, spread)
     path = item_path(result)
     text = json.dumps(item.to_dict(include_self_link=False), indent=2, ensure_ascii=False, allow_nan=False)
     try:
-        with whole_file(path, sync=True) as file:
-            file.write(text.encode() + b"\n")
+        with _one_at_a_time:
+            check_item_path(result, source, spread)
+            with whole_file(path, sync=True) as file:
+                file.write(text.encode() + b"\n")
     except OSError as error:
         raise SceneError(
             f"Cannot write the STAC item '{path}': {error.strerror or error}. "
@@ -189,7 +240,7 @@ def build_item(
     if spread is not None:
         _add_asset(item, "uncertainty", spread, Scene.open(spread), folder)
         item.assets["uncertainty"].title = "Standard deviation over the members of the ensemble, in DN"
-    item.add_link(_source_link(source, folder))
+    item.add_link(_source_link(source, result))
     return item
 
 
@@ -290,13 +341,13 @@ def _number(value: float | None) -> float | int | str | None:
     return int(value) if float(value).is_integer() and abs(value) < 2**53 else value
 
 
-def _source_link(source: str, folder: Path) -> pystac.Link:
+def _source_link(source: str, result: Path) -> pystac.Link:
     """To what the result was made of: its own item, if one lies beside it, or else the file."""
-    path = Path(source)
+    path, folder = Path(source), result.absolute().parent
     if not path.exists():
         return pystac.Link(pystac.RelType.DERIVED_FROM, _address(source))
     own = path.with_suffix(".json")
-    if own.absolute() != path.absolute() and _read(own).get("stac_version"):
+    if not _is_same(own, path) and not _is_same(own, item_path(result)) and _read(own).get("stac_version"):
         return pystac.Link(
             pystac.RelType.DERIVED_FROM, _relative(own, folder), media_type=pystac.MediaType.GEOJSON
         )
@@ -330,6 +381,6 @@ def _multihash(path: Path) -> str:
 def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

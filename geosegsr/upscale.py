@@ -330,7 +330,7 @@ def wanted_item(
 
     Raises:
         ConfigError: The time is none.
-        JobError: Another file is where the item should be.
+        JobError: The item would replace what is not its own, or its name is too long.
     """
     if not stac:
         if taken is not None:
@@ -338,7 +338,7 @@ def wanted_item(
         return None
     from geosegsr.stac import Taken, check_item_path, write_item
 
-    check_item_path(target)
+    check_item_path(target, src, None if spread is None else Path(spread))
     return partial(write_item, target, src, None if taken is None else Taken.parse(taken), spread)
 
 
@@ -517,7 +517,7 @@ def target_exists(target: Path) -> JobError:
 
 def _check_spread_target(spread: Path, target: Path, src: str) -> None:
     check_target(spread, src)
-    if spread.absolute() == target.absolute():
+    if os.path.realpath(spread) == os.path.realpath(target):
         raise ConfigError(
             f"Cannot write the image and its uncertainty to one file '{target}': pass another --uncertainty."
         )

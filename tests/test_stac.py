@@ -22,7 +22,7 @@ from rasterio.warp import transform_bounds
 from test_render import Fake
 
 from geosegsr import upscale
-from geosegsr.errors import ConfigError, GeoSegSRWarning, SceneError
+from geosegsr.errors import ConfigError, GeoSegSRWarning, JobError, SceneError
 from geosegsr.footprint import bounding_box, footprint, ground_sample_distance
 from geosegsr.metadata import Metadata
 from geosegsr.stac import Taken, build_item
@@ -160,6 +160,13 @@ def test_the_time_comes_from_the_tags(tags: dict[str, str], moment: str, tmp_pat
     assert item_of(source, taken=None)["properties"]["datetime"] == moment
 
 
+def test_a_tag_outside_the_calendar_is_passed_over(tmp_path: Path) -> None:
+    """In UTC it is a day of the year 0."""
+    tags = {"ACQUISITIONDATETIME": "0001-01-01T00:00:00+05:00", "TIFFTAG_DATETIME": "2026:05:01 10:20:30"}
+    source = factory.write_plain(tmp_path / "in.tif", count=1, tags=tags)
+    assert item_of(source, taken=None)["properties"]["datetime"] == "2026-05-01T10:20:30Z"
+
+
 def test_the_time_of_gdals_imagery_domain_counts(tmp_path: Path) -> None:
     spaces = {"IMAGERY": {"ACQUISITIONDATETIME": "2026-05-01 10:20:30"}}
     source = factory.write_plain(tmp_path / "in.tif", count=1, namespaces=spaces)
@@ -185,7 +192,9 @@ def test_an_interval_may_be_given(tmp_path: Path) -> None:
     assert properties["end_datetime"] == "2024-05-31T00:00:00Z"
 
 
-@pytest.mark.parametrize("text", ["yesterday", "2024-05-31/2024-05-01", "2024-13-01", "", "/"])
+@pytest.mark.parametrize(
+    "text", ["yesterday", "2024-05-31/2024-05-01", "2024-13-01", "", "/", "9999-12-31T23:59:59-05:00"]
+)
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--datetime 2024"):
         Taken.parse(text)
@@ -277,6 +286,96 @@ def test_another_file_is_not_replaced(text: str, tmp_path: Path, capfd: pytest.C
     assert_refused(said, 1, str(tmp_path / "out.json"))
     assert (tmp_path / "out.json").read_text() == text
     assert not (tmp_path / "out.tif").exists()
+
+
+@pytest.mark.parametrize("href", ["./a.tif", "../a.tiff", "https://example.org/a.tiff", "a\0.tiff", 7, None])
+def test_the_item_of_another_file_is_not_replaced(
+    href: object, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Such as the source's own, where the two names differ in their ending only."""
+    source = factory.write_plain(tmp_path / "a.tif")
+    assets = {} if href is None else {"data": {"href": href}}
+    text = json.dumps({"type": "Feature", "stac_version": "1.1.0", "assets": assets})
+    (tmp_path / "a.json").write_text(text)
+    said = run_here(capfd, "upscale", *BICUBIC, source, "-o", tmp_path / "a.tiff", "--stac")
+    assert_refused(said, 1, f"'{tmp_path / 'a.json'}': a STAC item of another file is there")
+    assert (tmp_path / "a.json").read_text() == text
+    assert not (tmp_path / "a.tiff").exists()
+
+
+def test_two_results_do_not_share_an_item(tmp_path: Path) -> None:
+    source = factory.write_plain(tmp_path / "in.tif", count=1)
+    upscale(source, tmp_path / "a.1", 2, "nearest", stac=True, taken=WHEN)
+    kept = (tmp_path / "a.json").read_text()
+    with pytest.raises(JobError, match="a STAC item of another file"):
+        upscale(source, tmp_path / "a.2", 2, "nearest", stac=True, taken=WHEN)
+    assert (tmp_path / "a.json").read_text() == kept and not (tmp_path / "a.2").exists()
+
+
+def test_two_results_of_a_batch_do_not_share_an_item(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nor where both begin while there is none."""
+    scenes = [factory.write_plain(tmp_path / f"a.{number}.tif", count=1) for number in (1, 2)]
+    command = ["upscale", *BICUBIC, *scenes, "-o", f"{tmp_path}/out/", "--name", "{stem}", "-s", 2]
+    said = run_here(capfd, *command, "--stac", "--datetime", WHEN)
+    assert said.code != 0 and "Cannot write" in said.err
+
+
+def test_an_item_is_renewed_by_whatever_name_its_folder_has(tmp_path: Path) -> None:
+    source = factory.write_plain(tmp_path / "in.tif", count=1)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "results")
+    upscale(source, tmp_path / "results" / "out.tif", 2, "nearest", stac=True, taken="2020-01-01")
+    for folder in ("link", "results/../link", "results"):
+        target = tmp_path / folder / "out.tif"
+        upscale(source, target, 2, "nearest", stac=True, taken=WHEN, overwrite=True)
+        check(json.loads((tmp_path / "results" / "out.json").read_text()), tmp_path / "results" / "out.tif")
+
+
+def test_an_item_is_not_derived_from_itself(tmp_path: Path) -> None:
+    source = factory.write_plain(tmp_path / "a.tif", count=1)
+    for _ in range(2):
+        upscale(source, tmp_path / "a.tiff", 2, "nearest", stac=True, taken=WHEN, overwrite=True)
+        (link,) = json.loads((tmp_path / "a.json").read_text())["links"]
+        assert link["href"] == "./a.tif"
+
+
+def test_an_item_has_a_file_of_its_own(tmp_path: Path) -> None:
+    """Else the image would be taken for a file that is in the item's way, once all work is done."""
+    source = factory.write_plain(tmp_path / "in.tif", count=1)
+    other = factory.write_plain(tmp_path / "scene.json", count=1)
+    before = other.read_bytes()
+    wanted: dict[str, Any] = {"stac": True, "taken": WHEN, "overwrite": True}
+    with pytest.raises(JobError, match=r"the image itself has that name\. Pass another -o"):
+        upscale(source, tmp_path / "x.json", 2, "nearest", **wanted)
+    spread = {"ensemble": True, "uncertainty": tmp_path / "link" / "x.json"}
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(JobError, match=r"the uncertainty has that name\. Pass another --uncertainty"):
+        upscale(source, tmp_path / "x.tif", 2, Fake(), **spread, **wanted)
+    with pytest.raises(JobError, match=r"it is the source itself\. Pass another -o"):
+        upscale(other, tmp_path / "scene.tif", 2, "nearest", **wanted)
+    assert other.read_bytes() == before
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["in.tif", "link", "scene.json"]
+
+
+def test_a_name_too_long_for_its_item_is_refused_before_the_work(tmp_path: Path) -> None:
+    """The item is written under a longer name than its own, and the image is not."""
+    source = factory.write_plain(tmp_path / "in.tif", count=1)
+    longest = "é" * 118 + ".tif"  # 2 bytes each
+    upscale(source, tmp_path / longest, 2, "nearest", stac=True, taken=WHEN)
+    assert (tmp_path / longest).with_suffix(".json").exists()
+    with pytest.raises(JobError, match=r"its name has 242 bytes, and may have 241\. Pass another -o"):
+        upscale(source, tmp_path / f"n{longest}", 2, "nearest", stac=True, taken=WHEN)
+    assert not (tmp_path / f"n{longest}").exists()
+
+
+def test_the_spread_has_a_file_of_its_own(tmp_path: Path) -> None:
+    source = factory.write_plain(tmp_path / "in.tif", count=1)
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(ConfigError, match="Cannot write the image and its uncertainty to one file"):
+        upscale(source, tmp_path / "h.tif", 2, Fake(), ensemble=True, uncertainty=tmp_path / "sub/../h.tif")
+    assert not (tmp_path / "h.tif").exists()
 
 
 def test_a_time_without_an_item_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
