@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from geosegsr.errors import ConfigError
+from geosegsr.assumptions import warn
+from geosegsr.errors import ConfigError, SceneError
 from geosegsr.upscaler import FloatArray
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("geosegsr")
 
 DEFAULT_PERCENTILES = (0.1, 99.9)
+_DECLARED = "declared scale and offset, reflectance 0..1"
+_NO_MEASUREMENT = 1e38
+"""Floats beyond this mark pixels without data, whatever the file declares: ArcGIS writes -3.4028235e+38."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,20 @@ class Radiometry:
         return scaled
 
     def from_model(self, values: FloatArray) -> FloatArray:
-        """The model's range to DN, not rounded; shape (bands, h, w), float64 where float32 is too coarse."""
+        """The model's range to DN, not rounded; shape (bands, h, w), float64 where float32 is too coarse.
+
+        Raises:
+            SceneError: They are no numbers, or infinite.
+        """
         lo, gain = self._columns()
         coarse = max(np.abs(lo).max(), np.abs(lo + gain).max()) >= 2**20
         dtype = np.float64 if coarse else values.dtype
         dn: FloatArray = values.astype(dtype, copy=False) * gain.astype(dtype) + lo.astype(dtype)
+        if not (np.isfinite(dn.min()) and np.isfinite(dn.max())):
+            raise SceneError(
+                f"Cannot compute the scene: the model's results are no finite numbers for DN in the range {self.describe()}. "
+                "Pass --nodata V if some pixels hold a mark such as -3.4028235e+38 instead of data, or --range LO HI."
+            )
         return dn
 
     def spread_from_model(self, values: FloatArray) -> FloatArray:
@@ -87,8 +100,8 @@ def resolve_radiometry(
         scene: Where dtype, declared scale and offset, and percentiles come from.
         policy: What the model's card asks for:
             {"kind": "dtype"}: the integer type's whole range;
-            {"kind": "auto"}: 8 bit by its whole range; otherwise reflectance 0 to 1 where scale and offset
-            declare it; otherwise percentiles;
+            {"kind": "auto"}: 8 bit by its whole range; otherwise reflectance 0 to 1 for bands whose scale and
+            offset declare it, and percentiles of its own for each other one; otherwise percentiles;
             {"kind": "range", "lo": float, "hi": float}: these DN;
             {"kind": "percentiles", "lo": 0..100, "hi": 0..100}: of the scene's valid pixels, all bands together;
             with "apart": [...], these positions each by percentiles of its own, wherever percentiles are taken;
@@ -102,8 +115,10 @@ def resolve_radiometry(
     if user_range is not None:
         return _same(count, *user_range, "given")
     kind = policy["kind"]
+    if kind == "auto" and scene.dtype.itemsize > 1:
+        return _automatic(scene, policy.get("apart", ()))
     if kind == "auto":
-        kind = _automatic_kind(scene)
+        kind = "dtype"
     if kind == "dtype":
         if scene.dtype.kind == "f":
             raise ConfigError(
@@ -112,18 +127,13 @@ def resolve_radiometry(
         info = np.iinfo(scene.dtype)
         return _same(count, float(info.min), float(info.max), f"range of {scene.dtype}")
     if kind == "declared":
-        lo = tuple((0 - o) / s for s, o in zip(scene.scales, scene.offsets, strict=True))
-        hi = tuple((1 - o) / s for s, o in zip(scene.scales, scene.offsets, strict=True))
-        return Radiometry(lo, hi, "declared scale and offset, reflectance 0..1")
+        lo, hi = zip(*map(_reflectance_ends, scene.scales, scene.offsets), strict=True)
+        return Radiometry(lo, hi, _DECLARED)
     if kind == "range":
         return _same(count, float(policy["lo"]), float(policy["hi"]), "model's card")
     if kind == "percentiles":
-        return _by_percentiles(
-            scene,
-            policy.get("lo", DEFAULT_PERCENTILES[0]),
-            policy.get("hi", DEFAULT_PERCENTILES[1]),
-            policy.get("apart", ()),
-        )
+        ends = policy.get("lo", DEFAULT_PERCENTILES[0]), policy.get("hi", DEFAULT_PERCENTILES[1])
+        return _by_percentiles(scene, *_sample(scene), policy.get("apart", ()), *ends)
     if kind == "standard":
         mean, std = np.asarray(policy["mean"], float), np.asarray(policy["std"], float)
         if len(mean) != count:
@@ -138,10 +148,11 @@ def resolve_radiometry(
 
 
 def to_dtype(values: FloatArray, dtype: DTypeLike) -> NDArray[Any]:
-    """Round half to even, clip to the dtype's range, cast; floating-point dtypes are only cast."""
+    """Round half to even, clip to the dtype's range, cast; floats are not rounded, and NaN among them stays."""
     dtype = np.dtype(dtype)
     if dtype.kind == "f":
-        return values.astype(dtype, copy=False)
+        end = min(float(np.finfo(dtype).max), float(np.finfo(values.dtype).max))
+        return np.clip(values, -end, end).astype(dtype, copy=False)
     info = np.iinfo(dtype)
     top = float(info.max)
     if top > info.max:  # float64 cannot hold the largest 64-bit integers
@@ -189,22 +200,72 @@ def _same(count: int, lo: float, hi: float, origin: str) -> Radiometry:
     return Radiometry((lo,) * count, (hi,) * count, origin)
 
 
-def _automatic_kind(scene: Raster) -> str:
-    if scene.dtype.itemsize == 1:
-        return "dtype"
-    declared = any(s != 1 or o != 0 for s, o in zip(scene.scales, scene.offsets, strict=True))
-    if declared and all(s > 0 for s in scene.scales):
-        sample, valid = scene.sample()
-        physical = sample * np.asarray(scene.scales)[:, None, None] + np.asarray(scene.offsets)[:, None, None]
-        # A declared scale may as well be of kelvins or metres: only what looks like reflectance is taken as such.
-        if valid.any() and -0.3 < np.median(physical[valid]) < 1.3:
-            return "declared"
-    return "percentiles"
+def _sample(scene: Raster) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """The scene's own sample; warns of values that cannot have been measured."""
+    values, valid = scene.sample()
+    if scene.dtype.kind == "f" and scene.nodata is None and valid.any():
+        inside = values[valid]
+        for value in (inside.min(), inside.max()):
+            if abs(value) > _NO_MEASUREMENT:
+                warn(
+                    f"'{scene.path}' declares no nodata and holds {value!s}, which looks like its mark: taken as data. "
+                    f"Pass --nodata {value!s} if it is not"
+                )
+    return values, valid
 
 
-def _by_percentiles(scene: Raster, lo: float, hi: float, apart: Sequence[int]) -> Radiometry:
+def _automatic(scene: Raster, apart: Sequence[int]) -> Radiometry:
+    """Of more than 8 bits: by declared reflectance where a band holds it, by percentiles elsewhere."""
+    sample, valid = _sample(scene)
+    reflectance = _reflectance_bands(scene, sample, valid, apart)
+    if not reflectance:
+        return _by_percentiles(scene, sample, valid, apart)
+    others = scene.count - len(reflectance)
+    own = _by_percentiles(scene, sample, valid, range(scene.count)) if others else None
+    ends = [
+        (own.lo[band], own.hi[band])
+        if own is not None and band not in reflectance
+        else _reflectance_ends(scene.scales[band], scene.offsets[band])
+        for band in range(scene.count)
+    ]
+    lo, hi = zip(*ends, strict=True)
+    more = f"; percentiles of their own for {others} of {scene.count} bands" if others else ""
+    return Radiometry(lo, hi, _DECLARED + more)
+
+
+def _reflectance_bands(
+    scene: Raster, sample: NDArray[Any], valid: NDArray[np.bool_], apart: Sequence[int]
+) -> set[int]:
+    """Bands whose physical values look like reflectance: a declared scale may as well be of kelvins or metres.
+
+    Bands that are seen together and are scaled alike are one quantity, and are judged as one.
+    """
+    alike: dict[tuple[Any, ...], list[int]] = {}
+    for band, (scale, offset) in enumerate(zip(scene.scales, scene.offsets, strict=True)):
+        if scale > 0 and (scale, offset) != (1, 0):
+            alike.setdefault((scale, offset, band if band in apart else None), []).append(band)
+    found: set[int] = set()
+    for (scale, offset, _), bands in alike.items():
+        inside = sample[bands][valid[bands]]
+        if inside.size and -0.3 < np.median(inside) * scale + offset < 1.3:
+            found.update(bands)
+    return found
+
+
+def _reflectance_ends(scale: float, offset: float) -> tuple[float, float]:
+    """The DN that stand for reflectance 0 and 1."""
+    return (0 - offset) / scale, (1 - offset) / scale
+
+
+def _by_percentiles(
+    scene: Raster,
+    sample: NDArray[Any],
+    valid: NDArray[np.bool_],
+    apart: Sequence[int],
+    lo: float = DEFAULT_PERCENTILES[0],
+    hi: float = DEFAULT_PERCENTILES[1],
+) -> Radiometry:
     """One range for the bands that are seen together, and one for each that is seen alone."""
-    sample, valid = scene.sample()
     if not valid.any():
         log.warning("no valid pixel in the sample of %s: range taken as 0..1", scene.path)
         return _same(scene.count, 0.0, 1.0, "no valid pixel")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from geosegsr.errors import ConfigError
+from geosegsr.errors import ConfigError, GeoSegSRWarning, SceneError
 from geosegsr.radiometry import (
     Radiometry,
     avoid_nodata,
@@ -55,6 +55,27 @@ def test_integers_are_rounded_half_to_even_and_clipped_never_wrapped(values: np.
             assert int(pixel) == expected
         else:  # the largest 64-bit integers have no float64 of their own
             assert abs(int(pixel) - expected) <= 2048
+
+
+@pytest.mark.parametrize("computed", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_floats_are_clipped_to_the_end_of_the_dtype_and_nan_stays(computed: str, dtype: str) -> None:
+    with np.errstate(over="ignore"):
+        values = np.array([1.5, np.nan, 4e38, -4e38, np.inf, -np.inf], computed)
+    out = to_dtype(values, dtype)
+    assert out.dtype == dtype and np.isnan(out).tolist() == [False, True, False, False, False, False]
+    assert (
+        out[0] == 1.5
+        and np.isfinite(out[2:]).all()
+        and (out[[2, 4]] > 3.4e38).all()
+        and (out[[3, 5]] < -3.4e38).all()
+    )
+
+
+def test_results_that_are_no_numbers_end_in_what_to_type() -> None:
+    for value in (np.nan, np.inf):
+        with pytest.raises(SceneError, match="Pass --nodata V"):
+            Radiometry((0.0,), (1.0,)).from_model(np.array([[[0.5, value]]], np.float32))
 
 
 @pytest.mark.parametrize("dtype", [*INTEGERS, "float32", "float64"])
@@ -109,6 +130,61 @@ def test_declared_reflectance_is_taken_and_declared_kelvins_are_not() -> None:
     assert reflectance.lo == (1000,) and reflectance.hi == (11000,)
     kelvins = resolve_radiometry(FakeRaster(values, scales=(0.1,)), {"kind": "auto"})
     assert "percentiles" in kelvins.origin
+
+
+def landsat() -> FakeRaster:
+    """Collection 2: red, green, blue as reflectance, and surface temperature in kelvin."""
+    rng = np.random.default_rng(0)
+    reflectance = (rng.uniform(0.02, 0.4, (3, 40, 50)) + 0.2) / 2.75e-5
+    kelvins = (rng.uniform(280, 310, (1, 40, 50)) - 149) / 0.00341802
+    values = np.concatenate([reflectance, kelvins]).astype(np.uint16)
+    return FakeRaster(values, scales=(2.75e-5,) * 3 + (0.00341802,), offsets=(-0.2,) * 3 + (149.0,))
+
+
+@pytest.mark.parametrize("apart", [(), (3,)])
+def test_kelvins_beside_reflectance_have_a_range_of_their_own(apart: tuple[int, ...]) -> None:
+    scene = landsat()
+    found = resolve_radiometry(scene, {"kind": "auto", "apart": apart})
+    assert found.lo[:3] == pytest.approx((0.2 / 2.75e-5,) * 3) and found.hi[:3] == pytest.approx(
+        (1.2 / 2.75e-5,) * 3
+    )
+    assert (found.lo[3], found.hi[3]) == pytest.approx(np.percentile(scene.values[3], [0.1, 99.9]))
+    assert found.origin == (
+        "declared scale and offset, reflectance 0..1; percentiles of their own for 1 of 4 bands"
+    )
+
+
+def test_colours_seen_together_keep_one_range_where_one_is_too_bright_for_reflectance() -> None:
+    """Snow: a band of another range than the other two would change its colour."""
+    scene = landsat()
+    scene.values[2] = (1.4 + 0.2) / 2.75e-5
+    together = resolve_radiometry(scene, {"kind": "auto", "apart": [3]})
+    assert len(set(together.lo[:3])) == len(set(together.hi[:3])) == 1
+
+
+def test_a_band_that_declares_nothing_is_no_reflectance() -> None:
+    values = np.stack([np.full((10, 20), 3000), np.linspace(0, 1000, 200).reshape(10, 20)]).astype(np.int16)
+    found = resolve_radiometry(FakeRaster(values, scales=(1e-4, 1.0), offsets=(0.0, 0.0)), {"kind": "auto"})
+    assert (found.lo[0], found.hi[0]) == (0, 10000) and 900 < found.hi[1] < 1000
+
+
+def test_scaled_the_wrong_way_round_is_no_reflectance() -> None:
+    scene = landsat()
+    scene.scales = (*scene.scales[:3], -0.1)
+    assert resolve_radiometry(scene, {"kind": "auto"}).origin.startswith("declared")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shown"), [("float32", "-3.4028235e+38"), ("float64", "-3.4028234663852886e+38")]
+)
+def test_floats_that_look_like_a_mark_are_warned_of(dtype: str, shown: str) -> None:
+    values = np.linspace(100, 900, 200).astype(dtype).reshape(1, 10, 20)
+    resolve_radiometry(FakeRaster(values), {"kind": "auto"})
+    values[0, 0, 0] = np.finfo(np.float32).min
+    with pytest.warns(GeoSegSRWarning, match="declares no nodata") as told:
+        resolve_radiometry(FakeRaster(values), {"kind": "auto"})
+    assert f"--nodata {shown} " in str(told[0].message) and len(told) == 1
+    resolve_radiometry(FakeRaster(values, values > 0, nodata=float(shown)), {"kind": "auto"})
 
 
 def test_percentiles_ignore_invalid_pixels() -> None:
