@@ -83,6 +83,7 @@ _WHOLE_NUMBERS = {
 }
 _REGRIDDING_OPTIONS = {"TARGET_SRS", "TILING_SCHEME", "EXTENT", "RES", "ADD_ALPHA"}
 _LOSSY = {"JPEG", "WEBP", "LERC", "LERC_DEFLATE", "LERC_ZSTD", "JXL"}
+"""Compressions that are or can be lossy."""
 _GDAL_TYPES = {
     "uint8": "Byte", "int8": "Int8", "uint16": "UInt16", "int16": "Int16", "uint32": "UInt32", "int32": "Int32",
     "uint64": "UInt64", "int64": "Int64", "float32": "Float32", "float64": "Float64",
@@ -177,12 +178,54 @@ def _check_value(name: str, value: str) -> None:
         needed = f"one of {', '.join(choices)}"
     elif high and not (value.isdecimal() and low <= int(value) <= high):
         needed = f"a whole number from {low} to {high}"
+    elif name.startswith("MAX_Z_ERROR") and not _is_distance(value):
+        needed = "a number from 0"
     elif name == "BLOCKSIZE" and int(value) % 16:
         needed = "a multiple of 16"
     elif name == "NUM_THREADS" and value.upper() != "ALL_CPUS" and not (value.isdecimal() and int(value)):
         needed = "ALL_CPUS or a number of threads"
     if needed:
         raise ConfigError(f"Cannot use creation option {name}={value}: {name} must be {needed}.")
+
+
+def _is_distance(value: str) -> bool:
+    try:
+        return 0 <= float(value) < float("inf")
+    except ValueError:
+        return False
+
+
+def is_lossy(options: Mapping[str, str], dtype: np.dtype[Any]) -> bool:
+    """Whether pixels come back changed, other than by NBITS too few for whole numbers.
+
+    LERC, JXL and WEBP are lossless too: the first two unless told otherwise, WEBP where told so.
+    """
+    compression = options["COMPRESS"].upper()
+    if compression.startswith("LERC"):
+        changed = float(options.get("MAX_Z_ERROR", 0)) > 0
+    elif compression == "JXL":
+        changed = options.get("JXL_LOSSLESS", "YES").upper() in {"NO", "FALSE", "OFF"}
+    elif compression == "WEBP":
+        changed = int(options.get("QUALITY", 75)) < 100
+    else:
+        changed = compression == "JPEG"
+    return changed or ("NBITS" in options and dtype.kind == "f")
+
+
+def _keeps_bits(options: Mapping[str, str], dtype: np.dtype[Any]) -> bool:
+    """Whether a checksum of the pixels still holds: LERC has one NaN and one zero where floats have many."""
+    one_nan = options["COMPRESS"].upper().startswith("LERC") and dtype.kind == "f"
+    return not one_nan and not is_lossy(options, dtype) and "NBITS" not in options
+
+
+def _check_nodata_survives(options: Mapping[str, str], metadata: Metadata, dtype: np.dtype[Any]) -> None:
+    """Refuse what moves pixels to nodata and away from it. NaN is no neighbour of any number, and LERC keeps it apart."""
+    if metadata.nodata is None or np.isnan(metadata.nodata) or not is_lossy(options, dtype):
+        return
+    raise ConfigError(
+        f"Cannot write a COG with nodata {metadata.nodata:g} and {_shown(options)}: a lossy compression does not keep the value "
+        "that marks pixels without data. Pass --co COMPRESS=DEFLATE or ZSTD, or LERC without MAX_Z_ERROR."
+    )
 
 
 def try_creation_options(
@@ -195,15 +238,17 @@ def try_creation_options(
 ) -> None:
     """Write a tiny COG in memory, so that what GDAL cannot do shows before the work and not behind it.
 
-    Scenes of one kind, elsewhere and with other tags, are tried once: the finished file is compared in any case.
+    Scenes of one kind, elsewhere and with other values of the same tags, are tried once: the finished file is compared
+    in any case.
 
     Raises:
         ConfigError: GDAL cannot write such a COG, or not with this metadata.
     """
+    _check_nodata_survives(options, metadata, dtype)
     small = replace(metadata, height=160, width=160)
     kind = (
         dict(options),
-        replace(small, transform=_shape_of(small.transform), tags={}),
+        replace(small, transform=_shape_of(small.transform), tags=_kinds_of(small.tags)),
         dtype,
         has_mask,
         alpha,
@@ -236,14 +281,26 @@ def _shape_of(transform: Affine | None) -> Affine | None:
     return None if transform is None else Affine.translation(-transform.c, -transform.f) @ transform
 
 
+def _kinds_of(tags: Mapping[str, str]) -> dict[str, str]:
+    """What decides whether GDAL keeps tags: their names, and such values as are more than a line of text."""
+    return {
+        key: "" if value.isprintable() and value == value.strip() else value for key, value in tags.items()
+    }
+
+
 def _unsuitable(
     options: Mapping[str, str], metadata: Metadata, dtype: np.dtype[Any], reason: str
 ) -> ConfigError:
-    shown = " ".join(f"{key}={value}" for key, value in options.items() if DEFAULT_OPTIONS.get(key) != value)
     return ConfigError(
-        f"Cannot write a COG of {len(metadata.bands)} {dtype} bands with {shown or 'the default options'}: {reason}. "
+        f"Cannot write a COG of {len(metadata.bands)} {dtype} bands with {_shown(options)}: {reason}. "
         "Pass other --co KEY=VALUE."
     )
+
+
+def _shown(options: Mapping[str, str]) -> str:
+    """The options that are not the defaults."""
+    shown = " ".join(f"{key}={value}" for key, value in options.items() if DEFAULT_OPTIONS.get(key) != value)
+    return shown or "the default options"
 
 
 def _for_metadata(options: Mapping[str, str], metadata: Metadata) -> dict[str, str]:
@@ -311,7 +368,7 @@ def verify_cog(
 ) -> None:
     """Read a finished file back and compare all of it with what was computed.
 
-    Layout by rio-cogeo, every metadata item, every pixel by checksum (unless the compression is lossy),
+    Layout by rio-cogeo, every metadata item, every pixel by checksum (unless the compression changes pixels),
     the number of valid pixels of every block and band, and overviews against means of pixels.
 
     Raises:
@@ -332,12 +389,12 @@ def verify_cog(
         _refuse(path, f"its dtype is {written.dtype} instead of {dtype}")
     if differences := metadata.differences(written.metadata):
         _refuse(path, f"its metadata differs (expected, found): {'; '.join(differences[:5])}")
-    exact = options["COMPRESS"].upper() not in _LOSSY and "NBITS" not in options
+    exact = _keeps_bits(options, dtype)
 
     def check(block: BlockFile) -> None:
         values, valid = written.read(block.window)
         counts = tuple(int(np.count_nonzero(band)) for band in valid)
-        if (exact or written.nodata is None) and counts != block.valid:
+        if counts != block.valid:
             _refuse(path, f"valid pixels at {block.window} are {counts} instead of {block.valid}")
         if exact and pixel_checksum(values, written.read_alpha(block.window)) != block.checksum:
             _refuse(path, f"pixels at {block.window} are not those computed")
@@ -349,7 +406,8 @@ def verify_cog(
             with ThreadPoolExecutor(threads) as pool:
                 for _ in pool.map(check, blocks):
                     pass
-    lossy_overviews = options.get("OVERVIEW_COMPRESS", "AUTO").upper() in _LOSSY
+    compressions = {options["COMPRESS"].upper(), options.get("OVERVIEW_COMPRESS", "AUTO").upper()}
+    lossy_overviews = bool(compressions & _LOSSY)  # overviews may be lossy where the pixels are not
     if exact and not lossy_overviews and options["OVERVIEW_RESAMPLING"].upper() == "AVERAGE":
         with rasterio.Env(**_COPY_ENV):
             _check_overview(path, written)

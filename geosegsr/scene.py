@@ -123,6 +123,7 @@ class Scene:
                     f"Cannot use only band {alpha_band} of '{path}': it is the alpha band, which is a mask. "
                     "Pass --bands with an image band, or --alpha image if it holds an image."
                 )
+            _refuse_masks_of_bands(source, image_bands, str(path))
             flags = source.mask_flag_enums[image_bands[0] - 1]
             metadata = _metadata(source, selected, _nodata(source, image_bands, nodata, str(path)))
             if fault := metadata.fault():
@@ -400,6 +401,15 @@ def _refuse_unfit(source: Any, path: str) -> None:
     _refuse_large_blocks(source, path)
 
 
+def _refuse_masks_of_bands(source: Any, bands: tuple[int, ...], path: str) -> None:
+    if all(source.mask_flag_enums[band - 1] for band in bands):
+        return
+    raise SceneError(
+        f"Cannot upscale '{path}': its bands have masks of their own, and a COG holds one for all bands. Needed is one mask "
+        "or a nodata value; the first band's mask serves for all by: gdal_translate -mask mask,1 IN OUT."
+    )
+
+
 def _refuse_large_blocks(source: Any, path: str) -> None:
     """A strip that holds the whole raster is unpacked as a whole for each block, and a small file can claim one of any size."""
     together = source.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "PIXEL"
@@ -484,6 +494,9 @@ def _metadata(source: Any, bands: list[int], nodata: float | None) -> Metadata:
     colours, names = source.colorinterp, source.descriptions
     units, scales, offsets = source.units, source.scales, source.offsets
     has_transform = not gcps and source.transform != Affine.identity()
+    tags = _tags(source, 0)
+    if not (source.crs or gcps_crs):
+        tags.pop("AREA_OR_POINT", None)  # without a CRS, GDAL loses "Area", and for "Point" it invents one
     return Metadata(
         height=source.height,
         width=source.width,
@@ -493,7 +506,7 @@ def _metadata(source: Any, bands: list[int], nodata: float | None) -> Metadata:
         gcps=tuple(gcps),
         gcps_crs=gcps_crs if gcps else None,
         rpcs=dict(source.tags(ns="RPC")),
-        tags=_tags(source, 0),
+        tags=tags,
         bands=tuple(
             BandMetadata(
                 index=band,
@@ -512,13 +525,14 @@ def _metadata(source: Any, bands: list[int], nodata: float | None) -> Metadata:
 def _tags(source: Any, band: int) -> dict[str, str]:
     """Tags of the default domain, and those of others as "domain.key": a copy into a COG loses other domains.
 
-    Statistics no longer hold at another size, and documents (xml:XMP and the like) are no tags.
+    Statistics no longer hold at another size, documents (xml:XMP and the like) are no tags, and a TIFF keeps neither empty
+    values nor white space before others.
     """
     tags = dict(source.tags(band))
     for domain in source.tag_namespaces(band):
         if domain and domain not in _OWN_DOMAINS and not domain.startswith(("xml:", "json:")):
             tags.update({f"{domain}.{key}": value for key, value in source.tags(band, ns=domain).items()})
-    return {key: value for key, value in tags.items() if not _is_statistic(key)}
+    return {key: value.lstrip() for key, value in tags.items() if value.strip() and not _is_statistic(key)}
 
 
 def _is_statistic(key: str) -> bool:

@@ -99,7 +99,7 @@ def place_differences(before: DatasetReader, after: DatasetReader, scale: int) -
     elif not same_transform(before, after, scale):
         wanted = before.transform * Affine.scale(1 / scale)
         yield f"transform is {tuple(after.transform)[:6]}, not {tuple(wanted)[:6]}"
-    if meaning and after.tags().get("AREA_OR_POINT") != meaning:
+    if meaning and (before.crs or before.gcps[1]) and after.tags().get("AREA_OR_POINT") != meaning:
         yield f"AREA_OR_POINT is {after.tags().get('AREA_OR_POINT')}, not {meaning}"
 
 
@@ -210,9 +210,10 @@ def folded_tags(namespace: str, before: DatasetReader, present: dict[str, str]) 
 
 
 def lost_tags(what: str, wanted: dict[str, str], found: dict[str, str]) -> Iterator[str]:
-    """Tags that are gone or changed; statistics of the old pixels should go, additions may come."""
-    for key, value in wanted.items():
-        if key == "AREA_OR_POINT" or key.startswith("STATISTICS_"):
+    """Tags that are gone or changed; statistics of the old pixels and empty values should go, additions may come."""
+    for key, text in wanted.items():
+        value = text.lstrip()
+        if key == "AREA_OR_POINT" or key.startswith("STATISTICS_") or not value:
             continue
         if found.get(key) != value:
             yield f"{what} {key} is {found.get(key)!r}, not {value!r}"

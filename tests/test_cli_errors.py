@@ -66,6 +66,22 @@ def write_mixed_dtypes(path: Path) -> Path:
     return path
 
 
+def write_masks_of_bands(path: Path) -> Path:
+    """A VRT of two bands, each with a mask of its own."""
+    source = factory.write_plain(path.with_suffix(".tif"), count=2, dtype="uint8")
+    height, width = factory.SIZE
+    part = f'<SimpleSource><SourceFilename relativeToVRT="1">{source.name}</SourceFilename><SourceBand>'
+    bands = "".join(
+        f'<VRTRasterBand dataType="Byte" band="{band}">{part}{band}</SourceBand></SimpleSource>'
+        f'<MaskBand><VRTRasterBand dataType="Byte">{part}{band}</SourceBand></SimpleSource></VRTRasterBand></MaskBand>'
+        "</VRTRasterBand>"
+        for band in (1, 2)
+    )
+    path = path.with_suffix(".vrt")
+    path.write_text(f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}">{bands}</VRTDataset>')
+    return path
+
+
 def write_only_subdatasets(path: Path) -> Path:
     """A GeoPackage of two rasters, with none of its own."""
     path = path.with_suffix(".gpkg")
@@ -105,6 +121,7 @@ def write_empty(path: Path) -> Path:
         (write_only_subdatasets, ["2 subdatasets", "first", "second"]),
         (factory.write_bandwise_nodata, ["0.0, 65535.0", "--nodata V"]),
         (write_mixed_dtypes, ["float32, uint16", "--bands"]),
+        (write_masks_of_bands, ["masks of their own", "gdal_translate -mask mask,1"]),
     ],
 )
 def test_a_source_that_cannot_be_upscaled(
@@ -237,6 +254,9 @@ WRITING = [
     (["--co", "OVERVIEWS=FORCE_USE_EXISTING"], ["OVERVIEWS=FORCE_USE_EXISTING", "IGNORE_EXISTING"]),
     (["--co", "TARGET_SRS=EPSG:4326"], ["'TARGET_SRS'", "another grid", "gdalwarp"]),
     (["--co", "RES=1"], ["'RES'", "another grid"]),
+    (["--nodata", 0, "--co", "COMPRESS=JPEG"], ["nodata 0 and COMPRESS=JPEG", "COMPRESS=DEFLATE"]),
+    (["--co", "COMPRESS=LERC", "--co", "MAX_Z_ERROR=much"], ["MAX_Z_ERROR=much", "a number from 0"]),
+    (["--co", "MAX_Z_ERROR_OVERVIEW=-1"], ["MAX_Z_ERROR_OVERVIEW=-1", "a number from 0"]),
 ]
 MODELS = [
     (["--range", 5, 5], ["range 5 to 5", "--range LO HI"]),
@@ -287,6 +307,19 @@ def test_creation_options_that_work(option: str, tmp_path: Path, folder: Path, u
     outcome = upscale(source, "--co", option)
     assert (outcome.code, outcome.said) == (0, [])
     assert left_in(folder) == ["out.tif"]
+
+
+def test_an_undeclared_mark_in_heights_ends_in_what_to_type(
+    tmp_path: Path, folder: Path, upscale: Run
+) -> None:
+    heights = (100 + 800 * factory.texture(1, 60, 70)).astype(np.float32)
+    heights[0, 3, 3] = np.finfo(np.float32).min
+    source = factory.write_scene(tmp_path / "heights.tif", heights)
+    outcome = upscale(source)
+    assert "--nodata -3.4028235e+38" in outcome.warned[0]
+    assert outcome.code == 1 and "no finite numbers" in outcome.said[0] and "--nodata" in outcome.said[0]
+    outcome = upscale(source, "--nodata", "-3.4028235e+38", "--no-resume")
+    assert (outcome.code, outcome.said, outcome.warned) == (0, [], [])
 
 
 def test_colours_that_jpeg_would_invent_are_refused_before_the_work(

@@ -12,7 +12,7 @@ from metadata_oracle import metadata_differences
 from rio_cogeo.cogeo import cog_validate
 
 import geosegsr
-from geosegsr.errors import BandError, GeoSegSRWarning, SceneError
+from geosegsr.errors import BandError, ConfigError, GeoSegSRWarning, SceneError, VerificationError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*coordinate reference system", "ignore:.*tagged alpha")
 
@@ -184,6 +184,108 @@ def test_lossy_compression_is_accepted_when_asked_for(tmp_path: Path) -> None:
     geosegsr.upscale(source, tmp_path / "out.tif", 2, creation={"COMPRESS": "JPEG"})
     with rasterio.open(tmp_path / "out.tif") as after:
         assert after.compression.name == "jpeg"
+
+
+LOSSY = [
+    ("uint8", 0, {"COMPRESS": "JPEG"}),
+    ("uint8", 0, {"COMPRESS": "webp"}),
+    ("uint8", 0, {"COMPRESS": "LERC", "MAX_Z_ERROR": "2"}),
+    ("float32", -9999, {"COMPRESS": "LERC_ZSTD", "MAX_Z_ERROR": "0.01"}),
+    ("uint16", 0, {"COMPRESS": "JXL", "JXL_LOSSLESS": "NO"}),
+    ("float32", -9999, {"NBITS": "16"}),
+]
+LOSSLESS = [
+    ("uint8", 0, {"COMPRESS": "WEBP", "QUALITY": "100"}),
+    ("uint8", 0, {"COMPRESS": "LERC"}),
+    ("float32", -9999, {"COMPRESS": "LERC", "MAX_Z_ERROR": "0"}),
+    ("float32", float("nan"), {"COMPRESS": "LERC_DEFLATE"}),
+    ("float64", float("nan"), {"COMPRESS": "LERC", "MAX_Z_ERROR": "0.1"}),
+    ("uint16", 0, {"COMPRESS": "ZSTD"}),
+]
+
+
+@pytest.mark.parametrize(("dtype", "nodata", "creation"), LOSSY)
+def test_lossy_compression_is_refused_where_it_would_move_nodata(
+    dtype: str, nodata: float, creation: dict[str, str], tmp_path: Path
+) -> None:
+    source = factory.write_nodata(tmp_path / "in.tif", nodata, dtype=dtype)
+    with pytest.raises(
+        ConfigError, match=r"does not keep the value that marks .* Pass --co COMPRESS=DEFLATE or ZSTD"
+    ):
+        geosegsr.upscale(source, tmp_path / "out.tif", 2, "bicubic", creation=creation)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.tif"]
+
+
+@pytest.mark.parametrize(("dtype", "nodata", "creation"), LOSSLESS)
+def test_compressions_that_keep_nodata_are_accepted(
+    dtype: str, nodata: float, creation: dict[str, str], tmp_path: Path
+) -> None:
+    source = factory.write_nodata(tmp_path / "in.tif", nodata, dtype=dtype)
+    target = upscaled(source, 2, "bicubic", creation=creation)
+    assert metadata_differences(source, target, 2) == []
+    if creation.get("MAX_Z_ERROR") != "0.1":
+        geosegsr.upscale(source, tmp_path / "plain.tif", 2, "bicubic")
+        with rasterio.open(target) as packed, rasterio.open(tmp_path / "plain.tif") as plain:
+            np.testing.assert_array_equal(packed.read(), plain.read())
+
+
+def test_a_mark_that_too_few_bits_do_not_hold_is_noticed(tmp_path: Path) -> None:
+    source = factory.write_nodata(tmp_path / "in.tif", 65535, dtype="uint16")
+    with pytest.raises(VerificationError, match="valid pixels"):
+        geosegsr.upscale(
+            source, tmp_path / "out.tif", 2, "bicubic", creation={"NBITS": "15", "PREDICTOR": "NO"}
+        )
+
+
+@pytest.mark.parametrize("kind", [factory.write_internal_mask, factory.write_alpha])
+def test_masks_survive_lossy_compression(kind, tmp_path: Path) -> None:
+    source = kind(tmp_path / "in.tif")
+    target = upscaled(source, 2, "bicubic", creation={"COMPRESS": "WEBP"})
+    assert metadata_differences(source, target, 2) == []
+
+
+def test_floats_at_the_end_of_the_dtype_stay_valid(tmp_path: Path) -> None:
+    heights = (100 + 800 * factory.texture(1, 60, 70)).astype(np.float32)
+    heights[0, :20, :20], heights[0, 40:, 40:] = np.finfo(np.float32).min, 3.3e38
+    target = upscaled(factory.write_scene(tmp_path / "in.tif", heights), 2, "bicubic")
+    with rasterio.open(target) as out:
+        assert np.isfinite(out.read()).all()
+
+
+EMPTY_TAGS = """<VRTDataset rasterXSize="64" rasterYSize="48">{place}
+<Metadata><MDI key="TIFFTAG_IMAGEDESCRIPTION">   </MDI><MDI key="NOTHING"></MDI><MDI key="INDENTED">  text</MDI>
+<MDI key="AREA_OR_POINT">{meaning}</MDI></Metadata>
+<VRTRasterBand dataType="UInt16" band="1"><ColorInterp>Gray</ColorInterp><Metadata><MDI key="EMPTY"></MDI><MDI key="KEPT">1</MDI></Metadata>
+<SimpleSource><SourceFilename relativeToVRT="1">pixels.tif</SourceFilename><SourceBand>1</SourceBand></SimpleSource>
+</VRTRasterBand></VRTDataset>"""
+
+
+@pytest.mark.parametrize("meaning", ["Area", "Point"])
+@pytest.mark.parametrize(
+    "place", ["", "<GeoTransform>0, 10, 0, 0, 0, -10</GeoTransform>", "<SRS>EPSG:32633</SRS>"]
+)
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_tags_that_a_tiff_cannot_hold_are_left_out(place: str, meaning: str, tmp_path: Path) -> None:
+    factory.write_plain(tmp_path / "pixels.tif", count=1)
+    source, target = tmp_path / "in.vrt", tmp_path / "out.tif"
+    source.write_text(EMPTY_TAGS.format(place=place, meaning=meaning))
+    geosegsr.upscale(source, target, 2, "bicubic")
+    assert metadata_differences(source, target, 2) == []
+    with rasterio.open(target) as out:
+        assert out.tags()["INDENTED"] == "text" and out.tags(1)["KEPT"] == "1"
+        assert not {"TIFFTAG_IMAGEDESCRIPTION", "NOTHING"} & set(out.tags()) and "EMPTY" not in out.tags(1)
+        assert out.tags().get("AREA_OR_POINT") == (meaning if "SRS" in place else None)
+
+
+def test_tags_by_other_names_are_tried_anew_and_other_values_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[object] = []
+    monkeypatch.setattr("geosegsr.cog._tried", tried)
+    for number, tags in enumerate(({"DAY": "1"}, {"DAY": "2"}, {"NIGHT": "2"}, {"DAY": "a\tb"})):
+        source = factory.write_plain(tmp_path / f"{number}.tif", tags=tags)
+        geosegsr.upscale(source, tmp_path / f"out{number}.tif", 2, "bicubic")
+    assert len(tried) == 3
 
 
 def test_bands_with_different_nodata_need_a_choice(tmp_path: Path) -> None:
