@@ -15,6 +15,7 @@ from dask.delayed import delayed
 from numpy.typing import NDArray
 from rioxarray.rioxarray import affine_to_coords
 
+from geosegsr.assumptions import warn
 from geosegsr.bands import OtherBands
 from geosegsr.ensemble import Ensemble
 from geosegsr.errors import BandError, ConfigError
@@ -48,7 +49,9 @@ def super_resolve(
 ) -> xr.DataArray:
     """Enlarge an array, block by block and only when it is computed.
 
-    The result has the pixels that `geosegsr.upscale` would write for a file with the same content.
+    The result has the pixels that `geosegsr.upscale` would write for a file with the same content, as far as an array
+    holds it: valid is what is neither NaN, infinite nor nodata. An alpha band counts as an image, a file's mask is not
+    known, and pixels that `masked=True` turned into floats are computed as floats, whose range is that of floats.
 
     Args:
         data: Shape (y, x) or (band, y, x) in any order of dimensions, with or without dask; NaN is invalid.
@@ -78,6 +81,7 @@ def super_resolve(
     if data.dtype.kind not in "iuf":
         raise ConfigError(f"Cannot upscale an array of {data.dtype}: needed are real numbers.")
     raster = _ArrayRaster.wrap(data, data.rio.nodata if nodata is None else nodata)
+    _warn_of_alpha(raster)
     upscaler = shared_upscaler(model, scale, device=device, precision=precision)
     if ensemble:
         upscaler = Ensemble.of(upscaler)
@@ -153,6 +157,15 @@ class _ArrayRaster:
         step = max(1, -(-max(self.height, self.width) // _SAMPLE_SIDE))
         values = np.asarray(self.data[:, ::step, ::step])
         return values, ~is_invalid(values, self.nodata)
+
+
+def _warn_of_alpha(raster: _ArrayRaster) -> None:
+    """Files with alpha mostly look like this, and an array has no colour interpretation."""
+    if raster.count == 4 and raster.dtype in (np.uint8, np.uint16) and not any(raster.colours):
+        warn(
+            f"nothing names the four bands of '{raster.path}': the fourth is taken as an image. "
+            "If it is alpha, upscale the file instead, or leave it out by .isel(band=slice(3))"
+        )
 
 
 def _lazy_blocks(raster: _ArrayRaster, rendering: Rendering) -> Any:

@@ -11,7 +11,7 @@ import scene_factory as factory
 import xarray as xr
 
 import geosegsr
-from geosegsr.errors import BandError, ConfigError
+from geosegsr.errors import BandError, ConfigError, GeoSegSRWarning
 
 WRITERS = [
     factory.write_nodata,
@@ -71,6 +71,16 @@ def test_masked_arrays_keep_their_holes(tmp_path: Path) -> None:
     assert holes.any()
     np.testing.assert_array_equal(np.isnan(fine.values), np.repeat(np.repeat(holes, 3, 1), 3, 2))
     assert fine.rio.encoded_nodata == data.rio.encoded_nodata
+
+
+def test_a_fourth_band_without_a_name_may_be_alpha() -> None:
+    """Of a file with alpha, an array keeps neither the colour interpretation nor the mask."""
+    four = xr.DataArray(np.ones((4, 8, 8), np.uint8), dims=("band", "y", "x"))
+    with pytest.warns(GeoSegSRWarning, match="fourth is taken as an image"):
+        geosegsr.super_resolve(four, 2, "bicubic")
+    named = four.assign_attrs(long_name=("red", "green", "blue", "nir"))
+    for silent in (named, four[:3], four.astype(np.float32)):
+        geosegsr.super_resolve(silent, 2, "bicubic")
 
 
 def test_what_cannot_work_is_refused() -> None:
