@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("geosegsr")
 
 DEFAULT_PERCENTILES = (0.1, 99.9)
-_DECLARED = "declared scale and offset, reflectance 0..1"
+DECLARED = "declared scale and offset, reflectance 0..1"
+"""Where the range comes from if all bands declare reflectance."""
 _NO_MEASUREMENT = 1e38
 """Floats beyond this mark pixels without data, whatever the file declares: ArcGIS writes -3.4028235e+38."""
 
@@ -128,7 +129,7 @@ def resolve_radiometry(
         return _same(count, float(info.min), float(info.max), f"range of {scene.dtype}")
     if kind == "declared":
         lo, hi = zip(*map(_reflectance_ends, scene.scales, scene.offsets), strict=True)
-        return Radiometry(lo, hi, _DECLARED)
+        return Radiometry(lo, hi, DECLARED)
     if kind == "range":
         return _same(count, float(policy["lo"]), float(policy["hi"]), "model's card")
     if kind == "percentiles":
@@ -230,7 +231,7 @@ def _automatic(scene: Raster, apart: Sequence[int]) -> Radiometry:
     ]
     lo, hi = zip(*ends, strict=True)
     more = f"; percentiles of their own for {others} of {scene.count} bands" if others else ""
-    return Radiometry(lo, hi, _DECLARED + more)
+    return Radiometry(lo, hi, DECLARED + more)
 
 
 def _reflectance_bands(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from geosegsr.errors import BandError, ConfigError, GeoSegSRError, GeoSegSRWarning, SceneError
-from geosegsr.radiometry import resolve_radiometry
+from geosegsr.radiometry import DECLARED, resolve_radiometry
 from geosegsr.scene import Scene
 from geosegsr.training.config import DataConfig
 
@@ -170,8 +170,8 @@ def _declared(scenes: Sequence[Scene]) -> dict[str, Any]:
 
 
 def _automatic_kind(scenes: Sequence[Scene]) -> str:
-    origins = {resolve_radiometry(scene, {"kind": "auto"}).origin.split()[0] for scene in scenes[:16]}
-    if origins == {"declared"}:
+    origins = {resolve_radiometry(scene, {"kind": "auto"}).origin for scene in scenes[:16]}
+    if origins == {DECLARED}:
         return "declared"
     return "dtype" if scenes[0].dtype.itemsize == 1 else "percentiles"
 
