@@ -14,7 +14,7 @@ import hashlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from geosegsr.engine import Engine, default_threads, open_engine
 from geosegsr.errors import Cancelled, GeoSegSRError, JobError, SceneError
 from geosegsr.estimate import estimate
 from geosegsr.job import Job
+from geosegsr.paths import check_path, real_path
 from geosegsr.planning import DEFAULT_MODEL, check_scale
 from geosegsr.printed import release_standard_error
 from geosegsr.scene import read_tag
@@ -125,7 +126,7 @@ def upscale_batch(
     """
     options["elsewhere"] = scheduler is not None
     _check_for_all(scale, model, creation, options)
-    _make_folders(target for _, target in scenes)
+    _make_folders([target for _, target in scenes])
     orders = _Orders(
         scale, model, creation, stac, taken, overwrite, resume, options, _one_at_a_time(progress)
     )
@@ -170,6 +171,8 @@ class _Orders:
             )
 
     def _attempt(self, source: str, target: Path, engine: Engine) -> Outcome:
+        _check_paths(source, target)
+        _make_folder(target)
         check_target(target, source)
         item = wanted_item(target, source, stac=self.stac, taken=self.taken)
         task = prepare(source, target, self.scale, self.model, creation=self.creation, **self.options)
@@ -258,6 +261,7 @@ def estimate_batch(
     sizes = memory = 0
     for source, target in scenes:
         try:
+            _check_paths(source, target)
             task = prepare(source, target, scale, model, creation=creation, **options)
         except GeoSegSRError as error:
             failures[source] = str(error)
@@ -287,10 +291,10 @@ def without_results(scenes: Sequence[tuple[str, Path]]) -> list[tuple[str, Path]
     Raises:
         JobError: A result would replace a source that is none of our results.
     """
-    by_target = {target.resolve(): source for source, target in scenes}
+    by_target = {real_path(target): source for source, target in scenes}
     kept = []
     for source, target in scenes:
-        maker = by_target.get(Path(source).resolve())
+        maker = by_target.get(real_path(source))
         if maker is None or maker == source:
             kept.append((source, target))
         elif read_tag(source, RESULT_KEY_TAG) is None:
@@ -314,15 +318,34 @@ def _check_for_all(
     shared_upscaler(str(model) if isinstance(model, Path) else model, scale, **devices)
 
 
-def _make_folders(targets: Iterable[Path]) -> None:
+def _check_paths(source: str, target: Path) -> None:
+    """Refuse what cannot be opened or written because of its name or the way to it."""
+    check_path(source)
+    check_path(target, "write")
+    check_path(Job(target).folder, "write")  # its name is longer
+
+
+def _make_folders(targets: Sequence[Path]) -> None:
+    """Make the folders of all results. One that cannot be made costs its scenes alone, unless it is so for all."""
+    failures = []
     for target in targets:
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SceneError(
-                f"Cannot write '{target}': its folder cannot be made ({error.strerror}). "
-                "Pass -o in a folder that you may write."
-            ) from error
+            _make_folder(target)
+        except SceneError as error:
+            failures.append(error)
+    if failures and len(failures) == len(targets):
+        raise failures[0]
+
+
+def _make_folder(target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SceneError(
+            f"Cannot write '{target}': its folder cannot be made ({reason}). "
+            "Pass -o in a folder that you may write."
+        ) from error
 
 
 def _first_folder(scenes: Sequence[tuple[str, Path]]) -> Path:

@@ -23,6 +23,7 @@ from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError, Ra
 from geosegsr.assumptions import warn
 from geosegsr.errors import BandError, SceneError
 from geosegsr.metadata import BandMetadata, Metadata
+from geosegsr.paths import check_path, exists, is_folder, is_remote
 from geosegsr.radiometry import is_invalid
 from geosegsr.windows import Window
 
@@ -280,11 +281,6 @@ def colour_of(description: str | None, colorinterp: str = "") -> str:
     return colorinterp if colorinterp in _COLOURS else ""
 
 
-def is_remote(path: str) -> bool:
-    """Whether a path means nothing to this machine's file system: an address, or one of GDAL's own file systems."""
-    return "://" in path or path.startswith("/vsi")
-
-
 def read_tag(path: str | Path, name: str) -> str | None:
     """A raster's tag; None where it has none, or where there is no raster."""
     try:
@@ -333,9 +329,9 @@ def _reading(path: str | Path, window: Window | None = None) -> Iterator[Any]:
 
 def _cannot_open(path: str, error: Exception) -> SceneError:
     remote = is_remote(path)
-    if not remote and (not path or not Path(path).exists()):
+    if not remote and not exists(path):
         return SceneError(f"Cannot open '{path}': no such file. Check the path.")
-    if not remote and Path(path).is_dir():
+    if not remote and is_folder(path):
         return SceneError(f"Cannot open '{path}' as a raster: it is a folder. Pass a file in it.")
     reason = gdal_reason(error).removeprefix(f"'{path}' ")
     return SceneError(f"Cannot open '{path}' as a raster: {reason}. Needed is a file that GDAL opens.")
@@ -345,6 +341,7 @@ def _handle(path: str) -> Any:
     opened: dict[Any, Any] = _handles.__dict__.setdefault("open", {})
     key = (path, _version(path))
     if key not in opened:
+        check_path(path)
         if len(opened) >= _HANDLES_A_THREAD:
             forget_handles()
             opened = _handles.__dict__.setdefault("open", {})
@@ -358,7 +355,7 @@ def _version(path: str) -> tuple[int, ...]:
     """Tells a file from another one that was later moved to its path."""
     try:
         status = Path(path).stat()
-    except OSError:
+    except (OSError, ValueError):
         return ()
     return status.st_ino, status.st_size, status.st_mtime_ns
 

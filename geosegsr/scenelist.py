@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Sequence
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from string import Formatter
 
 from geosegsr.errors import ConfigError, SceneError
-from geosegsr.scene import is_remote
+from geosegsr.paths import exists, is_file, is_folder, is_remote, real_path
 
 EXTENSIONS = (".tif", ".tiff", ".jp2", ".img", ".vrt", ".bil", ".asc")
 """What a folder's rasters end in; not what previews and archives of rasters do."""
@@ -17,6 +19,8 @@ DEFAULT_NAME = "{stem}_x{scale}.tif"
 NAME_FIELDS = ("stem", "parent", "scale", "model")
 
 _JOB_FOLDER = ".geosegsr"
+_STARS = re.compile(r"(|.*?/)\*\*(?:/+\*\*)*(?:/+(.*))?", re.DOTALL)
+"""What stands before and behind the first ** of a pattern, or several in a row."""
 
 
 def find_scenes(named: Iterable[str], lines: Iterable[str] = ()) -> list[str]:
@@ -64,7 +68,7 @@ def name_results(
     for scene in scenes:
         text = pattern.format(stem=_stem(scene), parent=_parent(scene), **fields)
         path = Path(text)
-        if not path.name or path.is_absolute() or ".." in path.parts or text.endswith("/") or "\0" in text:
+        if not path.name or path.is_absolute() or ".." in path.parts or text.endswith("/") or "\0" in pattern:
             raise ConfigError(
                 f"Cannot name the result of '{scene}' '{text}': needed is a file's name inside '{folder}'. "
                 f"Pass another --name, such as '{DEFAULT_NAME}'."
@@ -82,13 +86,13 @@ def _behind(name: str) -> list[str]:
     path = Path(name)
     if is_remote(name):
         return [name]
-    if path.is_dir():
-        inside = sorted(e for e in path.iterdir() if e.suffix.lower() in EXTENSIONS and e.is_file())
+    if is_folder(name):
+        inside = [e for e in _entries(path) if e.suffix.lower() in EXTENSIONS and is_file(e)]
         found = [str(entry) for entry in inside if not entry.name.startswith(".")]
         needed = f"a file that ends in {', '.join(EXTENSIONS)}. For others pass a pattern, such as '{path / '*.png'}'"
-    elif glob.has_magic(name) and not path.exists():
-        matches = map(Path, sorted(glob.glob(name, recursive=True)))  # noqa: PTH207 - it may be absolute
-        found = [str(match) for match in matches if match.is_file() and not _is_ours(match)]
+    elif glob.has_magic(name) and not exists(name):
+        matches = sorted({str(Path(match)) for match in _matches(name) if is_file(match)})
+        found = [match for match in matches if not _is_ours(Path(match))]
         needed = "a file that matches it. Check the pattern, and keep it in quotes"
     else:
         return [name]
@@ -97,14 +101,46 @@ def _behind(name: str) -> list[str]:
     return found
 
 
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise SceneError(
+            f"Cannot find scenes in '{folder}': {error.strerror}. Needed is a folder that you may read."
+        ) from error
+
+
+def _matches(pattern: str) -> set[str]:
+    """What glob.glob finds, but behind ** each folder once: links in circles would have it go on for ever."""
+    found = _STARS.fullmatch(pattern)
+    if found is None:
+        return set(glob.glob(pattern))  # noqa: PTH207 - it may be absolute
+    before, behind = found.groups(default="*")
+    tops = glob.glob(before) if before else [os.curdir]  # noqa: PTH207
+    folders = {folder for top in tops for folder in _folders(top)}
+    return {match for folder in folders for match in _matches(f"{glob.escape(folder)}/{behind}")}
+
+
+def _folders(top: str) -> Iterator[str]:
+    """A folder and all below that are not hidden, each by one of its paths."""
+    seen = set()
+    for folder, inside, _ in os.walk(top, followlinks=True):
+        place = real_path(folder)
+        if place in seen:
+            inside.clear()
+            continue
+        seen.add(place)
+        inside[:] = sorted(name for name in inside if not name.startswith("."))
+        yield folder
+
+
 def _is_ours(path: Path) -> bool:
     """A file of an unfinished run, which is no scene."""
     return any(part.endswith(_JOB_FOLDER) for part in path.parts)
 
 
 def _place(scene: str) -> str:
-    path = Path(scene)
-    return str(path.resolve()) if not is_remote(scene) and path.exists() else scene
+    return real_path(scene) if not is_remote(scene) and exists(scene) else scene
 
 
 def _check_fields(pattern: str) -> None:

@@ -9,6 +9,8 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from geosegsr.paths import is_file
+
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
 
 BUNDLED = "bundled"
@@ -112,7 +114,7 @@ def resolve_upscaler(
         found = model
     elif str(model) in interpolation.KERNELS:
         found = interpolation.Interpolator(str(model), scale)
-    elif model == BUNDLED or Path(model).suffix == ".safetensors" or Path(model).is_file():
+    elif model == BUNDLED or Path(model).suffix == ".safetensors" or is_file(model):
         from geosegsr.inference import describe_upscaler, load_upscaler
 
         path = bundled_checkpoint(scale) if model == BUNDLED else Path(model)
@@ -156,7 +158,7 @@ def shared_upscaler(
     if elsewhere or not isinstance(model, str | Path):
         return resolve_upscaler(model, scale, device=device, precision=precision, elsewhere=elsewhere)
     path = Path(model)
-    version = f"{model} {path.stat().st_mtime_ns}" if path.is_file() else str(model)
+    version = f"{model} {path.stat().st_mtime_ns}" if is_file(path) else str(model)
     key = (version, scale, device, precision)
     with _loading:
         if key not in _loaded:

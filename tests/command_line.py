@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -64,7 +65,8 @@ def run_here(capfd: pytest.CaptureFixture[str], *args: object) -> Outcome:
 
 @contextmanager
 def _own_state() -> Iterator[None]:
-    """Warnings are shown as on the command line; signals, logging and warnings are restored."""
+    """Warnings are shown as on the command line; signals, streams, logging and warnings are restored."""
+    streams = sys.stdin, sys.stdout, sys.stderr
     handler = signal.getsignal(signal.SIGTERM)
     unraisable = sys.unraisablehook
     loggers = {name: logging.getLogger(name) for name in ("geosegsr", "rasterio")}
@@ -74,6 +76,7 @@ def _own_state() -> Iterator[None]:
             warnings.simplefilter("always", GeoSegSRWarning)
             yield
     finally:
+        sys.stdin, sys.stdout, sys.stderr = streams
         signal.signal(signal.SIGTERM, handler)
         sys.unraisablehook = unraisable
         for name, logger in loggers.items():
@@ -100,6 +103,16 @@ def finish(process: subprocess.Popen[str]) -> Outcome:
         process.kill()
         raise
     return Outcome(process.returncode, out, err)
+
+
+def run_in_shell(redirections: str, *args: object) -> Outcome:
+    """Run a command in a process of its own, with its streams turned elsewhere as a shell does it."""
+    words = shlex.join([*PROGRAM, *map(str, args)])
+    process = subprocess.Popen(
+        ["bash", "-c", f"set -o pipefail; {words} {redirections}"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+    )  # fmt: skip
+    return finish(process)
 
 
 def run(*args: object, **kwargs: Any) -> Outcome:

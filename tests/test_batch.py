@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import io
 import json
+import os
 import shutil
 import signal
 import sys
@@ -19,7 +21,7 @@ import numpy as np
 import pytest
 import rasterio
 import scene_factory as factory
-from command_line import PATIENCE_S, Outcome, assert_refused, finish, run_here, start
+from command_line import PATIENCE_S, Outcome, assert_refused, finish, run_here, run_in_shell, start
 
 import geosegsr
 from geosegsr import batch
@@ -267,6 +269,56 @@ def test_patterns_are_expanded_and_every_scene_counts_once(scenes: Path) -> None
     assert sorted(names) == sorted(["[1].tif", "a.tif", "b c.tif", "deep.tif", "e.tif", "früh—雪.tif"])
 
 
+def test_links_in_circles_are_followed_once(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (scenes / "deep" / ".hidden").mkdir(parents=True)
+    for name in ("deep/deep.tif", "deep/.hidden/x.tif"):
+        factory.write_plain(scenes / name)
+    for number in range(2):
+        (scenes / "deep" / f"circle{number}").symlink_to(scenes)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    factory.write_plain(elsewhere / "far.tif")
+    (scenes / "link").symlink_to(elsewhere)
+    wanted = ["a.tif", "b c.tif", "deep.tif", "e.tif", "far.tif", "früh—雪.tif"]
+    monkeypatch.chdir(scenes)
+    for pattern in (f"{scenes}/**/*.tif", f"{scenes}/**/**/*.tif", "**/*.tif", "./**/*.tif"):
+        assert sorted(Path(scene).name for scene in find_scenes([pattern])) == wanted
+    assert find_scenes(["**/deep/*.tif"]) == ["deep/deep.tif"]
+    with pytest.raises(SceneError):
+        find_scenes(["**/"])
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "**",
+        "**/*.tif",
+        "in/**",
+        "in/**/*",
+        "i*/**/c/*",
+        "in/**/c/**/*.tif",
+        "in/**/**/*",
+        "./in/**/[ab].tif",
+        "**/.h/*",
+        "a**/x*",
+    ],
+)
+def test_patterns_find_what_glob_finds(pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = (
+        "in/a.tif", "in/b.tif", "in/b/c/d.tif", "in/b/c/c/e.tif", "in/b/.h/f.tif", "in/.g.tif", "in/[x]/b.tif", "a1/x.tif", "y.tif"
+    )  # fmt: skip
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    for absolute in ("", f"{tmp_path}/"):
+        found = {Path(name) for name in glob.glob(absolute + pattern, recursive=True)}  # noqa: PTH207
+        wanted = [path for path in sorted(map(str, found)) if Path(path).is_file()]
+        assert find_scenes([absolute + pattern]) == wanted
+
+
 @pytest.mark.parametrize(
     "address", ["/vsicurl/https://host/a[1]*.tif", "https://host/a?.tif", "s3://b/*.tif"]
 )
@@ -441,6 +493,125 @@ def test_what_is_wrong_for_every_scene_is_said_once(
     outcome = run_here(capfd, "upscale", scenes, "-o", f"{tmp_path}/out/", *options, "-q")
     assert_refused(outcome, 1, part)
     assert not list(tmp_path.glob("out/*"))
+
+
+def test_a_path_that_cannot_be_followed_costs_its_scene_alone(
+    scenes: Path, tmp_path: Path, upscale: Callable[..., Outcome]
+) -> None:
+    (tmp_path / "circle.tif").symlink_to(tmp_path / "circle.tif")
+    long, circle, nul = "n" * 300 + ".tif", f"{tmp_path}/circle.tif", "n\0l.tif"
+    broken = os.fsdecode(bytes(tmp_path) + b"/bad\xff.tif")
+    shutil.copy(scenes / "a.tif", broken)
+    listed = tmp_path / "list.txt"
+    listed.write_bytes(
+        b"\n".join(os.fsencode(str(path)) for path in (long, circle, nul, broken, scenes / "a.tif"))
+    )
+    outcome = upscale("--from-file", listed, "-o", f"{tmp_path}/out/", "--json")
+    assert outcome.code == 1
+    found = {item["source"]: item for item in map(json.loads, outcome.out.splitlines())}
+    reasons = {
+        long: "File name too long",
+        circle: "Too many levels of symbolic links",
+        nul: "embedded null byte",
+        broken: "is not UTF-8. Rename it",
+    }
+    assert {source: item["status"] for source, item in found.items()} == {
+        **dict.fromkeys(reasons, "failed"),
+        str(scenes / "a.tif"): "done",
+    }
+    for source, reason in reasons.items():
+        assert found[source]["kind"] == "SceneError"
+        assert found[source]["error"].startswith("Cannot open '")
+        assert reason in found[source]["error"]
+    assert "Traceback" not in outcome.err
+    expected = upscale("--from-file", listed, "-o", tmp_path / "out", "--dry-run", "--json")
+    assert set(json.loads(expected.out)["failures"]) == set(reasons)
+
+
+def test_a_closed_folder_costs_its_scenes_alone(
+    scenes: Path,
+    tmp_path: Path,
+    upscale: Callable[..., Outcome],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed = tmp_path / "closed"
+    honest = os.stat
+
+    def stat(path: Any, **options: Any) -> os.stat_result:
+        if str(path).startswith(f"{closed}/"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return honest(path, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    outcome = upscale(closed / "x.tif", scenes / "a.tif", "-o", f"{tmp_path}/out/", "--json")
+    assert statuses(outcome) == {"x.tif": "failed", "a.tif": "done"}
+    assert lines(outcome)["x.tif"]["error"].startswith(f"Cannot open '{closed}/x.tif': Permission denied")
+    assert_refused(upscale(closed, "-o", f"{tmp_path}/out/", "-q"), 1, "Cannot open", str(closed))
+    model = ("--model", closed / "m.safetensors")
+    refused = run_here(capfd, "upscale", scenes, "-o", f"{tmp_path}/out/", "-q", *model)
+    assert_refused(refused, 1, "Cannot read checkpoint", f"{closed}/m.safetensors", "Permission denied")
+
+
+@pytest.mark.parametrize("length", [245, 250])
+def test_a_result_whose_name_is_too_long_costs_its_scene_alone(
+    length: int, scenes: Path, tmp_path: Path, upscale: Callable[..., Outcome]
+) -> None:
+    name = "n" * length + ".tif"
+    shutil.copy(scenes / "a.tif", scenes / name)
+    outcome = upscale(scenes / name, scenes / "a.tif", "-o", f"{tmp_path}/out/", "--json")
+    assert statuses(outcome) == {name: "failed", "a.tif": "done"}
+    assert lines(outcome)[name]["error"].startswith(f"Cannot write '{tmp_path}/out/nnn")
+
+
+def test_a_folder_of_one_result_that_cannot_be_made_costs_its_scene_alone(
+    scenes: Path, tmp_path: Path, upscale: Callable[..., Outcome]
+) -> None:
+    (scenes / "p").mkdir()
+    shutil.copy(scenes / "a.tif", scenes / "p" / "p.tif")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "p").touch()
+    outcome = upscale(
+        scenes / "p" / "p.tif", scenes / "a.tif", "-o", tmp_path / "out", "--json",
+        "--name", "{parent}/{stem}.tif",
+    )  # fmt: skip
+    assert outcome.code == 1
+    assert statuses(outcome) == {"p.tif": "failed", "a.tif": "done"}
+    assert "its folder cannot be made (File exists)" in lines(outcome)["p.tif"]["error"]
+
+
+def test_names_do_not_reach_the_terminal_with_control_characters(
+    scenes: Path, tmp_path: Path, upscale: Callable[..., Outcome]
+) -> None:
+    ill = ["\x1b[31mred.tif", "two\nlines.tif", "\u202eback.tif", "clear\x1b[2J.tif"]
+    for name in ill[:-1]:
+        factory.write_no_crs(scenes / name)
+    (scenes / ill[-1]).write_text("no raster")
+    args = (*(scenes / name for name in ill), "-o", f"{tmp_path}/out/")
+    for outcome in (upscale(*args, "-vv"), upscale(*args)):
+        assert outcome.code == 1
+        text = (outcome.out + outcome.err).replace("\n", "")
+        assert text.isprintable()
+        assert not [line for line in (outcome.out + outcome.err).split("\n") if line.startswith("lines")]
+
+
+def test_an_empty_name_for_the_results_is_wrong_usage(
+    scenes: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(scenes)
+    assert_refused(run_here(capfd, "upscale", "a.tif", "-o", ""), 2, "-o is empty")
+
+
+def test_a_list_on_a_closed_standard_input(tmp_path: Path) -> None:
+    outcome = run_in_shell("<&-", "upscale", "--from-file", "-", "-o", f"{tmp_path}/out/")
+    assert_refused(outcome, 2, "Cannot read the list of --from-file: Bad file descriptor")
+
+
+def test_a_batch_whose_reader_goes_ends_quietly(scenes: Path, tmp_path: Path) -> None:
+    outcome = run_in_shell("| head -1", "upscale", scenes, "-o", f"{tmp_path}/out/", "--json", "-q", *OPTIONS)
+    assert outcome.code == 1
+    assert json.loads(outcome.out)["status"] == "done"
+    assert outcome.said == []
 
 
 def test_the_folder_for_results_cannot_be_made(

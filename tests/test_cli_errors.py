@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shutil
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import rasterio
 import scene_factory as factory
-from command_line import Outcome, assert_refused, run, run_here
+from command_line import Outcome, assert_refused, run, run_here, run_in_shell
 
 from geosegsr.errors import SceneError, VerificationError
 
@@ -591,3 +592,55 @@ def undisturbed(source: Path, folder: Path, upscale: Run) -> Path:
 def assert_same_pixels(found: Path, wanted: Path) -> None:
     with rasterio.open(found) as a, rasterio.open(wanted) as b:
         assert np.array_equal(a.read(), b.read())
+
+
+# Standard streams that are full, closed or gone.
+
+
+@pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-", "2> >(exit)"])
+def test_trouble_with_standard_error_leaves_the_work_alone(
+    redirection: str, scene: Path, folder: Path
+) -> None:
+    args = ("upscale", "-m", "bicubic", "--json", *SMALL_BLOCKS)
+    one = run_in_shell(redirection, *args, scene, "-o", folder / "out.tif", "-v")
+    assert one.code == 0, one
+    assert json.loads(one.out)["path"] == str(folder / "out.tif")
+    (folder / "bad.tif").write_text("no raster")
+    several = run_in_shell(redirection, *args, scene, folder / "bad.tif", "-o", folder)
+    assert several.code == 1
+    assert {json.loads(line)["status"] for line in several.out.splitlines()} == {"done", "failed"}
+    assert run_in_shell(redirection, *args, scene, "-o", folder, "--workers", 1).code == 0
+    assert run_in_shell(redirection, "upscale", folder / "none.tif", "-o", folder / "new.tif").code == 1
+    assert run_in_shell(redirection, "upscale", "--no-such-option").code == 2
+
+
+@pytest.mark.parametrize(
+    ("redirection", "reason"),
+    [(">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")],
+)
+@pytest.mark.parametrize("as_json", [("--json",), ()])
+def test_a_report_that_cannot_be_written_is_told_and_the_result_stands(
+    redirection: str, reason: str, as_json: tuple[str, ...], scene: Path, folder: Path
+) -> None:
+    args = ("upscale", scene, "-o", folder / "out.tif", "-m", "bicubic", *as_json)
+    assert_refused(run_in_shell(redirection, *args), 1, "Cannot write to standard output", reason)
+    assert left_in(folder) == ["out.tif"]
+    several = ("upscale", scene, "-o", folder, "-m", "bicubic", *as_json)
+    assert_refused(
+        run_in_shell(redirection, *several, "--dry-run"), 1, "Cannot write to standard output", reason
+    )
+    missing = run_in_shell(redirection, "upscale", folder / "none.tif", "-o", folder / "new.tif", *as_json)
+    assert_refused(missing, 1, "no such file")
+
+
+def test_a_vrt_may_stand_in_place_of_its_path(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    vrt = write_mixed_dtypes(tmp_path / "mixed").read_text().replace("<VRTDataset", "<VRTDataset" + " " * 300)
+    text = vrt.replace("Float32", "UInt16").replace('relativeToVRT="1">', f'relativeToVRT="0">{tmp_path}/')
+    outcome = run_here(capfd, "info", text, "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert json.loads(outcome.out)["driver"] == "VRT"
+
+
+def test_a_reader_that_has_gone_is_no_trouble(scene: Path) -> None:
+    outcome = run_in_shell("| true", "info", scene)
+    assert (outcome.code, outcome.err) == (1, "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from geosegsr import paths
 from geosegsr_cli.options import human_bytes, human_seconds, one_line
 from geosegsr_cli.progress import BatchLine
 
@@ -24,7 +24,7 @@ _ORDER = ("done", "skipped", "failed", "stopped")
 
 def is_folder(output: str) -> bool:
     """Whether results go into a folder of that name."""
-    return output.endswith(("/", os.sep)) or Path(output).is_dir()
+    return output.endswith("/") or paths.is_folder(output)
 
 
 def is_one_file(named: Sequence[str], lines: Iterable[str] | None) -> bool:
@@ -32,7 +32,10 @@ def is_one_file(named: Sequence[str], lines: Iterable[str] | None) -> bool:
     from geosegsr.scenelist import find_scenes
 
     return (
-        lines is None and len(named) == 1 and not Path(named[0]).is_dir() and find_scenes(named) == [named[0]]
+        lines is None
+        and len(named) == 1
+        and not paths.is_folder(named[0])
+        and find_scenes(named) == [named[0]]
     )
 
 
@@ -56,9 +59,16 @@ def scenes_of(
             f"Several scenes cannot go to '{output}', which is no folder: pass -o with a folder that exists, or "
             f"'{output}/' for one to be made."
         )
-    sources = find_scenes(named, lines or ())
+    sources = find_scenes(named, [] if lines is None else _read(lines))
     targets = name_results(sources, Path(output), scale=scale, model=model, pattern=pattern or DEFAULT_NAME)
     return without_results(list(zip(sources, targets, strict=True)))
+
+
+def _read(lines: Iterable[str]) -> list[str]:
+    try:
+        return list(lines)
+    except OSError as error:
+        raise click.UsageError(f"Cannot read the list of --from-file: {error.strerror}.") from error
 
 
 def run_batch(
@@ -113,7 +123,7 @@ def estimate(
 
 def describe(report: Report) -> str:
     """A result in one line."""
-    return (
+    return one_line(
         f"{report.path}: {report.width} x {report.height} pixels, {report.bands} "
         f"band{'' if report.bands == 1 else 's'} {report.dtype}, {human_bytes(report.bytes)}, "
         f"in {human_seconds(report.seconds['total'])}"
@@ -126,7 +136,7 @@ def _say(outcome: Outcome, *, as_json: bool, quiet: bool) -> None:
     elif outcome.report is not None and not quiet:
         click.echo(describe(outcome.report))
     elif outcome.status == "skipped" and not quiet:
-        click.echo(f"{outcome.output}: skipped, it is finished")
+        click.echo(one_line(f"{outcome.output}: skipped, it is finished"))
     if outcome.error is not None:
         click.echo(f"Error: {one_line(outcome.error)}", err=True)
 
@@ -141,4 +151,4 @@ def _summarise(outcomes: Sequence[Outcome], scenes: int, seconds: float) -> None
         click.echo(f"  {'not done':<9}{scenes - len(outcomes):>6}", err=True)
     for outcome in outcomes:
         if outcome.error is not None:
-            click.echo(f"  {outcome.source}: {one_line(outcome.error)}", err=True)
+            click.echo(one_line(f"  {outcome.source}: {outcome.error}"), err=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from geosegsr_cli.options import human_bytes, verbosity
+from geosegsr_cli.options import human_bytes, one_line, verbosity
 
 
 @click.command("convert", short_help="Turn published SeG-SR weights into a checkpoint.")
@@ -45,4 +45,4 @@ def command(
         source, output, prompts=prompts, prompt_seed=prompt_seed, name=name, overwrite=overwrite
     )
     size = human_bytes(output.stat().st_size)
-    click.echo(f"Wrote {output} ({size}): '{card.name}', x{card.scale}, {card.bands} bands.")
+    click.echo(one_line(f"Wrote {output} ({size}): '{card.name}', x{card.scale}, {card.bands} bands."))

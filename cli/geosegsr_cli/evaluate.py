@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from geosegsr_cli.options import BandList, Places, Scale, json_option, verbosity
+from geosegsr_cli.options import BandList, Places, Scale, json_option, one_line, verbosity
 
 
 @click.command("evaluate", short_help="Measure a model or an enlarged file against the truth.")
@@ -104,7 +104,11 @@ def command(
             consistency=consistency, ensemble=ensemble,
             picture=picture, progress=None if quiet or not sys.stderr.isatty() else _progress,
         )  # fmt: skip
-    click.echo(json.dumps(found.to_dict()) if as_json else evaluate.table(found, by_band=by_band))
+    if as_json:
+        click.echo(json.dumps(found.to_dict()))
+        return
+    for line in evaluate.table(found, by_band=by_band).split("\n"):
+        click.echo(one_line(line))
 
 
 def _progress(done: int, total: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from geosegsr_cli.options import json_option, verbosity
+from geosegsr_cli.options import json_option, one_line, verbosity
 
 
 @click.command("info", short_help="Show what a scene is and what upscale would assume of it.")
@@ -28,7 +28,7 @@ def command(file: str, nodata: float | None, alpha: Any, as_json: bool) -> None:
         click.echo(json.dumps(facts))
         return
     for name, value in _lines(facts):
-        click.echo(f"{name:<11}{value}")
+        click.echo(one_line(f"{name:<11}{value}"))
 
 
 def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ import click
 from geosegsr import __version__
 from geosegsr.errors import Cancelled, GeoSegSRError
 from geosegsr_cli.options import Answer, one_line
+from geosegsr_cli.streams import secure_streams
 from geosegsr_cli.variables import came_from_variable, name_variables, refuse_unknown
 
 COMMANDS = {
@@ -70,6 +71,7 @@ def cli(ctx: click.Context) -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line and leave the process with its exit code."""
+    secure_streams()
     signal.signal(signal.SIGTERM, _interrupt)
     sys.unraisablehook = _log_unraisable
     answer = Answer()
@@ -82,16 +84,12 @@ def main(args: list[str] | None = None) -> None:
         click.echo(f"Error: {_usage_message(error)}", err=True)
         code = error.exit_code
     except click.ClickException as error:
-        error.show()
+        click.echo(f"Error: {one_line(error.format_message())}", err=True)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt, Cancelled):
         click.echo("Interrupted.", err=True)
         answer.failed("interrupted", "Interrupted.")
         _leave_at_once(130)
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`); nothing more can be said to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
     except GeoSegSRError as error:
         message = one_line(str(error))
         click.echo(f"Error: {message}", err=True)
@@ -110,7 +108,7 @@ def _usage_message(error: click.UsageError) -> str:
     parameter = getattr(error, "param", None)
     if error.ctx and parameter is not None and came_from_variable(parameter, error.ctx):
         mark += f" It comes from the environment variable {parameter.envvar}."
-    return f"{message}{mark} See `{where} --help`."
+    return one_line(f"{message}{mark} See `{where} --help`.")
 
 
 def _log_unraisable(unraisable: Any) -> None:

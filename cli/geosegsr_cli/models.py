@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from geosegsr_cli.options import json_option, verbosity
+from geosegsr_cli.options import json_option, one_line, verbosity
 
 if TYPE_CHECKING:
     from geosegsr.checkpoint import ModelCard
@@ -38,7 +38,7 @@ def command(file: Path | None, as_json: bool) -> None:
     click.echo("  " + ", ".join(KERNELS))
     click.echo("Checkpoints:" if bundled else "Checkpoints: none come with this package.")
     for path, card in bundled.items():
-        click.echo(f"  {path}\n    {_summary(card)}")
+        click.echo(f"  {one_line(str(path))}\n    {one_line(_summary(card))}")
 
 
 def _summary(card: ModelCard) -> str:
@@ -69,4 +69,4 @@ def _card_lines(card: ModelCard) -> list[str]:
         ("storage", card.storage),
         ("sha256", card.sha256),
     ]
-    return [f"{name:<11}{value}" for name, value in rows if value != ""]
+    return [one_line(f"{name:<11}{value}") for name, value in rows if value != ""]

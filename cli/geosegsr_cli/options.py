@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TextIO, TypeVar
 
@@ -86,7 +87,8 @@ class Answer:
         """Put an error where the result would have been, if that was to be JSON."""
         if self.as_json:
             kind = type(error or KeyboardInterrupt()).__name__
-            click.echo(json.dumps({"status": status, "error": message, "kind": kind}))
+            with suppress(click.exceptions.Exit, click.ClickException):  # the error itself is told already
+                click.echo(json.dumps({"status": status, "error": message, "kind": kind}))
 
 
 def json_option(function: Function) -> Function:
@@ -108,13 +110,20 @@ def verbosity(quiet: bool, verbose: int) -> None:
     handler = logging.StreamHandler(sys.stderr)
     source = "%(name)s: " if verbose > 1 else ""
     moment = "" if sys.stderr.isatty() and verbose < 2 else "%(asctime)s "
-    handler.setFormatter(logging.Formatter(f"{moment}{source}%(message)s", datefmt=TIME_FORMAT))
+    handler.setFormatter(_Lines(f"{moment}{source}%(message)s", datefmt=TIME_FORMAT))
     log.handlers = [handler]
     log.setLevel(level)
     logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # its errors reach the user through ours
     warnings.showwarning = _quiet if quiet else _show_warning
     for variable in variables_in_use(click.get_current_context()):
         log.info("from the environment: %s", variable)
+
+
+class _Lines(logging.Formatter):
+    """One line a message, whatever is in the names it tells of; a bug's traceback follows in its own lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        return one_line(super().formatMessage(record))
 
 
 def _show_warning(
@@ -128,7 +137,7 @@ def _show_warning(
     from geosegsr.errors import GeoSegSRWarning
 
     if issubclass(category, GeoSegSRWarning):
-        click.echo(f"Warning: {message}.", err=True)
+        click.echo(one_line(f"Warning: {message}."), err=True)
 
 
 def _quiet(*args: Any, **kwargs: Any) -> None:

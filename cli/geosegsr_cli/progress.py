@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from geosegsr_cli.options import TIME_FORMAT, human_seconds
+from geosegsr_cli.options import TIME_FORMAT, human_seconds, one_line
 
 if TYPE_CHECKING:
     from geosegsr.upscale import Progress
@@ -36,6 +36,7 @@ class _Line:
             self._width = 0
 
     def _show(self, text: str) -> None:
+        text = one_line(text)
         if not self._terminal:
             click.echo(f"{time.strftime(TIME_FORMAT)} {text}", err=True)
             return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from geosegsr_cli.options import BandList, Places, Scale, human_seconds, verbosity
+from geosegsr_cli.options import BandList, Places, Scale, human_seconds, one_line, verbosity
 
 if TYPE_CHECKING:
     from geosegsr.training.config import TrainConfig
@@ -140,12 +140,12 @@ def command(run: Path | None, resume: Path | None, quiet: bool, verbose: int, **
     try:
         result = train(config, folder, resume=resume is not None, on_event=lines)
     except Cancelled as stopped:
-        click.echo(str(stopped), err=True)
+        click.echo(one_line(str(stopped)), err=True)
         raise
     finally:
         lines.close()
     if not quiet:
-        click.echo(describe_result(result))
+        click.echo(one_line(describe_result(result)))
 
 
 def _configuration(
@@ -254,7 +254,7 @@ class TrainLines:
 
     def _line(self, text: str) -> None:
         self.close()
-        click.echo(text, err=True)
+        click.echo(one_line(text), err=True)
 
 
 if __name__ == "__main__":

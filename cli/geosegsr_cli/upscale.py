@@ -130,6 +130,10 @@ def command(
     Of several SRC, a folder, a pattern in quotes such as "in/**/*.tif" or a list, the results go into a folder. Those
     that are there already, of the same source, model and options, are skipped.
     """
+    if not dst:
+        raise click.UsageError(
+            "-o is empty: pass a file or a folder for the result. Is a variable of yours unset?"
+        )
     verbosity(quiet, verbose)
     options |= {"range": range_, "creation": dict(creation)}
     how: dict[str, Any] = {

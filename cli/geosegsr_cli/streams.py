@@ -1,0 +1,79 @@
+"""Standard streams that are full, closed or gone: the work is worth more than what is said of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import Any, TextIO, cast
+
+import click
+
+
+def secure_streams() -> None:
+    """Have all three streams, and let trouble with them neither stop the work nor leave a traceback."""
+    # Read where one writes and the other way round, a stand-in fails at its first use. It also keeps its number from
+    # being given to the next file that is opened, into which messages would then go.
+    sys.stdin = sys.stdin or _stand_in(0, "r", os.O_WRONLY)
+    sys.stdout = cast(TextIO, _Answering(sys.stdout or _stand_in(1, "w", os.O_RDONLY)))
+    sys.stderr = cast(TextIO, _Forgiving(sys.stderr or _stand_in(2, "w", os.O_WRONLY)))
+
+
+def _stand_in(number: int, mode: str, flags: int) -> TextIO:
+    nothing = os.open(os.devnull, flags)
+    if nothing != number:
+        os.dup2(nothing, number)
+        os.close(nothing)
+    os.set_inheritable(number, True)  # processes that this one starts want it too
+    return cast(TextIO, os.fdopen(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False))
+
+
+class _Forgiving:
+    """Standard error that takes everything, even if it can be written nowhere."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+
+class _Answering(_Forgiving):
+    """Standard output that ends the command when it cannot be written, and from then on takes everything."""
+
+    _lost = False
+
+    def write(self, text: str) -> int:
+        if not text:
+            return self._stream.write(text)  # so click finds out whether it takes text or bytes
+        if not self._lost:
+            try:
+                self._stream.write(text)
+            except OSError as error:
+                self._lose(error)
+        return len(text)
+
+    def flush(self) -> None:
+        if not self._lost:
+            try:
+                self._stream.flush()
+            except OSError as error:
+                self._lose(error)
+
+    def _lose(self, error: OSError) -> None:
+        self._lost = True
+        if isinstance(error, BrokenPipeError):  # its reader wants no more (`| head`), and asks for no message
+            raise click.exceptions.Exit(1) from error
+        raise click.ClickException(
+            f"Cannot write to standard output: {error.strerror}. Results that are finished stand; "
+            "send it where it can be written."
+        ) from error
