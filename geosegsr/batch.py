@@ -23,10 +23,10 @@ from typing import Any, Literal, TypeVar
 
 from geosegsr.cog import creation_options
 from geosegsr.engine import Engine, default_threads, open_engine
-from geosegsr.errors import Cancelled, GeoSegSRError, JobError, SceneError
+from geosegsr.errors import Cancelled, ConfigError, GeoSegSRError, JobError, SceneError
 from geosegsr.estimate import estimate
 from geosegsr.job import Job
-from geosegsr.paths import check_path, real_path
+from geosegsr.paths import real_path
 from geosegsr.planning import DEFAULT_MODEL, check_scale
 from geosegsr.printed import release_standard_error
 from geosegsr.scene import read_tag
@@ -37,6 +37,7 @@ from geosegsr.upscale import (
     Report,
     Task,
     carry_out,
+    check_paths,
     check_target,
     has_item,
     is_result,
@@ -126,6 +127,8 @@ def upscale_batch(
     """
     options["elsewhere"] = scheduler is not None
     _check_for_all(scale, model, creation, options)
+    if stac:
+        _check_items([target for _, target in scenes])
     _make_folders([target for _, target in scenes])
     orders = _Orders(
         scale, model, creation, stac, taken, overwrite, resume, options, _one_at_a_time(progress)
@@ -171,7 +174,6 @@ class _Orders:
             )
 
     def _attempt(self, source: str, target: Path, engine: Engine) -> Outcome:
-        _check_paths(source, target)
         _make_folder(target)
         check_target(target, source)
         item = wanted_item(target, source, stac=self.stac, taken=self.taken)
@@ -261,7 +263,7 @@ def estimate_batch(
     sizes = memory = 0
     for source, target in scenes:
         try:
-            _check_paths(source, target)
+            check_paths(target, source)
             task = prepare(source, target, scale, model, creation=creation, **options)
         except GeoSegSRError as error:
             failures[source] = str(error)
@@ -318,11 +320,16 @@ def _check_for_all(
     shared_upscaler(str(model) if isinstance(model, Path) else model, scale, **devices)
 
 
-def _check_paths(source: str, target: Path) -> None:
-    """Refuse what cannot be opened or written because of its name or the way to it."""
-    check_path(source)
-    check_path(target, "write")
-    check_path(Job(target).folder, "write")  # its name is longer
+def _check_items(targets: Sequence[Path]) -> None:
+    """Refuse two results whose STAC items would have one name."""
+    taken: dict[Path, Path] = {}
+    for target in targets:
+        item = target.with_suffix(".json")
+        other = taken.setdefault(item, target)
+        if other != target:
+            raise ConfigError(
+                f"Cannot write the STAC items of both '{other}' and '{target}' to '{item}'. Pass a --name that ends in .tif."
+            )
 
 
 def _make_folders(targets: Sequence[Path]) -> None:

@@ -32,6 +32,7 @@ from geosegsr.atomic import whole_file
 from geosegsr.bandstats import BandStatistics
 from geosegsr.consistency import Residual
 from geosegsr.errors import JobError, SceneError
+from geosegsr.paths import exists, is_file
 
 log = logging.getLogger("geosegsr")
 
@@ -308,10 +309,10 @@ def source_identity(path: str, files: Sequence[str] = ()) -> dict[str, Any]:
         files: All files that it is made of, itself included.
     """
     local = Path(path)
-    if not local.exists():
+    if not exists(path):
         return {"path": path}
     status = local.stat()
-    parts = [part for part in map(Path, sorted({path, *files})) if part.is_file()]
+    parts = [part for part in map(Path, sorted({path, *files})) if is_file(part)]
     digest = hashlib.sha256()
     for part in parts:
         digest.update(_sample(part, max(2, _SAMPLED_PAGES // len(parts))))

@@ -31,6 +31,7 @@ from geosegsr.engine import Engine, default_threads, open_engine
 from geosegsr.errors import ConfigError, JobError, SceneError
 from geosegsr.job import IMAGE, SPREAD, BlockRecord, Job, job_key, source_identity
 from geosegsr.metadata import Metadata
+from geosegsr.paths import check_path, exists
 from geosegsr.planning import DEFAULT_MODEL
 from geosegsr.preflight import Preflight
 from geosegsr.runplan import Plan, plan
@@ -388,7 +389,7 @@ def _compute(
 def _for_anywhere(planned: Plan) -> Plan:
     """The plan with an absolute path, for workers that run in another folder."""
     scene = planned.scene
-    if Path(scene.path).exists():
+    if exists(scene.path):
         scene = replace(scene, path=str(Path(scene.path).absolute()))
     return replace(planned, scene=scene)
 
@@ -476,9 +477,10 @@ def check_target(target: Path, src: str) -> None:
     """Refuse a target that cannot be written, whatever the run.
 
     Raises:
-        SceneError: A folder, or in a folder that does not exist or may not be written.
+        SceneError: A folder, or in a folder that does not exist or may not be written; a path that cannot be followed.
         JobError: The source itself.
     """
+    check_paths(target, src)
     if target.is_dir():
         raise SceneError(f"Cannot write '{target}': it is a folder. Pass -o with a file's name in it.")
     if target.exists() and not target.is_file():
@@ -487,12 +489,23 @@ def check_target(target: Path, src: str) -> None:
         raise SceneError(
             f"Cannot write '{target}': its folder does not exist. Create it first: mkdir -p '{target.parent}'."
         )
-    if Path(src).exists() and target.exists() and target.samefile(src):
+    if exists(src) and target.exists() and target.samefile(src):
         raise JobError(f"Cannot write '{target}': it is the source itself. Pass another -o.")
     if not os.access(target.parent, os.W_OK):
         raise SceneError(
             f"Cannot write '{target}': its folder is read-only. Pass -o in a folder that you may write."
         )
+
+
+def check_paths(target: Path, src: str) -> None:
+    """Refuse what cannot be opened or written because of its name or the way to it.
+
+    Raises:
+        SceneError: It is so of the source, the target, or the job's folder, whose name is longer.
+    """
+    check_path(src)
+    check_path(target, "write")
+    check_path(Job(target).folder, "write")
 
 
 def _check_beside(target: Path) -> None:

@@ -209,7 +209,7 @@ BANDS = [
 AREAS = [
     (["--bbox", 0, 0, 1, 1], ["outside '{scene}'", "--aoi-crs"]),
     (["--bbox", 14, 48, 15, 48.1, "--aoi-crs", "EPSG:4326"], ["outside '{scene}'"]),
-    (["--bbox", 0, 89, 1, 95, "--aoi-crs", "EPSG:4326"], ["do not exist in the CRS of '{scene}'"]),
+    (["--bbox", 0, 89, 1, 95, "--aoi-crs", "EPSG:4326"], ["it lies outside '{scene}'"]),
     (["--bbox", 5, 0, 1, 1], ["(5.0, 0.0, 1.0, 1.0)", "--bbox W S E N"]),
     (["--bbox", "nan", 0, 1, 1], ["nan", "--bbox W S E N"]),
     (["--bbox", "-inf", "-inf", "inf", "inf"], ["finite", "--bbox W S E N"]),
@@ -395,6 +395,14 @@ def test_what_gdal_would_take_for_a_part_of_the_result_is_told(
     beside.write_text("<PAMDataset><SRS>EPSG:4326</SRS></PAMDataset>")
     assert_refused(upscale(scene), 1, f"'{folder / 'out.tif'}'", f"rm '{beside}'")
     assert left_in(folder) == [beside.name]
+
+
+@pytest.mark.parametrize("name", ["a" * 250 + ".tif", os.fsdecode(b"\xff.tif")])
+def test_a_target_of_a_name_that_cannot_be_is_refused_before_the_work(
+    name: str, scene: Path, folder: Path, upscale: Run
+) -> None:
+    assert_refused(upscale(scene, output=folder / name), 1, "Cannot write '", "tif")
+    assert left_in(folder) == []
 
 
 def test_a_target_that_is_no_file_stays_as_it_is(scene: Path, folder: Path, upscale: Run) -> None:

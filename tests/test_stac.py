@@ -315,11 +315,11 @@ def test_two_results_do_not_share_an_item(tmp_path: Path) -> None:
 def test_two_results_of_a_batch_do_not_share_an_item(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Nor where both begin while there is none."""
     scenes = [factory.write_plain(tmp_path / f"a.{number}.tif", count=1) for number in (1, 2)]
     command = ["upscale", *BICUBIC, *scenes, "-o", f"{tmp_path}/out/", "--name", "{stem}", "-s", 2]
     said = run_here(capfd, *command, "--stac", "--datetime", WHEN)
-    assert said.code != 0 and "Cannot write" in said.err
+    assert_refused(said, 1, str(tmp_path / "out" / "a.json"), "--name")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_item_is_renewed_by_whatever_name_its_folder_has(tmp_path: Path) -> None:

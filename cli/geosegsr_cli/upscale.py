@@ -156,10 +156,12 @@ def command(
         click.get_current_context().exit(0 if well else 1)
     if pattern or on_error:
         raise click.UsageError(f"--name and --on-error are for folders, and '{dst}' is none. Leave them out.")
+    from geosegsr.upscale import upscale, wanted_item
+
     if dry_run:
+        wanted_item(Path(dst), src[0], stac=stac, taken=taken, spread=uncertainty)
         _dry_run(src[0], Path(dst), scale, model, options | {"uncertainty": uncertainty}, as_json=as_json)
         return
-    from geosegsr.upscale import upscale
 
     line = ProgressLine()
     try:
