@@ -317,7 +317,7 @@ def test_two_results_of_a_batch_do_not_share_an_item(
 ) -> None:
     scenes = [factory.write_plain(tmp_path / f"a.{number}.tif", count=1) for number in (1, 2)]
     command = ["upscale", *BICUBIC, *scenes, "-o", f"{tmp_path}/out/", "--name", "{stem}", "-s", 2]
-    said = run_here(capfd, *command, "--stac", "--datetime", WHEN)
+    said = run_here(capfd, *command, "--stac", "--datetime", WHEN, "-q")
     assert_refused(said, 1, str(tmp_path / "out" / "a.json"), "--name")
     assert not (tmp_path / "out").exists()
 
