@@ -176,7 +176,8 @@ class Job:
             return False
         verified = _read_json(self.folder / "verified")
         return verified.keys() == self.targets.keys() and all(
-            verified[kind] == _file_identity(target) for kind, target in self.targets.items()
+            target.exists() and verified[kind] == _file_identity(target)
+            for kind, target in self.targets.items()
         )
 
     @property
@@ -343,12 +344,9 @@ def _is_whole(path: Path, record: FileRecord) -> bool:
         return hashlib.file_digest(file, "sha256").hexdigest() == record.sha256
 
 
-def _file_identity(path: Path) -> list[int] | None:
-    """Size and time of change, which a file keeps when it is moved; None where there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
+def _file_identity(path: Path) -> list[int]:
+    """Size and time of change, which a file keeps when it is moved."""
+    status = path.stat()
     return [status.st_size, status.st_mtime_ns]
 
 
