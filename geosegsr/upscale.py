@@ -123,7 +123,8 @@ def upscale(
 ) -> Report:
     """Enlarge a georeferenced raster into a Cloud-Optimized GeoTIFF on the same ground.
 
-    Killed at any moment, the same call goes on where it stopped and ends with the same pixels.
+    Killed at any moment, the same call goes on where it stopped and ends with the same pixels; where the result stands
+    already, it is left as it is.
 
     Args:
         src: A local path or anything GDAL opens.
@@ -153,7 +154,7 @@ def upscale(
     target = Path(dst)
     with temporary_folder(target.parent), open_engine(workers, scheduler) as engine:
         check_target(target, str(src))
-        if target.exists() and not overwrite and not (resume and Job(target).folder.exists()):
+        if target.exists() and not overwrite and not (resume and _may_be_ours(target)):
             raise target_exists(target)
         item = wanted_item(target, str(src), stac=stac, taken=taken, spread=uncertainty)
         task = prepare(
@@ -539,6 +540,11 @@ def _check_spread_target(spread: Path, target: Path, src: str) -> None:
             f"Cannot write '{spread}': it is not on the file system of '{target}', so that the two could not appear "
             "together. Pass --uncertainty in the same folder."
         )
+
+
+def _may_be_ours(target: Path) -> bool:
+    """Whether a target may be that of this very command, which was stopped before or after it was through."""
+    return Job(target).folder.exists() or read_tag(target, RESULT_KEY_TAG) is not None
 
 
 def is_result(path: Path, task: Task) -> bool:

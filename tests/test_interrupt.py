@@ -421,6 +421,9 @@ def test_killed_while_the_job_was_cleared_away(
     assert upscale(capfd, small_scene, target).code == 0
     assert_equal_files(target, undisturbed(small_scene), small_scene)
     assert list(tmp_path.iterdir()) == [target]
+    before = target.stat()
+    assert upscale(capfd, small_scene, target).code == 0  # stopped after all was done, or given twice
+    assert target.stat() == before
 
 
 def test_interrupted_while_the_job_is_cleared_away(

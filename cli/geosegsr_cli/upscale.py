@@ -125,7 +125,7 @@ def command(
     """Enlarge the raster SRC into a Cloud-Optimized GeoTIFF on the same ground.
 
     SRC is a path or anything GDAL opens. A run that was interrupted goes on when the same command is given
-    again.
+    again; a result that stands is left as it is.
 
     Of several SRC, a folder, a pattern in quotes such as "in/**/*.tif" or a list, the results go into a folder. Those
     that are there already, of the same source, model and options, are skipped.
