@@ -17,7 +17,7 @@ from geosegsr.runplan import Plan
 # A COG takes the block files' size again, with its overviews a third more.
 _COG_TO_BLOCKS = 4 / 3
 # Copying into a COG and reading it back, in output bytes before compression; a whole granule in docs/benchmarks.md.
-_COG_BYTES_PER_S = 79e6
+_COG_BYTES_PER_S = 58e6
 
 
 @dataclass(frozen=True)
