@@ -92,13 +92,14 @@ def throughput(folder: Path, numbers: list[int], turns: int, seconds: float, pre
             *blocks_tiles_minutes,
             calls(folder / "model.safetensors", precision, number, seconds / 3),
         )
-    first_rates = None
-    for number, (blocks, tiles, minutes, alone) in sums.items():
-        rates = np.array([blocks / minutes, tiles / minutes, alone])
-        first_rates = rates if first_rates is None else first_rates
-        gains = rates / first_rates
+    rates = {
+        number: np.array([blocks / minutes, tiles / minutes, alone])
+        for number, (blocks, tiles, minutes, alone) in sums.items()
+    }
+    for number, rate in rates.items():
+        gains = rate / rates[numbers[0]]
         print(
-            f"| {number} | {blocks:.0f} | {rates[0]:.1f} | {rates[1]:.1f} | {gains[0]:.2f}, {gains[1]:.2f} "
+            f"| {number} | {sums[number][0]:.0f} | {rate[0]:.1f} | {rate[1]:.1f} | {gains[0]:.2f}, {gains[1]:.2f} "
             f"| {gains[2]:.2f} |"
         )
 

@@ -26,14 +26,18 @@ SENSORS = {
 }
 
 
-def main() -> None:
+def parse_arguments(description: str | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--model", default=BUNDLED)
     parser.add_argument("--scale", type=int, default=4)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_arguments(__doc__)
     print(
         "| input made by |"
         + "".join(f" {f.name}: bicubic | model | agreeing | SSIM, change |" for f in args.folders)

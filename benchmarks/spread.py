@@ -8,11 +8,11 @@ model in its eight orientations, without agreement with the input.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 import rasterio
+from consistency import parse_arguments
 from numpy.typing import NDArray
 from rasterio.windows import Window
 from scipy.stats import spearmanr
@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 from geosegsr.ensemble import Ensemble, mean_and_spread
 from geosegsr.metrics import crop_border, psnr
 from geosegsr.training.degradation import imresize_down
-from geosegsr.upscaler import BUNDLED, resolve_upscaler
+from geosegsr.upscaler import resolve_upscaler
 
 SIDE = 256
 PARTS = {"least": 0, "fifth": 4, "most": 9}
@@ -28,13 +28,7 @@ PARTS = {"least": 0, "fifth": 4, "most": 9}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folders", type=Path, nargs="+")
-    parser.add_argument("--model", default=BUNDLED)
-    parser.add_argument("--scale", type=int, default=4)
-    args = parser.parse_args()
+    args = parse_arguments(__doc__)
     ensemble = Ensemble.of(resolve_upscaler(args.model, args.scale))
     for folder in args.folders:
         images = sorted(folder.glob("*.tif"))[::3]

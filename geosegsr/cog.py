@@ -195,7 +195,7 @@ def _is_distance(value: str) -> bool:
         return False
 
 
-def is_lossy(options: Mapping[str, str], dtype: np.dtype[Any]) -> bool:
+def _is_lossy(options: Mapping[str, str], dtype: np.dtype[Any]) -> bool:
     """Whether pixels come back changed, other than by NBITS too few for whole numbers.
 
     LERC, JXL and WEBP are lossless too: the first two unless told otherwise, WEBP where told so.
@@ -215,12 +215,12 @@ def is_lossy(options: Mapping[str, str], dtype: np.dtype[Any]) -> bool:
 def _keeps_bits(options: Mapping[str, str], dtype: np.dtype[Any]) -> bool:
     """Whether a checksum of the pixels still holds: LERC has one NaN and one zero where floats have many."""
     one_nan = options["COMPRESS"].upper().startswith("LERC") and dtype.kind == "f"
-    return not one_nan and not is_lossy(options, dtype) and "NBITS" not in options
+    return not one_nan and not _is_lossy(options, dtype) and "NBITS" not in options
 
 
 def _check_nodata_survives(options: Mapping[str, str], metadata: Metadata, dtype: np.dtype[Any]) -> None:
     """Refuse what moves pixels to nodata and away from it. NaN is no neighbour of any number, and LERC keeps it apart."""
-    if metadata.nodata is None or np.isnan(metadata.nodata) or not is_lossy(options, dtype):
+    if metadata.nodata is None or np.isnan(metadata.nodata) or not _is_lossy(options, dtype):
         return
     raise ConfigError(
         f"Cannot write a COG with nodata {metadata.nodata:g} and {_shown(options)}: a lossy compression does not keep the value "

@@ -156,14 +156,14 @@ class Job:
         manifest = self.folder / "manifest.json"
         wanted = json.loads(json.dumps(identity))
         with self._writing():
-            if resume and manifest.exists():
+            if resume and self.begun:
                 self._refuse_other(_read_json(manifest), wanted)
             else:
                 self._discard()  # without its manifest, nobody knows what a block shows
             (self.folder / "verified").unlink(missing_ok=True)
             self._seal_key = job_key(wanted)
             self.blocks.mkdir(exist_ok=True)
-            if manifest.exists():
+            if self.begun:
                 self._take_up()
                 return
             with whole_file(manifest, sync=True) as file:
@@ -171,8 +171,7 @@ class Job:
 
     def finished_before(self, identity: Mapping[str, Any]) -> bool:
         """Whether an earlier run of the same identity put all in place but could not clean up."""
-        found = _read_json(self.folder / "manifest.json")
-        if self.begun and found.get("key") != job_key(json.loads(json.dumps(identity))):
+        if self.begun and _read_json(self.folder / "manifest.json").get("key") != job_key(identity):
             return False
         verified = _read_json(self.folder / "verified")
         return verified.keys() == self.targets.keys() and all(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from geosegsr.errors import SceneError
 
-__all__ = ["check_path", "exists", "is_file", "is_folder", "is_remote", "real_path"]
+__all__ = ["check_path", "exists", "is_file", "is_folder", "is_remote", "is_same", "real_path"]
 
 
 def is_remote(path: str) -> bool:
@@ -25,6 +25,11 @@ def is_remote(path: str) -> bool:
 def real_path(path: str | Path) -> str:
     """Where a path leads, as far as it can be followed."""
     return str(path) if "\0" in str(path) else os.path.realpath(path)
+
+
+def is_same(one: str | Path, other: str | Path) -> bool:
+    """Whether two paths are of one file, be it there or not."""
+    return real_path(one) == real_path(other)
 
 
 def check_path(path: str | Path, verb: str = "open") -> None:

@@ -29,6 +29,7 @@ from geosegsr.atomic import whole_file
 from geosegsr.errors import ConfigError, JobError, SceneError
 from geosegsr.footprint import bounding_box, footprint, ground_sample_distance
 from geosegsr.metadata import BandMetadata, Metadata
+from geosegsr.paths import is_same
 from geosegsr.scene import Scene, colour_of
 
 _EXTENSIONS = "https://stac-extensions.github.io"
@@ -128,11 +129,11 @@ def check_item_path(result: Path, source: str, spread: Path | None = None) -> No
             f"{refused}: its name has {len(os.fsencode(path.name))} bytes, and may have {_LONGEST_NAME}. "
             "Pass another -o."
         )
-    if _is_same(path, result):
+    if is_same(path, result):
         raise JobError(f"{refused}: the image itself has that name. Pass another -o, such as one with .tif.")
-    if spread is not None and _is_same(path, spread):
+    if spread is not None and is_same(path, spread):
         raise JobError(f"{refused}: the uncertainty has that name. Pass another --uncertainty.")
-    if _is_same(path, Path(source)):
+    if is_same(path, Path(source)):
         raise JobError(f"{refused}: it is the source itself. Pass another -o.")
     if path.exists() and not _is_item_of(result, path):
         raise JobError(f"{refused}: {_what_lies_at(path)} is there. Move it, or pass another -o.")
@@ -141,7 +142,7 @@ def check_item_path(result: Path, source: str, spread: Path | None = None) -> No
 def _is_item_of(result: Path, path: Path) -> bool:
     """Whether a file is an item of the file of that name, whatever this holds by now."""
     href = _data_asset(path).get("href")
-    return _is_item(path) and isinstance(href, str) and _is_same(path.parent / href, result)
+    return _is_item(path) and isinstance(href, str) and is_same(path.parent / href, result)
 
 
 def _what_lies_at(path: Path) -> str:
@@ -158,14 +159,6 @@ def _data_asset(path: Path) -> dict[str, Any]:
     assets = _read(path).get("assets")
     asset = assets.get("data") if isinstance(assets, dict) else None
     return asset if isinstance(asset, dict) else {}
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    """Whether two names are of one file, be it there or not."""
-    try:
-        return os.path.realpath(one) == os.path.realpath(other)
-    except ValueError:  # a character that no name can have
-        return False
 
 
 def describes(result: Path) -> bool:
@@ -347,7 +340,7 @@ def _source_link(source: str, result: Path) -> pystac.Link:
     if not path.exists():
         return pystac.Link(pystac.RelType.DERIVED_FROM, _address(source))
     own = path.with_suffix(".json")
-    if not _is_same(own, path) and not _is_same(own, item_path(result)) and _read(own).get("stac_version"):
+    if not is_same(own, path) and not is_same(own, item_path(result)) and _read(own).get("stac_version"):
         return pystac.Link(
             pystac.RelType.DERIVED_FROM, _relative(own, folder), media_type=pystac.MediaType.GEOJSON
         )

@@ -31,7 +31,7 @@ from geosegsr.engine import Engine, default_threads, open_engine
 from geosegsr.errors import ConfigError, JobError, SceneError
 from geosegsr.job import IMAGE, SPREAD, BlockRecord, Job, job_key, source_identity
 from geosegsr.metadata import Metadata
-from geosegsr.paths import check_path, exists
+from geosegsr.paths import check_path, exists, is_same
 from geosegsr.planning import DEFAULT_MODEL
 from geosegsr.preflight import Preflight
 from geosegsr.runplan import Plan, plan
@@ -531,7 +531,7 @@ def target_exists(target: Path) -> JobError:
 
 def _check_spread_target(spread: Path, target: Path, src: str) -> None:
     check_target(spread, src)
-    if os.path.realpath(spread) == os.path.realpath(target):
+    if is_same(spread, target):
         raise ConfigError(
             f"Cannot write the image and its uncertainty to one file '{target}': pass another --uncertainty."
         )

@@ -381,49 +381,50 @@ def test_two_processes_at_once(scene: Path, undisturbed: Callable[[Path], Path],
     assert_equal_files(target, undisturbed(scene), scene)
 
 
-@pytest.mark.parametrize("options", [(), ("--overwrite",), ("--no-resume", "--overwrite")])
-def test_killed_after_the_rename(
-    options: tuple[object, ...],
-    small_scene: Path,
-    undisturbed: Callable[[Path], Path],
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def in_place(
+    small_scene: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A result whose run was killed before it cleared its job away."""
     target = tmp_path / "out.tif"
     with monkeypatch.context() as patch:
         patch.setattr("geosegsr.job.Job.remove", lambda self: None)
         assert upscale(capfd, small_scene, target).code == 0
     assert (job_of(target) / "verified").read_text()
+    return target
 
-    outcome = upscale(capfd, small_scene, target, *options)
+
+@pytest.mark.parametrize("options", [(), ("--overwrite",), ("--no-resume", "--overwrite")])
+def test_killed_after_the_rename(
+    options: tuple[object, ...],
+    in_place: Path,
+    small_scene: Path,
+    undisturbed: Callable[[Path], Path],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    outcome = upscale(capfd, small_scene, in_place, *options)
     assert outcome.code == 0
     assert outcome.said == []
-    assert_equal_files(target, undisturbed(small_scene), small_scene)
+    assert_equal_files(in_place, undisturbed(small_scene), small_scene)
 
 
 @pytest.mark.parametrize("left", [("verified",), ("verified", "blocks"), ("lock",), ()])
 def test_killed_while_the_job_was_cleared_away(
     left: tuple[str, ...],
+    in_place: Path,
     small_scene: Path,
     undisturbed: Callable[[Path], Path],
-    tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    target = tmp_path / "out.tif"
-    with monkeypatch.context() as patch:
-        patch.setattr("geosegsr.job.Job.remove", lambda self: None)
-        assert upscale(capfd, small_scene, target).code == 0
-    for entry in job_of(target).iterdir():
+    for entry in job_of(in_place).iterdir():
         if entry.name not in left:
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    assert upscale(capfd, small_scene, target).code == 0
-    assert_equal_files(target, undisturbed(small_scene), small_scene)
-    assert list(tmp_path.iterdir()) == [target]
-    before = target.stat()
-    assert upscale(capfd, small_scene, target).code == 0  # stopped after all was done, or given twice
-    assert target.stat() == before
+    assert upscale(capfd, small_scene, in_place).code == 0
+    assert_equal_files(in_place, undisturbed(small_scene), small_scene)
+    assert list(in_place.parent.iterdir()) == [in_place]
+    before = in_place.stat()
+    assert upscale(capfd, small_scene, in_place).code == 0  # stopped after all was done, or given twice
+    assert in_place.stat() == before
 
 
 def test_interrupted_while_the_job_is_cleared_away(
@@ -471,12 +472,8 @@ def test_an_old_target_does_not_pass_for_a_result_that_never_replaced_it(
 
 
 def test_a_finished_job_of_other_options_does_not_stand_in_for_this_one(
-    small_scene: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    in_place: Path, small_scene: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    target = tmp_path / "out.tif"
-    with monkeypatch.context() as patch:
-        patch.setattr("geosegsr.job.Job.remove", lambda self: None)
-        assert upscale(capfd, small_scene, target).code == 0
-    before = target.read_bytes()
-    assert_refused(upscale(capfd, small_scene, target, "--scale", 2), 1, f"'{target}'", "--overwrite")
-    assert target.read_bytes() == before
+    before = in_place.read_bytes()
+    assert_refused(upscale(capfd, small_scene, in_place, "--scale", 2), 1, f"'{in_place}'", "--overwrite")
+    assert in_place.read_bytes() == before
