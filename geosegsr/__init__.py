@@ -3,28 +3,23 @@
 Names load on first use, so that importing this package loads neither torch nor rasterio.
 """
 
-import sys
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from geosegsr.arrays import super_resolve
-    from geosegsr.runplan import Plan, plan
-    from geosegsr.upscale import Report, upscale
+from geosegsr.version import __version__
 
-try:
-    __version__ = version("geosegsr")
-except PackageNotFoundError:  # run from a source tree that was never installed
-    __version__ = "0+unknown"
+if TYPE_CHECKING:
+    from geosegsr.pipeline.arrays import super_resolve
+    from geosegsr.pipeline.plan import Plan, plan
+    from geosegsr.pipeline.report import Report
+    from geosegsr.pipeline.upscale import upscale
 
 _HOMES = {
-    "Plan": "geosegsr.runplan",
-    "Report": "geosegsr.upscale",
-    "plan": "geosegsr.runplan",
-    "super_resolve": "geosegsr.arrays",
-    "upscale": "geosegsr.upscale",
+    "Plan": "geosegsr.pipeline.plan",
+    "Report": "geosegsr.pipeline.report",
+    "plan": "geosegsr.pipeline.plan",
+    "super_resolve": "geosegsr.pipeline.arrays",
+    "upscale": "geosegsr.pipeline.upscale",
 }
 
 __all__ = ["Plan", "Report", "__version__", "plan", "super_resolve", "upscale"]
@@ -36,14 +31,3 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
-
-
-class _Package(ModuleType):
-    """Python binds a submodule to its package on import; `geosegsr.upscale` must stay the function all the same."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -10,9 +10,9 @@ IMPORTS = [
     "pass",
     "geosegsr.plan",
     "geosegsr.super_resolve",
-    "import geosegsr.upscale",
-    "from geosegsr.upscale import Progress",
-    "geosegsr.upscale; import geosegsr.upscale",
+    "import geosegsr.pipeline.upscale",
+    "from geosegsr.pipeline.report import Progress",
+    "geosegsr.upscale; import geosegsr.pipeline.upscale",
 ]
 
 

@@ -16,19 +16,19 @@ from typing import Any
 
 import click
 
-from geosegsr import __version__
 from geosegsr.errors import Cancelled, GeoSegSRError
-from geosegsr_cli.options import Answer, one_line
-from geosegsr_cli.streams import secure_streams
-from geosegsr_cli.variables import came_from_variable, name_variables, refuse_unknown
+from geosegsr.version import __version__
+from geosegsr_cli.parts.options import Answer, one_line
+from geosegsr_cli.parts.streams import secure_streams
+from geosegsr_cli.parts.variables import came_from_variable, name_variables, refuse_unknown
 
 COMMANDS = {
-    "convert": "geosegsr_cli.convert",
-    "evaluate": "geosegsr_cli.evaluate",
-    "info": "geosegsr_cli.info",
-    "models": "geosegsr_cli.models",
-    "train": "geosegsr_cli.train",
-    "upscale": "geosegsr_cli.upscale",
+    "convert": "geosegsr_cli.commands.convert",
+    "evaluate": "geosegsr_cli.commands.evaluate",
+    "info": "geosegsr_cli.commands.info",
+    "models": "geosegsr_cli.commands.models",
+    "train": "geosegsr_cli.commands.train",
+    "upscale": "geosegsr_cli.commands.upscale",
 }
 
 

@@ -1,1 +1,1 @@
-"""Networks: tensors in, tensors out; no files, no geography."""
+"""Pixels in, more pixels out: interpolations and networks, by name or file. No rasters."""

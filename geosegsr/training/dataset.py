@@ -11,21 +11,15 @@ from typing import Any
 import numpy as np
 
 from geosegsr.errors import ConfigError, GeoSegSRWarning, SceneError
-from geosegsr.scene import Scene
-from geosegsr.training.config import SourceConfig, TrainConfig
-from geosegsr.training.ground import Part, find_overlaps, split_by_place, whole
-from geosegsr.training.images import find_images, open_images, radiometry_policy, report_left_out
+from geosegsr.imagery.config import SourceConfig
+from geosegsr.imagery.ground import Part, find_overlaps, split_by_place, whole
+from geosegsr.imagery.images import find_images, open_images, radiometry_policy, report_left_out
+from geosegsr.imagery.pairs import AlignedPair, align, match_images
+from geosegsr.imagery.sources import PairSource, Patch, SceneSource, Source
+from geosegsr.raster.scene import Scene
+from geosegsr.training.config import TrainConfig
 from geosegsr.training.mixture import Mixture, NumberedPatches
-from geosegsr.training.pairs import AlignedPair, align, match_images
-from geosegsr.training.patches import (
-    PairSource,
-    Patch,
-    Patches,
-    SceneSource,
-    Source,
-    keep_in_memory,
-    validation_tiles,
-)
+from geosegsr.training.patches import Patches, keep_in_memory, validation_tiles
 
 
 @dataclass(frozen=True)
@@ -254,7 +248,7 @@ class _OnLrGrid:
 
 
 def _extent(pair: AlignedPair) -> Any:
-    from geosegsr.windows import Window
+    from geosegsr.raster.window import Window
 
     return Window(0, 0, *pair.hr.shape[1:])
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from geosegsr.errors import ConfigError
-from geosegsr.models.segsr import SeGSR
+from geosegsr.models.segsr.network import SeGSR
 
 _ORDERS = {"p4": 4, "p4m": 8}
 """Elements of each group: quarter turns (p4), and mirrors too (p4m)."""

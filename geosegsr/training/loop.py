@@ -23,9 +23,11 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from geosegsr.errors import Cancelled, CheckpointError, ConfigError, JobError
-from geosegsr.inference import choose_device, choose_precision
-from geosegsr.interpolation import repeat_pixels
-from geosegsr.models.segsr import SeGSR
+from geosegsr.imagery.pictures import contact_sheet, write_png
+from geosegsr.models.inference import choose_device, choose_precision
+from geosegsr.models.interpolation import repeat_pixels
+from geosegsr.models.segsr.network import SeGSR
+from geosegsr.models.threads import arithmetic_threads, idle_threads
 from geosegsr.training.batches import Batch, Batches
 from geosegsr.training.config import TrainConfig
 from geosegsr.training.dataset import Dataset, prepare_data
@@ -33,11 +35,9 @@ from geosegsr.training.equivariance import Equivariance
 from geosegsr.training.losses import Loss
 from geosegsr.training.network import build_network, save_model
 from geosegsr.training.optimisers import build_optimiser, set_rate
-from geosegsr.training.pictures import contact_sheet, write_png
 from geosegsr.training.run_folder import LoggedStep, RunFolder, StepLog
 from geosegsr.training.schedule import Clock, learning_rate
 from geosegsr.training.teacher import Teacher
-from geosegsr.training.threads import arithmetic_threads, idle_threads
 from geosegsr.training.validation import Score, Validation, span_of
 
 log = logging.getLogger("geosegsr")

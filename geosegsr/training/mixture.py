@@ -7,7 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
-from geosegsr.training.patches import Patch, Patches
+from geosegsr.imagery.sources import Patch
+from geosegsr.training.patches import Patches
 
 
 class NumberedPatches(Protocol):

@@ -9,15 +9,17 @@ from typing import Any
 
 import torch
 
-from geosegsr.bundled import bundled_checkpoint
-from geosegsr.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from geosegsr.errors import ConfigError, GeoSegSRWarning
-from geosegsr.models.segsr import SeGSR, SeGSRConfig, preset
-from geosegsr.pretrained import load_tower, tower_fields
+from geosegsr.models.card import ModelCard
+from geosegsr.models.catalogue import bundled_checkpoint
+from geosegsr.models.checkpoint import load_checkpoint, save_checkpoint
+from geosegsr.models.contract import BUNDLED
+from geosegsr.models.pretrained import load_tower, tower_fields
+from geosegsr.models.segsr.config import SeGSRConfig
+from geosegsr.models.segsr.network import SeGSR, preset
 from geosegsr.training.config import ModelConfig, TrainConfig
 from geosegsr.training.dataset import Dataset
 from geosegsr.training.equivariance import Equivariance
-from geosegsr.upscaler import BUNDLED
 
 
 def build_network(config: TrainConfig, bands: int) -> SeGSR:

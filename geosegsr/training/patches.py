@@ -4,13 +4,6 @@ The n-th patch of a run is a pure function of the seed and n: where it lies, how
 sensor does to it. So a resumed run sees the patches that an unbroken one would have seen, and two
 processes share out the patches of one.
 
-    window in the scene, grown by the margin that its lr pixels depend on
-    +-----------------+
-    |  +-----------+  |    read -> fill -> model's range -> degradation -> crop
-    |  |   patch   |  |    on the lr grid that begins with the patch, so a patch equals the scene
-    |  +-----------+  |    degraded from there, then cut
-    +-----------------+
-
 Augmentation lets patches begin at any hr pixel. So one ground gives as many different lr images as an lr pixel has hr
 pixels, which for few images is worth more than turning and mirroring them.
 """
@@ -20,178 +13,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
-import torch
-import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from geosegsr.errors import ConfigError, SceneError
-from geosegsr.fill import fill_invalid
-from geosegsr.interpolation import repeat_pixels
-from geosegsr.radiometry import Radiometry, resolve_radiometry, to_dtype
-from geosegsr.scene import Scene
-from geosegsr.training.config import DataConfig
-from geosegsr.training.degradation import Degradation, margin_of
-from geosegsr.training.ground import Part
-from geosegsr.training.pairs import AlignedPair
-from geosegsr.windows import Window
+from geosegsr.imagery.config import DataConfig
+from geosegsr.imagery.ground import Part
+from geosegsr.imagery.sources import Floats, Patch, SceneSource, Source
+from geosegsr.raster.window import Window
+from geosegsr.sensor.degradation import Degradation
 
 log = logging.getLogger("geosegsr")
 
-Floats = NDArray[np.float32]
 _MOST_CELLS = 4096  # looked at in one image; of larger images, a spread of that many
-
-
-@dataclass(frozen=True)
-class Patch:
-    """What the network sees and what it should make of it."""
-
-    lr: Floats
-    """Shape (C, h, w), in the model's range."""
-    hr: Floats
-    """Shape (C, scale*h, scale*w), in the model's range."""
-    valid: NDArray[np.bool_]
-    """Shape (scale*h, scale*w); all True in training."""
-    origin: str
-    """The image and where in it."""
-
-
-class Source(Protocol):
-    """An image, or a pair, that gives patches."""
-
-    @property
-    def name(self) -> str:
-        """For messages."""
-
-    @property
-    def step(self) -> int:
-        """Patches begin at multiples of this, in hr pixels."""
-
-    def validity(self, window: Window) -> tuple[NDArray[np.bool_], Floats]:
-        """Valid pixels (h, w) and values (C, h, w) of a window in hr pixels, to find good places."""
-
-    def cut(self, window: Window, degradation: Degradation, rng: np.random.Generator) -> Patch:
-        """A patch at a window in hr pixels, whose sides are whole lr pixels."""
-
-
-class SceneSource:
-    """A scene whose lr side is made by degradation."""
-
-    step = 1
-
-    def __init__(
-        self,
-        scene: Scene,
-        policy: dict[str, Any],
-        scale: int,
-        blur: tuple[float, float] = (0.0, 0.0),
-        zoom: tuple[float, float] = (1.0, 1.0),
-    ) -> None:
-        self.scene = scene
-        self.scale = scale
-        self.blur, self.zoom = blur, zoom
-        self.radiometry: Radiometry = resolve_radiometry(scene, policy)
-        self._kept: tuple[NDArray[Any], NDArray[np.bool_]] | None = None
-
-    @property
-    def name(self) -> str:
-        return self.scene.path
-
-    @property
-    def bytes(self) -> int:
-        """Memory that keeping it takes."""
-        return self.scene.height * self.scene.width * self.scene.count * (self.scene.dtype.itemsize + 1)
-
-    def keep(self) -> None:
-        """Hold it decoded in memory."""
-        self._kept = self.scene.read(self.scene.window)
-
-    def validity(self, window: Window) -> tuple[NDArray[np.bool_], Floats]:
-        values, valid = self._read(window)
-        return np.asarray(valid.all(axis=0)), self.radiometry.to_model(values).astype(np.float32)
-
-    def cut(self, window: Window, degradation: Degradation, rng: np.random.Generator) -> Patch:
-        scale = self.scale
-        hr, valid, inner = self._reduced(window, rng) or self._with_margin(window, degradation)
-        if self.blur[1]:
-            hr = gaussian_filter(hr, (0, *(rng.uniform(*self.blur),) * 2), mode="nearest", truncate=3)
-        lr = degradation.sample(hr, scale, rng)
-        rows, cols = inner.slices
-        lr_part = Window(
-            inner.row // scale, inner.col // scale, inner.height // scale, inner.width // scale
-        ).slices
-        lr = degradation.record(np.ascontiguousarray(lr[:, *lr_part]), rng)
-        if degradation.quantise and self.scene.dtype.kind != "f":
-            lr = self.radiometry.to_model(to_dtype(self.radiometry.from_model(lr), self.scene.dtype))
-        return Patch(
-            lr.astype(np.float32),
-            hr[:, rows, cols],
-            valid[rows, cols],
-            _where(self.name, window),
-        )
-
-    def _with_margin(
-        self, window: Window, degradation: Degradation
-    ) -> tuple[Floats, NDArray[np.bool_], Window]:
-        """Values with the margin that lr pixels depend on, where they are valid, and the window within them."""
-        margin = margin_of(self.scale, degradation)
-        around = window.grown(margin, self.scene.height, self.scene.width)
-        grown = _by_whole_lr_pixels(window, around, self.scale)
-        values, valid = self._read(grown)
-        if valid.any():
-            values = fill_invalid(values, valid)
-        hr = self.radiometry.to_model(values).astype(np.float32)
-        return hr, np.asarray(valid.all(axis=0)), window.shifted(-grown.row, -grown.col)
-
-    def _reduced(
-        self, window: Window, rng: np.random.Generator
-    ) -> tuple[Floats, NDArray[np.bool_], Window] | None:
-        """More ground around the window, reduced to the window's size; None without zoom or where some is nodata.
-
-        It has no margin: at its ends lr is made as it is at the ends of a scene.
-        """
-        if self.zoom[1] == 1:
-            return None
-        taken = _stretched(window, rng.uniform(*self.zoom, 2), self.scene.height, self.scene.width)
-        values, valid = self._read(taken)
-        if not valid.all():
-            return None
-        hr = self.radiometry.to_model(values).astype(np.float32)
-        size = (window.height, window.width)
-        small = F.interpolate(torch.from_numpy(hr)[None], size, mode="bicubic", antialias=True)[0].numpy()
-        return small.clip(hr.min(), hr.max()), np.ones(size, bool), Window(0, 0, *size)
-
-    def _read(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        if self._kept is None:
-            return self.scene.read(window)
-        rows, cols = window.slices
-        return self._kept[0][:, rows, cols], self._kept[1][:, rows, cols]
-
-
-class PairSource:
-    """A real pair on one grid."""
-
-    def __init__(self, pair: AlignedPair, scale: int) -> None:
-        self.pair = pair
-        self.scale = self.step = scale
-        self._valid = repeat_pixels(pair.valid, scale)
-
-    @property
-    def name(self) -> str:
-        return self.pair.name
-
-    def validity(self, window: Window) -> tuple[NDArray[np.bool_], Floats]:
-        rows, cols = window.slices
-        return self._valid[rows, cols], self.pair.hr[:, rows, cols]
-
-    def cut(self, window: Window, degradation: Degradation, rng: np.random.Generator) -> Patch:
-        rows, cols = window.slices
-        s = self.scale
-        lr = self.pair.lr[:, window.row // s : window.row_stop // s, window.col // s : window.col_stop // s]
-        return Patch(lr, self.pair.hr[:, rows, cols], self._valid[rows, cols], _where(self.name, window))
 
 
 @dataclass(frozen=True)
@@ -415,25 +250,6 @@ def validation_tiles(
     return tiles, failures
 
 
-def _by_whole_lr_pixels(window: Window, grown: Window, scale: int) -> Window:
-    """A window grown as far as another one, but on each side by whole lr pixels."""
-    top, left = (window.row - grown.row) // scale * scale, (window.col - grown.col) // scale * scale
-    bottom = (grown.row_stop - window.row_stop) // scale * scale
-    right = (grown.col_stop - window.col_stop) // scale * scale
-    return Window(
-        window.row - top, window.col - left, top + window.height + bottom, left + window.width + right
-    )
-
-
-def _stretched(window: Window, factors: NDArray[np.float64], height: int, width: int) -> Window:
-    """A window grown by a factor for each axis, as far as the scene reaches."""
-    rows = min(round(window.height * factors[0]), height)
-    cols = min(round(window.width * factors[1]), width)
-    row = min(max(window.row - (rows - window.height) // 2, 0), height - rows)
-    col = min(max(window.col - (cols - window.width) // 2, 0), width - cols)
-    return Window(row, col, rows, cols)
-
-
 def _grey_weights(bands: int, rng: np.random.Generator) -> Floats:
     """One band half of the time, as single bands are what a model is given; else a mixture."""
     if rng.random() < 0.5:
@@ -464,7 +280,3 @@ def _starts(first: int, length: int, side: int) -> list[int]:
 def _texture(values: Floats) -> float:
     """Mean absolute step between neighbours, over bands."""
     return float(np.abs(np.diff(values, axis=1)).mean() + np.abs(np.diff(values, axis=2)).mean())
-
-
-def _where(name: str, window: Window) -> str:
-    return f"'{name}' at rows {window.row}-{window.row_stop}, columns {window.col}-{window.col_stop}"

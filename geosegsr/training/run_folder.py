@@ -24,9 +24,10 @@ import tomlkit
 import torch
 from filelock import FileLock, Timeout
 
-from geosegsr.atomic import whole_file
 from geosegsr.errors import CheckpointError, JobError
-from geosegsr.training.config import TrainConfig, read_toml
+from geosegsr.files import whole_file
+from geosegsr.schema import read_toml
+from geosegsr.training.config import TrainConfig
 
 log = logging.getLogger("geosegsr")
 

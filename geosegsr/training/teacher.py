@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from geosegsr.checkpoint import load_checkpoint
 from geosegsr.errors import ConfigError
+from geosegsr.models.checkpoint import load_checkpoint
 from geosegsr.training.config import TeacherConfig
 
 

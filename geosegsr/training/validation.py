@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geosegsr.interpolation import Interpolator
-from geosegsr.metrics import crop_border, luma, psnr
-from geosegsr.training.patches import Floats, Patch
+from geosegsr.evaluation.metrics import crop_border, luma, psnr
+from geosegsr.imagery.sources import Floats, Patch
+from geosegsr.models.interpolation import Interpolator
 
 
 @dataclass(frozen=True)

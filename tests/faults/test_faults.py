@@ -23,7 +23,7 @@ from comparison import file_differences
 from geosegsr import upscale
 from geosegsr.errors import GeoSegSRError, SceneError
 
-UPSCALE = import_module("geosegsr.upscale")
+UPSCALE = import_module("geosegsr.pipeline.upscale")
 """The module: the package offers its function under the same name."""
 Run = Callable[..., Outcome]
 SMALL_BLOCKS = ("--model", "bicubic", "--tile", 16, "--overlap", 4, "--block", 48)
@@ -95,7 +95,7 @@ def test_blocks_that_lost_their_manifest_are_nobodys(
         raise SceneError("Cannot go on.")
 
     with monkeypatch.context() as patch:
-        patch.setattr("geosegsr.job.Job.record", stop)  # the other run breaks off at its first block
+        patch.setattr("geosegsr.pipeline.job.Job.record", stop)  # the other run breaks off at its first block
         assert command(scene, "--model", "nearest").code == 1
     assert resumed(command(scene, "--model", "nearest", "--json")) <= 1
     assert file_differences(target, undisturbed(scene, target, "nearest")) == []
@@ -304,7 +304,7 @@ def test_a_block_that_memory_cannot_hold(
         raise np._core._exceptions._ArrayMemoryError((10**6, 10**6), np.dtype("float64"))
 
     with monkeypatch.context() as patch:
-        patch.setattr("geosegsr.blockwork.render_block", give_up)
+        patch.setattr("geosegsr.pipeline.block.render_block", give_up)
         assert_refused(command(scene), 1, "out of memory", "--block")
     assert command(scene).code == 0
 
@@ -313,8 +313,9 @@ def test_a_block_that_memory_cannot_hold(
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
-    from geosegsr.checkpoint import ModelCard, save_checkpoint
-    from geosegsr.models.segsr import SeGSR, preset
+    from geosegsr.models.card import ModelCard
+    from geosegsr.models.checkpoint import save_checkpoint
+    from geosegsr.models.segsr.network import SeGSR, preset
 
     torch.manual_seed(0)
     small = {"width": 8, "depths": (1, 1), "modulation_width": 4, "tower_width": 16, "tower_layers": 1,
@@ -334,7 +335,7 @@ def test_a_device_out_of_memory_at_any_tile(
 ) -> None:  # fmt: skip
     import torch
 
-    from geosegsr.inference import TorchUpscaler
+    from geosegsr.models.inference import TorchUpscaler
 
     source = factory.write_plain(tmp_path / "rgb.tif", size=(100, 120), dtype="uint8", photometric="rgb")
     model = ("--model", checkpoint, "--scale", 2, "--precision", "fp32", "-q")
@@ -382,8 +383,8 @@ def test_two_runs_that_no_lock_keeps_apart(
     scene: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on network drives whose locks hold on one host only: no half of one run ends in the other's result."""
-    monkeypatch.setattr("geosegsr.job.FileLock.acquire", lambda self, timeout: None)
-    monkeypatch.setattr("geosegsr.job.FileLock.release", lambda self: None)
+    monkeypatch.setattr("geosegsr.pipeline.job.FileLock.acquire", lambda self, timeout: None)
+    monkeypatch.setattr("geosegsr.pipeline.job.FileLock.release", lambda self: None)
     options = {"model": "bicubic", "tile": 16, "overlap": 4, "block": 48}
     honest, others = UPSCALE.verify_cog, iter([True])
 

@@ -1,4 +1,4 @@
-"""Runs killed at moments drawn by lot are finished by the same command. `benchmarks/faults.py` kills many more."""
+"""Runs killed at moments drawn by lot are finished by the same command. `benchmarks/faults/faults.py` kills many more."""
 
 from __future__ import annotations
 

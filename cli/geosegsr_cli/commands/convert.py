@@ -1,0 +1,48 @@
+"""geosegsr convert: the authors' weights as a checkpoint of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from geosegsr_cli.parts.options import human_bytes, one_line, verbosity
+
+
+@click.command("convert", short_help="Turn published SeG-SR weights into a checkpoint.")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The .safetensors to write."
+)
+@click.option(
+    "--prompts", type=click.Path(path_type=Path),
+    help="Prompts of the units: a .safetensors or .pth file with text_locals.0, text_locals.1, ..",
+)  # fmt: skip
+@click.option(
+    "--prompt-seed", type=click.IntRange(0, 2**63 - 1), help="Draw the prompts at random from this seed."
+)
+@click.option("--name", help="What to call the model. Default: the file's name.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+def command(
+    source: Path,
+    output: Path,
+    prompts: Path | None,
+    prompt_seed: int | None,
+    name: str | None,
+    overwrite: bool,
+) -> None:
+    """Turn the published state dict SOURCE (.pth or .safetensors) into a checkpoint.
+
+    The units' prompts are not in such a file, so they must come from --prompts or, at random, --prompt-seed.
+    """
+    verbosity(quiet=False, verbose=0)
+    from geosegsr.files import temporary_folder
+
+    click.get_current_context().with_resource(temporary_folder(output.absolute().parent))
+    from geosegsr.models.conversion import convert_published
+
+    card = convert_published(
+        source, output, prompts=prompts, prompt_seed=prompt_seed, name=name, overwrite=overwrite
+    )
+    size = human_bytes(output.stat().st_size)
+    click.echo(one_line(f"Wrote {output} ({size}): '{card.name}', x{card.scale}, {card.bands} bands."))

@@ -1,0 +1,116 @@
+"""geosegsr evaluate: numbers for a model or a finished file, bicubic's beside them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from geosegsr_cli.parts.options import BandList, Places, Scale, json_option, one_line, verbosity
+
+
+@click.command("evaluate", short_help="Measure a model or an enlarged file against the truth.")
+@click.argument("sr", required=False, type=click.Path(path_type=Path))
+@click.option("-m", "--model", help="bundled, a .safetensors file, or nearest, bilinear, bicubic, lanczos.")
+@click.option(
+    "--hr",
+    type=Places(),
+    multiple=True,
+    required=True,
+    metavar="DIR|GLOB|FILE",
+    help="The truth; may be repeated.",
+)
+@click.option(
+    "--lr",
+    type=Places(),
+    multiple=True,
+    metavar="DIR|GLOB|FILE",
+    help="The real input. Default: made from the truth.",
+)
+@click.option(
+    "-s", "--scale", type=Scale(), help="2, 3, 4 or 8. Default: the model's or file's own; 4 for bundled."
+)
+@click.option(
+    "--degradation", metavar="NAME|FILE", help="hr to lr: bicubic, box or a TOML file. Default: the model's."
+)
+@click.option("-b", "--bands", type=BandList(), help="Bands to use, in this order: 1,2,3. Default: all.")
+@click.option("--range", "range_", type=float, nargs=2, metavar="LO HI", help="DN that count as 0 and 1.")
+@click.option("--border", type=int, help="Pixels left out at each edge. Default: the scale.")
+@click.option(
+    "--tile", type=int, help="Tiles of SR, in lr pixels, for the seam measure. Default: as its tags say."
+)
+@click.option(
+    "--overlap", type=int, help="Overlap of the tiles of SR, in lr pixels. Default: as its tags say."
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True
+)
+@click.option("--consistency/--no-consistency", default=None, help="As for upscale.")
+@click.option("--ensemble", is_flag=True, help="Results of the model as upscale --ensemble makes them.")
+@click.option("--picture", type=click.Path(path_type=Path), help="A PNG to write: lr, bicubic, sr, hr.")
+@click.option("--by-band", is_flag=True, help="A line for each band, too.")
+@json_option
+@click.option("-q", "--quiet", is_flag=True, help="No warnings, no progress.")
+def command(
+    sr: Path | None,
+    model: str | None,
+    hr: tuple[str, ...],
+    lr: tuple[str, ...],
+    scale: int | None,
+    degradation: str | None,
+    bands: tuple[int, ...] | None,
+    range_: tuple[float, float] | None,
+    border: int | None,
+    tile: int | None,
+    overlap: int | None,
+    device: str,
+    precision: str,
+    consistency: bool | None,
+    ensemble: bool,
+    picture: Path | None,
+    by_band: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Measure a model on a folder (--model M --hr DIR) or a finished file (SR.tif --hr HR.tif).
+
+    Every number stands beside that of bicubic interpolation. Subfolders of --hr get rows of their own.
+    """
+    verbosity(quiet, 0)
+    if (sr is None) == (model is None):
+        raise click.UsageError("Pass either a file SR or --model M.")
+    from geosegsr.files import temporary_folder
+
+    click.get_current_context().with_resource(temporary_folder())  # torch wants one as soon as it is loaded
+    from geosegsr.evaluation import evaluate
+    from geosegsr.evaluation.table import table
+
+    if sr is not None:
+        if len(hr) != 1 or len(lr) > 1:
+            raise click.UsageError("A file SR is compared with one file --hr and, at most, one --lr.")
+        found = evaluate.evaluate_file(
+            sr, hr[0], lr[0] if lr else None, scale=scale, tile=tile, overlap=overlap, user_range=range_,
+            border=border, picture=picture,
+        )  # fmt: skip
+    else:
+        from geosegsr.sensor.degradation import Degradation
+
+        assert model is not None
+        found = evaluate.evaluate_model(
+            model, hr, lr, scale=scale, degradation=None if degradation is None else Degradation.load(degradation),
+            bands=bands or (), user_range=range_, border=border, device=device, precision=precision,
+            consistency=consistency, ensemble=ensemble,
+            picture=picture, progress=None if quiet or not sys.stderr.isatty() else _progress,
+        )  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(found.to_dict()))
+        return
+    for line in table(found, by_band=by_band).split("\n"):
+        click.echo(one_line(line))
+
+
+def _progress(done: int, total: int) -> None:
+    click.echo(f"\r{done}/{total} images" + ("\r\033[K" if done == total else ""), err=True, nl=False)

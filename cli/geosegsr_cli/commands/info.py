@@ -1,0 +1,76 @@
+"""geosegsr info: what a scene is, and what upscale would assume of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from geosegsr_cli.parts.options import json_option, one_line, verbosity
+
+
+@click.command("info", short_help="Show what a scene is and what upscale would assume of it.")
+@click.argument("file")
+@click.option("--nodata", type=float, help="Value of pixels without data. Default: as the file says.")
+@click.option(
+    "--alpha", type=click.Choice(["auto", "mask", "image"]), default="auto", show_default=True,
+    help="What a band tagged alpha is; auto looks at its values.",
+)  # fmt: skip
+@json_option
+def command(file: str, nodata: float | None, alpha: Any, as_json: bool) -> None:
+    """Show what the raster FILE is, and what upscale would assume of it."""
+    verbosity(quiet=False, verbose=0)
+    from geosegsr.raster.describe import describe
+
+    facts = describe(file, nodata=nodata, alpha=alpha)
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    for name, value in _lines(facts):
+        click.echo(one_line(f"{name:<11}{value}"))
+
+
+def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    rows, cols = facts["block_shape"]
+    overviews = ", ".join(map(str, facts["overviews"])) or "none"
+    lines = [
+        ("file", f"{facts['path']} ({facts['driver']})"),
+        (
+            "size",
+            f"{facts['width']} x {facts['height']} pixels, {len(facts['bands'])} bands {facts['dtype']}",
+        ),
+        ("layout", f"blocks of {cols} x {rows}, overviews {overviews}"),
+        ("place", _place(facts)),
+        ("mask", f"{', '.join(facts['mask']) or 'none'}; {facts['valid_share']:.1%} valid in a sample"),
+        ("range", f"{facts['range']}, unless the model's card says otherwise"),
+    ]
+    lines += [(f"band {band['index']}", _band(band)) for band in facts["bands"]]
+    if facts["alpha_looks_like_image"]:
+        lines.append(
+            ("note", "the band tagged alpha holds more than mask values, like near infrared; see --alpha")
+        )
+    return lines
+
+
+def _place(facts: dict[str, Any]) -> str:
+    if facts["gcps"]:
+        text = f"{facts['gcps']} ground control points in {facts['gcps_crs'] or 'no CRS'}"
+    elif facts["transform"]:
+        text = (
+            f"{facts['crs'] or 'no CRS'}, pixels of {facts['resolution'][0]:g} x {facts['resolution'][1]:g}"
+        )
+        if facts["transform"][2] or facts["transform"][4]:
+            text += ", rotated"
+    else:
+        text = facts["crs"] or "no CRS and no geotransform"
+    return text + (", RPCs" if facts["rpcs"] else "")
+
+
+def _band(band: dict[str, Any]) -> str:
+    parts = [band["role"], band["colour"]]
+    if band["description"]:
+        parts.append(band["description"])
+    if band["scale"] != 1 or band["offset"] != 0:
+        parts.append(f"value = {band['scale']:g} * DN + {band['offset']:g} {band['unit'] or ''}".rstrip())
+    return ", ".join(parts)

@@ -1,0 +1,263 @@
+"""geosegsr train: a folder of imagery in, a model for upscale --model out."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from geosegsr_cli.parts.options import BandList, Places, Scale, human_seconds, one_line, verbosity
+
+if TYPE_CHECKING:
+    from geosegsr.training.config import TrainConfig
+    from geosegsr.training.loop import Event, Started, Stepped, TrainResult
+    from geosegsr.training.validation import Score
+
+_LOG_EVERY_S = 30.0
+
+# Option -> where it belongs in the configuration.
+_PLACES = {
+    "hr": "data.hr",
+    "lr": "data.lr",
+    "val": "data.val",
+    "val_lr": "data.val_lr",
+    "val_share": "data.val_share",
+    "bands": "data.bands",
+    "nodata": "data.nodata",
+    "radiometry": "data.radiometry",
+    "patch": "data.patch",
+    "max_shift": "data.max_shift",
+    "workers": "data.workers",
+    "threads": "threads",
+    "scale": "model.scale",
+    "init": "model.init",
+    "train_only": "model.train",
+    "tower": "model.tower",
+    "batch": "optimiser.batch",
+    "learning_rate": "optimiser.learning_rate",
+    "steps": "schedule.steps",
+    "minutes": "schedule.minutes",
+    "device": "device",
+    "precision": "precision",
+    "seed": "seed",
+}
+
+
+@click.command("train", short_help="Make a model from a folder of imagery of one sensor.")
+@click.option(
+    "--hr",
+    type=Places(),
+    multiple=True,
+    metavar="DIR|GLOB|FILE",
+    help="High-resolution images; may be repeated.",
+)
+@click.option(
+    "--lr",
+    type=Places(),
+    multiple=True,
+    metavar="DIR|GLOB|FILE",
+    help="Their real low-resolution counterparts.",
+)
+@click.option(
+    "--val",
+    type=Places(),
+    multiple=True,
+    metavar="DIR|GLOB|FILE",
+    help="Images of other places to validate on.",
+)
+@click.option(
+    "--val-lr", type=Places(), multiple=True, metavar="DIR|GLOB|FILE", help="Low-resolution side of --val."
+)
+@click.option("--val-share", type=float, help="Share of the ground set aside without --val. Default: 0.1.")
+@click.option("-s", "--scale", type=Scale(), help="2, 3, 4 or 8. Default: 4.")
+@click.option(
+    "--preset", metavar="NAME", help="Network and recipe: compact (default), segsr, segsr-swinir, segsr-rcan."
+)
+@click.option("--config", type=click.Path(path_type=Path), help="A TOML file, such as a run's config.toml.")
+@click.option(
+    "--set", "changes", multiple=True, metavar="NAME=VALUE", help="Any setting: optimiser.ema=0.99."
+)
+@click.option(
+    "--degradation", metavar="NAME|FILE", help="bicubic, box, or a TOML file that describes a sensor."
+)
+@click.option("-b", "--bands", type=BandList(), help="Bands to use, in this order: 1,2,3. Default: all.")
+@click.option("--nodata", type=float, help="Value of pixels without data. Default: as the files say.")
+@click.option(
+    "--radiometry", type=click.Choice(["auto", "dtype", "declared", "percentiles", "standard"]),
+    help="Where the model's range of DN comes from.",
+)  # fmt: skip
+@click.option("--range", "range_", type=float, nargs=2, metavar="LO HI", help="The model's range, in DN.")
+@click.option("--max-shift", type=float, help="Largest shift of a pair that is corrected, in lr pixels.")
+@click.option("--init", metavar="FILE|bundled", help="A checkpoint to fine-tune.")
+@click.option("--train-only", type=click.Choice(["all", "trunk", "lora"]), help="What learns. Default: all.")
+@click.option("--tower", metavar="NAME:TAG|FILE", help="Pretrained weights of the semantic tower.")
+@click.option("--steps", type=int, help="Length of the run in steps.")
+@click.option("--minutes", type=float, help="Length of the run by the clock.")
+@click.option("--batch", type=int, help="Patches a step, in each process.")
+@click.option("--patch", type=int, help="Side of a patch, in lr pixels.")
+@click.option("--learning-rate", type=float, help="The highest learning rate.")
+@click.option("--workers", type=int, help="Threads that prepare patches.")
+@click.option("--threads", type=int, help="Threads for arithmetic on a CPU. Default: the idle cores.")
+@click.option("--seed", type=int, help="Everything random follows from it. Default: 0.")
+@click.option("--device", help="auto, cpu or cuda.")
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), help="Arithmetic.")
+@click.option(
+    "--run", type=click.Path(path_type=Path), help="Folder of the run. Default: runs/PRESET-xSCALE-TIME."
+)
+@click.option(
+    "--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with an interrupted run."
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.option("-v", "--verbose", count=True, help="Say more; twice for all.")
+def command(run: Path | None, resume: Path | None, quiet: bool, verbose: int, **options: Any) -> None:
+    """Train a model on images of one sensor, for upscale --model.
+
+    The low-resolution side is made by a degradation, or given by --lr. Several GPUs: run this with
+    torchrun --nproc-per-node N -m geosegsr_cli.train.
+    """
+    verbosity(quiet, verbose)
+    from geosegsr.errors import Cancelled
+    from geosegsr.files import temporary_folder
+
+    click.get_current_context().with_resource(temporary_folder())  # torch wants one as soon as it is loaded
+    from geosegsr.training.loop import train
+    from geosegsr.training.run_folder import RunFolder
+
+    if resume is not None:
+        given = sorted(name for name, value in options.items() if value not in (None, ()))
+        if given or run is not None:
+            raise click.UsageError(
+                f"--resume goes on with a run as it was: leave out {', '.join(given) or 'run'}."
+            )
+        folder, config = resume, RunFolder(resume).read_config()
+    else:
+        config = _configuration(**options)
+        folder = run or _new_folder(config)
+    lines = TrainLines(quiet=quiet)
+    try:
+        result = train(config, folder, resume=resume is not None, on_event=lines)
+    except Cancelled as stopped:
+        click.echo(one_line(str(stopped)), err=True)
+        raise
+    finally:
+        lines.close()
+    if not quiet:
+        click.echo(one_line(describe_result(result)))
+
+
+def _configuration(
+    preset: str | None,
+    config: Path | None,
+    changes: tuple[str, ...],
+    degradation: str | None,
+    range_: tuple[float, float] | None,
+    **options: Any,
+) -> TrainConfig:
+    from geosegsr.sensor.degradation import Degradation
+    from geosegsr.training.config import parse_change, resolve_config
+
+    wanted = dict(parse_change(text) for text in changes)
+    wanted |= {_PLACES[name]: value for name, value in options.items() if value not in (None, ())}
+    if degradation is not None:
+        wanted["degradation"] = Degradation.load(degradation).to_dict()
+    if range_ is not None:
+        wanted |= {"data.radiometry": "range", "data.range": range_}
+    resolved = resolve_config(preset, config, wanted)
+    if not resolved.data.hr and not resolved.data.sources:
+        raise click.UsageError("Pass --hr with the images to train on.")
+    return resolved
+
+
+def _new_folder(config: TrainConfig) -> Path:
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{config.model.preset}-x{config.model.scale}-{stamp}"
+
+
+def describe_result(result: TrainResult) -> str:
+    """The last line of a run."""
+    text = f"{result.model}: {result.steps} steps"
+    if result.score is not None and result.baseline is not None:
+        text += f", {describe_score(result.score, result.baseline)}"
+    return f"{text}, data wait {result.data_wait:.1%} of the time"
+
+
+def describe_score(score: Score, baseline: Score) -> str:
+    """A score beside that of bicubic."""
+    text = f"PSNR {score.psnr:.2f} dB (bicubic {baseline.psnr:.2f}, {score.psnr - baseline.psnr:+.2f})"
+    if score.psnr_y is not None and baseline.psnr_y is not None:
+        gain = score.psnr_y - baseline.psnr_y
+        text += f", on Y {score.psnr_y:.2f} dB (bicubic {baseline.psnr_y:.2f}, {gain:+.2f})"
+    return text
+
+
+class TrainLines:
+    """Writes what happens to standard error: a moving line on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        """Start the clock."""
+        self._quiet = quiet
+        self._terminal = sys.stderr.isatty()
+        self._last = time.monotonic()
+        self._width = 0
+        self._score = ""
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        from geosegsr.training import loop
+
+        if self._quiet:
+            return
+        if isinstance(event, loop.Started):
+            self._start(event)
+        elif isinstance(event, loop.Stepped):
+            self._step(event)
+        elif isinstance(event, loop.Validated):
+            best = ", the best so far" if event.is_best else ""
+            self._score = f", PSNR {event.score.main:.2f}"
+            self._line(f"step {event.step}: {describe_score(event.score, event.baseline)}{best}")
+        elif isinstance(event, loop.Noted):
+            self._line(event.text)
+
+    def close(self) -> None:
+        """Clear the moving line."""
+        if self._terminal and self._width:
+            click.echo("\r" + " " * self._width + "\r", err=True, nl=False)
+            self._width = 0
+
+    def _start(self, event: Started) -> None:
+        for note in event.notes:
+            self._line(note)
+        where = f"{event.device}, {event.precision}"
+        if event.processes > 1:
+            where += f", {event.processes} processes"
+        self._line(f"{event.parameters:,} numbers to learn, on {where}")
+        if event.first_step:
+            self._line(f"going on after step {event.first_step}")
+
+    def _step(self, event: Stepped) -> None:
+        now = time.monotonic()
+        if now - self._last < (0.5 if self._terminal else _LOG_EVERY_S):
+            return
+        self._last = now
+        text = (
+            f"step {event.step}: loss {event.loss:.5f}{self._score}, {event.steps_per_s:.2f} it/s, "
+            f"data wait {event.data_wait:.1%}, {human_seconds(event.eta_s)} to go"
+        )
+        if not self._terminal:
+            click.echo(text, err=True)
+            return
+        click.echo("\r" + text.ljust(self._width), err=True, nl=False)
+        self._width = len(text)
+
+    def _line(self, text: str) -> None:
+        self.close()
+        click.echo(one_line(text), err=True)
+
+
+if __name__ == "__main__":
+    from geosegsr_cli.main import main
+
+    main(["train", *sys.argv[1:]])

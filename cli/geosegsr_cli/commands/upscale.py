@@ -1,0 +1,209 @@
+"""geosegsr upscale: a scene in, a COG out; or many."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from geosegsr_cli.parts import batch
+from geosegsr_cli.parts.options import (
+    BandList,
+    KeyValue,
+    Scale,
+    human_bytes,
+    human_seconds,
+    json_option,
+    verbosity,
+)
+from geosegsr_cli.parts.progress import ProgressLine
+
+
+@click.command("upscale", short_help="Enlarge a scene into a COG on the same ground.")
+@click.argument("src", nargs=-1)
+@click.option(
+    "-o", "--output", "dst", required=True,
+    help="The COG to write; for several scenes a folder that exists, or that ends in / and is made.",
+)  # fmt: skip
+@click.option(
+    "--from-file", "listed", type=click.File(encoding="utf-8-sig", errors="surrogateescape"), metavar="LIST",
+    help="Scenes, one a line; - for standard input.",
+)  # fmt: skip
+@click.option(
+    "--name",
+    "pattern",
+    help="Name of each result in a folder. Default: {stem}_x{scale}.tif; also {parent}, {model}.",
+)
+@click.option(
+    "--on-error", type=click.Choice(["skip", "stop"]),
+    help="After a scene that failed, go on with the others (the default) or stop.",
+)  # fmt: skip
+@click.option("-s", "--scale", type=Scale(), default=4, show_default=True, help="2, 3, 4 or 8.")
+@click.option(
+    "-m", "--model", default="bundled", show_default=True,
+    help="bundled (of this package), nearest, bilinear, bicubic, lanczos, or a .safetensors file.",
+)  # fmt: skip
+@click.option("-b", "--bands", type=BandList(), help="Bands to use, in this order: 1,2,3. Default: all.")
+@click.option(
+    "--other-bands", type=click.Choice(["model", "bicubic", "drop"]),
+    help="Bands beyond the model's: one at a time through it, interpolated, or left out.",
+)  # fmt: skip
+@click.option("--nodata", type=float, help="Value of pixels without data. Default: as the file says.")
+@click.option(
+    "--alpha", type=click.Choice(["auto", "mask", "image"]), default="auto", show_default=True,
+    help="What a band tagged alpha is; auto looks at its values.",
+)  # fmt: skip
+@click.option(
+    "--range", "range_", type=float, nargs=2, metavar="LO HI",
+    help="DN that a trained model sees as 0 and 1. Default: from dtype, declared scale or percentiles.",
+)  # fmt: skip
+@click.option("--tile", type=int, help="Side of a tile, in input pixels. Default: the model's.")
+@click.option("--overlap", type=int, help="Pixels that neighbouring tiles share. Default: the model's.")
+@click.option(
+    "--block",
+    type=int,
+    help="Side of an output block, in output pixels. Default: 2048, or 1024 where only that gives nine blocks.",
+)
+@click.option("--aoi", metavar="FILE|WKT", help="Area of interest: polygons; what lies outside is masked.")
+@click.option("--bbox", type=float, nargs=4, metavar="W S E N", help="Area of interest as a box.")
+@click.option("--aoi-crs", help="CRS of --aoi or --bbox. Default: the file's own; else the scene's.")
+@click.option("--window", type=int, nargs=4, metavar="COL ROW W H", help="Area of interest in input pixels.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True,
+    help="Arithmetic of a trained model.",
+)  # fmt: skip
+@click.option(
+    "--consistency/--no-consistency", default=None,
+    help="Move the result to the nearest one that gives SRC again when reduced as in the model's training. "
+    "Default: where the model's card says how that was.",
+)  # fmt: skip
+@click.option(
+    "--ensemble",
+    is_flag=True,
+    help="Mean over the 8 flips and rotations of each tile; takes 8 times as long.",
+)
+@click.option(
+    "--uncertainty", type=click.Path(path_type=Path), metavar="FILE",
+    help="A second COG: how far the members of the ensemble lie apart, in DN. Needs --ensemble.",
+)  # fmt: skip
+@click.option("--workers", type=int, help="Worker processes on this machine. Default: threads of one.")
+@click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler to work on, such as tcp://host:8786.")
+@click.option(
+    "--co", "creation", type=KeyValue(), multiple=True, help="Creation option of GDAL's COG driver."
+)
+@click.option("--stac", is_flag=True, help="Write a STAC item beside the COG, under its name with .json.")
+@click.option(
+    "--datetime", "taken", metavar="TIME[/TIME]",
+    help="When the scene was taken, for the item. Default: what its tags say.",
+)  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace an existing output once the new one is verified.")
+@click.option(
+    "--no-resume", is_flag=True, help="Discard an unfinished run of this output instead of going on."
+)
+@click.option("--dry-run", is_flag=True, help="Only print what it would take.")
+@json_option
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.option("-v", "--verbose", count=True, help="Say more; twice for all.")
+def command(
+    src: tuple[str, ...],
+    dst: str,
+    listed: TextIO | None,
+    pattern: str | None,
+    on_error: str | None,
+    scale: int,
+    model: str,
+    creation: tuple[tuple[str, str], ...],
+    workers: int | None,
+    scheduler: str | None,
+    stac: bool,
+    taken: str | None,
+    overwrite: bool,
+    no_resume: bool,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: int,
+    range_: tuple[float, float] | None,
+    uncertainty: Path | None,
+    **options: Any,
+) -> None:
+    """Enlarge the raster SRC into a Cloud-Optimized GeoTIFF on the same ground.
+
+    SRC is a path or anything GDAL opens. A run that was interrupted goes on when the same command is given
+    again; a result that stands is left as it is.
+
+    Of several SRC, a folder, a pattern in quotes such as "in/**/*.tif" or a list, the results go into a folder. Those
+    that are there already, of the same source, model and options, are skipped.
+    """
+    if not dst:
+        raise click.UsageError(
+            "-o is empty: pass a file or a folder for the result. Is a variable of yours unset?"
+        )
+    verbosity(quiet, verbose)
+    options |= {"range": range_, "creation": dict(creation)}
+    how: dict[str, Any] = {
+        "workers": workers,
+        "scheduler": scheduler,
+        "stac": stac,
+        "taken": taken,
+        "overwrite": overwrite,
+        "resume": not no_resume,
+    }
+    if batch.is_folder(dst) or not batch.is_one_file(src, listed):
+        if uncertainty is not None:
+            raise click.UsageError("--uncertainty names one file: pass it with one SRC.")
+        scenes = batch.scenes_of(src, listed, dst, pattern, scale=scale, model=model)
+        if dry_run:
+            well = batch.estimate(scenes, scale, model, as_json=as_json, **options)
+        else:
+            how |= {"on_error": on_error or "skip", "as_json": as_json, "quiet": quiet}
+            well = batch.run_batch(scenes, scale, model, **how, **options)
+        click.get_current_context().exit(0 if well else 1)
+    if pattern or on_error:
+        raise click.UsageError(f"--name and --on-error are for folders, and '{dst}' is none. Leave them out.")
+    from geosegsr.pipeline.targets import wanted_item
+    from geosegsr.pipeline.upscale import upscale
+
+    if dry_run:
+        wanted_item(Path(dst), src[0], stac=stac, taken=taken, spread=uncertainty)
+        _dry_run(src[0], Path(dst), scale, model, options | {"uncertainty": uncertainty}, as_json=as_json)
+        return
+
+    line = ProgressLine()
+    try:
+        how |= {"progress": None if quiet else line, "uncertainty": uncertainty}
+        report = upscale(src[0], dst, scale, model, **how, **options)
+    finally:
+        line.close()
+    if as_json:
+        click.echo(json.dumps(report.to_dict()))
+    elif not quiet:
+        click.echo(batch.describe(report))
+
+
+def _dry_run(src: str, dst: Path, scale: int, model: str, options: dict[str, Any], *, as_json: bool) -> None:
+    from geosegsr.files import temporary_folder
+    from geosegsr.pipeline.estimate import estimate
+    from geosegsr.pipeline.targets import check_target
+    from geosegsr.pipeline.task import prepare
+
+    check_target(dst, src)
+    task = prepare(src, dst, scale, model, **options)
+    with temporary_folder(dst.parent):
+        expected = estimate(task.planned)
+    if as_json:
+        click.echo(json.dumps(expected.to_dict()))
+        return
+    again = expected.tiles_computed / expected.tiles
+    click.echo(
+        f"output   {expected.width} x {expected.height} pixels, {expected.bands} bands {expected.dtype}"
+    )
+    click.echo(
+        f"work     {expected.blocks} blocks, {expected.tiles} tiles, computed at most {again:.2f} times on average"
+    )
+    click.echo(f"memory   up to {human_bytes(expected.memory_bytes)}")
+    click.echo(f"disk     about {human_bytes(expected.disk_bytes)} while it runs")
+    click.echo(f"time     about {human_seconds(expected.seconds)} on this machine")

@@ -1,0 +1,154 @@
+"""Many scenes for geosegsr upscale: what is said of each, and of all in the end."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from geosegsr import files
+from geosegsr_cli.parts.options import human_bytes, human_seconds, one_line
+from geosegsr_cli.parts.progress import BatchLine
+
+if TYPE_CHECKING:
+    from geosegsr.pipeline.batch import Outcome
+    from geosegsr.pipeline.report import Report
+
+_ORDER = ("done", "skipped", "failed", "stopped")
+
+
+def is_folder(output: str) -> bool:
+    """Whether results go into a folder of that name."""
+    return output.endswith("/") or files.is_folder(output)
+
+
+def is_one_file(named: Sequence[str], lines: Iterable[str] | None) -> bool:
+    """Whether a single scene was named, and as itself."""
+    from geosegsr.pipeline.scene_list import find_scenes
+
+    return (
+        lines is None
+        and len(named) == 1
+        and not files.is_folder(named[0])
+        and find_scenes(named) == [named[0]]
+    )
+
+
+def scenes_of(
+    named: Sequence[str],
+    lines: Iterable[str] | None,
+    output: str,
+    pattern: str | None,
+    *,
+    scale: int,
+    model: str,
+) -> list[tuple[str, Path]]:
+    """Each scene with the file of its result."""
+    from geosegsr.pipeline.batch import without_results
+    from geosegsr.pipeline.scene_list import DEFAULT_NAME, find_scenes, name_results
+
+    if not named and lines is None:
+        raise click.UsageError("Missing argument 'SRC...'. Pass scenes, or a list of them with --from-file.")
+    if not is_folder(output):
+        raise click.UsageError(
+            f"Several scenes cannot go to '{output}', which is no folder: pass -o with a folder that exists, or "
+            f"'{output}/' for one to be made."
+        )
+    sources = find_scenes(named, [] if lines is None else _read(lines))
+    targets = name_results(sources, Path(output), scale=scale, model=model, pattern=pattern or DEFAULT_NAME)
+    return without_results(list(zip(sources, targets, strict=True)))
+
+
+def _read(lines: Iterable[str]) -> list[str]:
+    try:
+        return list(lines)
+    except OSError as error:
+        raise click.UsageError(f"Cannot read the list of --from-file: {error.strerror}.") from error
+
+
+def run_batch(
+    scenes: Sequence[tuple[str, Path]],
+    scale: int,
+    model: str,
+    *,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> bool:
+    """Do all scenes and say how each ended; returns whether all went well."""
+    from geosegsr.pipeline.batch import upscale_batch
+
+    began = time.monotonic()
+    line = BatchLine(len(scenes))
+    outcomes: list[Outcome] = []
+    try:
+        for outcome in upscale_batch(scenes, scale, model, progress=None if quiet else line, **options):
+            outcomes.append(outcome)
+            line.close()
+            line.ended(outcome.status)
+            _say(outcome, as_json=as_json, quiet=quiet)
+    finally:
+        line.close()
+        if not quiet:
+            _summarise(outcomes, len(scenes), time.monotonic() - began)
+    return all(outcome.status in ("done", "skipped") for outcome in outcomes)
+
+
+def estimate(
+    scenes: Sequence[tuple[str, Path]], scale: int, model: str, *, as_json: bool, **options: Any
+) -> bool:
+    """Print what all scenes would take; returns whether all of them can be done."""
+    from geosegsr.pipeline.batch import estimate_batch
+
+    expected = estimate_batch(scenes, scale, model, **options)
+    if as_json:
+        click.echo(json.dumps(expected.to_dict()))
+        return not expected.failures
+    for reason in expected.failures.values():
+        click.echo(f"Error: {one_line(reason)}", err=True)
+    finished = f"; {expected.finished} are finished" if expected.finished else ""
+    failed = f"; {len(expected.failures)} cannot be done" if expected.failures else ""
+    click.echo(f"scenes   {expected.scenes} to do{finished}{failed}")
+    click.echo(f"output   {human_bytes(expected.output_bytes)} of pixels")
+    click.echo(f"memory   up to {human_bytes(expected.memory_bytes)}")
+    click.echo(f"disk     about {human_bytes(expected.disk_bytes)} while it runs")
+    click.echo(f"time     about {human_seconds(expected.seconds)} on this machine")
+    return not expected.failures
+
+
+def describe(report: Report) -> str:
+    """A result in one line."""
+    return one_line(
+        f"{report.path}: {report.width} x {report.height} pixels, {report.bands} "
+        f"band{'' if report.bands == 1 else 's'} {report.dtype}, {human_bytes(report.bytes)}, "
+        f"in {human_seconds(report.seconds['total'])}"
+    )
+
+
+def _say(outcome: Outcome, *, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(outcome.to_dict()))
+    elif outcome.report is not None and not quiet:
+        click.echo(describe(outcome.report))
+    elif outcome.status == "skipped" and not quiet:
+        click.echo(one_line(f"{outcome.output}: skipped, it is finished"))
+    if outcome.error is not None:
+        click.echo(f"Error: {one_line(outcome.error)}", err=True)
+
+
+def _summarise(outcomes: Sequence[Outcome], scenes: int, seconds: float) -> None:
+    counts: Counter[str] = Counter(outcome.status for outcome in outcomes)
+    click.echo(f"{scenes} scene{'' if scenes == 1 else 's'} in {human_seconds(seconds)}", err=True)
+    for status in _ORDER:
+        if counts[status]:
+            click.echo(f"  {status:<9}{counts[status]:>6}", err=True)
+    if len(outcomes) < scenes:
+        click.echo(f"  {'not done':<9}{scenes - len(outcomes):>6}", err=True)
+    for outcome in outcomes:
+        if outcome.error is not None:
+            click.echo(one_line(f"  {outcome.source}: {outcome.error}"), err=True)

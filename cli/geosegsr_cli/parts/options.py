@@ -1,0 +1,168 @@
+"""Types and small pieces that several commands share."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TextIO, TypeVar
+
+import click
+
+from geosegsr_cli.parts.variables import variables_in_use
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+log = logging.getLogger("geosegsr")
+
+_MOST_CHARACTERS = 1500
+
+TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
+"""Of lines in a log file."""
+
+
+class BandList(click.ParamType[tuple[int, ...]]):
+    """Comma-separated 1-based band numbers."""
+
+    name = "bands"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(int(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"'{value}' is not a list of band numbers such as 1,2,3.", param, ctx)
+
+
+class Scale(click.ParamType[int]):
+    """An integer factor."""
+
+    name = "factor"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        from geosegsr.models.segsr.config import SCALES
+
+        if str(value) not in map(str, SCALES):
+            self.fail(f"cannot upscale by {value}: choose one of {', '.join(map(str, SCALES))}.", param, ctx)
+        return int(value)
+
+
+class KeyValue(click.ParamType[tuple[str, str]]):
+    """KEY=VALUE."""
+
+    name = "key=value"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        key, equals, content = str(value).partition("=")
+        if not key or not equals:
+            self.fail(f"'{value}' is not of the form KEY=VALUE, such as COMPRESS=ZSTD.", param, ctx)
+        return key, content
+
+
+class Places(click.ParamType[str]):
+    """A file, folder or pattern; an environment variable holds several as PATH does, so that they may have spaces."""
+
+    name = "place"
+    envvar_list_splitter = os.pathsep
+
+
+@dataclass
+class Answer:
+    """What standard output is to carry, for those who read it with a program."""
+
+    as_json: bool = False
+    """Whether --json was given."""
+
+    def failed(self, status: str, message: str, error: BaseException | None = None) -> None:
+        """Put an error where the result would have been, if that was to be JSON."""
+        if self.as_json:
+            kind = type(error or KeyboardInterrupt()).__name__
+            with suppress(click.exceptions.Exit, click.ClickException):  # the error itself is told already
+                click.echo(json.dumps({"status": status, "error": message, "kind": kind}))
+
+
+def json_option(function: Function) -> Function:
+    """--json, of every command that has a result to print."""
+    return click.option(
+        "--json", "as_json", is_flag=True, is_eager=True, callback=_answer_in_json,
+        help="Print the result, or the error, as JSON.",
+    )(function)  # fmt: skip
+
+
+def _answer_in_json(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
+    ctx.ensure_object(Answer).as_json = value
+    return value
+
+
+def verbosity(quiet: bool, verbose: int) -> None:
+    """Send the library's log and warnings to standard error; in a log file, with the time."""
+    level = logging.ERROR if quiet else [logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)]
+    handler = logging.StreamHandler(sys.stderr)
+    source = "%(name)s: " if verbose > 1 else ""
+    moment = "" if sys.stderr.isatty() and verbose < 2 else "%(asctime)s "
+    handler.setFormatter(_Lines(f"{moment}{source}%(message)s", datefmt=TIME_FORMAT))
+    log.handlers = [handler]
+    log.setLevel(level)
+    logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # its errors reach the user through ours
+    warnings.showwarning = _quiet if quiet else _show_warning
+    for variable in variables_in_use(click.get_current_context()):
+        log.info("from the environment: %s", variable)
+
+
+class _Lines(logging.Formatter):
+    """One line a message, whatever is in the names it tells of; a bug's traceback follows in its own lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        return one_line(super().formatMessage(record))
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    from geosegsr.errors import GeoSegSRWarning
+
+    if issubclass(category, GeoSegSRWarning):
+        click.echo(one_line(f"Warning: {message}."), err=True)
+
+
+def _quiet(*args: Any, **kwargs: Any) -> None:
+    pass
+
+
+def one_line(text: str) -> str:
+    """Without line breaks and control characters, which a name or a tag of a file may hold; not endlessly long."""
+    line = "".join(char if char.isprintable() else " " for char in text)
+    return line if len(line) <= _MOST_CHARACTERS else f"{line[:_MOST_CHARACTERS]}..."
+
+
+def human_bytes(size: float) -> str:
+    """Bytes with a decimal unit."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def human_seconds(seconds: float) -> str:
+    """Seconds, minutes and hours as a person says them."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -1,0 +1,138 @@
+"""Do the borders of tiles show? Roughness across them against roughness elsewhere."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import numpy as np
+import rasterio
+
+from geosegsr.evaluation.metrics import Image
+from geosegsr.imagery.sources import SceneSource, Source
+from geosegsr.models.contract import Upscaler
+from geosegsr.pipeline.upscale import upscale
+from geosegsr.raster.nodata import fill_invalid
+from geosegsr.raster.radiometry import Radiometry, to_dtype
+from geosegsr.raster.scene import Scene
+from geosegsr.raster.window import Window
+from geosegsr.sensor.degradation import Degradation
+from geosegsr.tiling.grid import Axis
+
+_SEAM_SIDE = 4096  # pixels a side that the seam measure looks at
+
+
+def seam_ratio(image: Image, rows: Sequence[int], cols: Sequence[int]) -> float:
+    """How much rougher an image is across the borders of its tiles than anywhere else.
+
+    Roughness is the mean square of the jump between two neighbouring pixels, less the slope that the
+    pixels on either side go on with (a third-order difference: it ignores level, slope and curvature).
+
+    Args:
+        image: Shape (C, H, W).
+        rows: First rows of tiles below a border; those too close to an edge are left out.
+        cols: First columns of tiles right of a border.
+
+    Returns:
+        About 1 where no seam can be seen, more where there are seams; NaN without borders.
+    """
+    at: list[Any] = []
+    inside: list[Any] = []
+    for axis, borders in ((-2, rows), (-1, cols)):
+        jumps = _jumps(image, axis)
+        wanted = sorted({border - 2 for border in borders if 2 <= border <= image.shape[axis] - 2})
+        elsewhere = np.setdiff1d(np.arange(len(jumps)), [w + near for w in wanted for near in (-1, 0, 1)])
+        if wanted and len(elsewhere):
+            at.extend(jumps[wanted])
+            inside.append(jumps[elsewhere].mean())
+    if not at:
+        return math.nan
+    return float(np.mean(at) / max(float(np.mean(inside)), 1e-20))
+
+
+def _jumps(image: Image, axis: int) -> Image:
+    """Mean square jump between pixels i + 1 and i + 2 of an axis, for every i."""
+    moved = np.moveaxis(image.astype(np.float64), axis, 0)
+    step = np.diff(moved, axis=0)
+    jump = step[1:-1] - (step[:-2] + step[2:]) / 2
+    return np.asarray((jump**2).reshape(len(jump), -1).mean(axis=1))
+
+
+def file_seam(
+    result: Scene, radiometry: Radiometry, scale: int, tile: int | None, overlap: int | None
+) -> float | None:
+    """The seam measure at the borders of the tiles that a file was made of, as far as they are known."""
+    options = _tagged_options(result)
+    sides = options.get("tile") if tile is None else [tile, tile]
+    overlap = options.get("overlap", 0) if overlap is None else overlap
+    if not _are_counts(sides, 2, 1) or not _are_counts([overlap], 1, 0):
+        return None
+    lengths = (result.height // scale, result.width // scale)
+    axes = [
+        Axis(length, side, min(overlap, side - 1), 0, 0, length)
+        for length, side in zip(lengths, reversed(sides), strict=True)
+    ]
+    area = Window(0, 0, min(result.height, _SEAM_SIDE), min(result.width, _SEAM_SIDE))
+    values, valid = result.read(area)
+    if not valid.all():
+        values = fill_invalid(values, valid)
+    borders = []
+    for axis in axes:
+        starts, ends = axis.origins[1:], (origin + axis.tile for origin in axis.origins[:-1])
+        borders.append(sorted({place * scale for place in (*starts, *ends)}))
+    found = seam_ratio(radiometry.to_model(values), borders[0], borders[1])
+    return None if math.isnan(found) else found
+
+
+def model_seam(
+    upscaler: Upscaler, sources: Sequence[tuple[str, Source]], scale: int, degradation: Degradation
+) -> float | None:
+    """The seam measure of the largest image that takes several of the model's tiles, through upscale itself."""
+    large = [
+        source
+        for _, source in sources
+        if isinstance(source, SceneSource)
+        and max(source.scene.height, source.scene.width) // scale > upscaler.tile
+    ]
+    if not large:
+        return None
+    source = max(large, key=lambda candidate: candidate.scene.height * candidate.scene.width)
+    height, width = (
+        min(side, _SEAM_SIDE) // scale * scale for side in (source.scene.height, source.scene.width)
+    )
+    patch = source.cut(Window(0, 0, height, width), degradation, np.random.default_rng(0))
+    lr = to_dtype(source.radiometry.from_model(patch.lr), source.scene.dtype)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a scratch file without georeference
+        bands, rows, cols = lr.shape
+        path = Path(folder) / "lr.tif"
+        with rasterio.open(
+            path, "w", count=bands, height=rows, width=cols, dtype=lr.dtype, driver="GTiff"
+        ) as out:
+            out.write(lr)
+        ends = (source.radiometry.lo[0], source.radiometry.hi[0])
+        same = len(set(source.radiometry.lo)) == len(set(source.radiometry.hi)) == 1
+        result = Path(folder) / "sr.tif"
+        upscale(path, result, scale, upscaler, range=ends if same and not upscaler.linear else None)
+        return file_seam(Scene.open(result), source.radiometry, scale, None, None)
+
+
+def _are_counts(values: Any, number: int, least: int) -> TypeGuard[list[int]]:
+    return (
+        isinstance(values, list)
+        and len(values) == number
+        and all(isinstance(value, int) and value >= least for value in values)
+    )
+
+
+def _tagged_options(result: Scene) -> dict[str, Any]:
+    try:
+        options = json.loads(result.metadata.tags.get("GEOSEGSR_OPTIONS", "{}"))
+    except ValueError:
+        return {}
+    return options if isinstance(options, dict) else {}

@@ -1,0 +1,153 @@
+"""The numbers of an evaluation, and the table that a person reads."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+HIGHER_IS_BETTER = {
+    "psnr": True,
+    "ssim": True,
+    "psnr_y": True,
+    "ssim_y": True,
+    "uqi": True,
+    "sam": False,
+    "ergas": False,
+    "reflectance": False,
+    "spectral": False,
+    "spatial": False,
+    "improvement": True,
+    "omission": False,
+    "hallucination": False,
+}
+"""Every measure, in the order of the table."""
+Numbers = dict[str, float]
+
+
+@dataclass(frozen=True)
+class BandScore:
+    """Means of one band over the tiles of a group."""
+
+    name: str
+    """As the images call it, or its number."""
+    numbers: Numbers
+    """`psnr` and `psnr_bicubic` in dB; `mean_shift`, the mean of the result over the mean of its input, less 1."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Means over the tiles of a group."""
+
+    group: str
+    """Name of the subfolder; "all" for everything."""
+    images: int
+    """Images it covers."""
+    tiles: int
+    """Tiles the means are over."""
+    model: Numbers
+    """What was evaluated."""
+    bicubic: Numbers
+    """Bicubic interpolation of the same input."""
+    bands: tuple[BandScore, ...] = ()
+    """The same by band; empty where the images of a group have different bands."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: NaN and infinities become null."""
+        return {
+            "group": self.group,
+            "images": self.images,
+            "tiles": self.tiles,
+            "model": _finite(self.model),
+            "bicubic": _finite(self.bicubic),
+            "bands": [{"name": band.name, **_finite(band.numbers)} for band in self.bands],
+        }
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All numbers of one evaluation."""
+
+    name: str
+    """The model or file."""
+    scale: int
+    """Output pixels per input pixel."""
+    rows: tuple[Row, ...]
+    """One a subfolder, where there are any; the last one is of everything."""
+    seam: float | None
+    """Roughness across tile borders against elsewhere, about 1 without seams; None where not known."""
+    notes: tuple[str, ...]
+    """How the input was made, what was left out."""
+
+    @property
+    def total(self) -> Row:
+        return self.rows[-1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "name": self.name,
+            "scale": self.scale,
+            "rows": [row.to_dict() for row in self.rows],
+            "seam": self.seam,
+            "notes": list(self.notes),
+        }
+
+
+def table(evaluation: Evaluation, *, by_band: bool = False) -> str:
+    """The numbers for a person: each beside bicubic's.
+
+    Args:
+        evaluation: What was measured.
+        by_band: Whether to add a line for each band.
+    """
+    total = evaluation.total
+    lines = [f"{evaluation.name}, x{evaluation.scale}: {total.images} images, {total.tiles} tiles"]
+    lines += [f"  {note}" for note in evaluation.notes]
+    lines.append(f"{'':15}{'model':>10}{'bicubic':>10}{'difference':>12}")
+    for name in HIGHER_IS_BETTER:
+        if name in total.model:
+            lines.append(_line(name, total.model[name], total.bicubic[name]))
+    if evaluation.seam is not None:
+        lines.append(f"{'seam':15}{evaluation.seam:10.3f}   (about 1: no seam at tile borders)")
+    if len(evaluation.rows) > 1:
+        lines += ["", *_group_lines(evaluation)]
+    if by_band:
+        lines += ["", *_band_lines(total)]
+    return "\n".join(lines)
+
+
+def _line(name: str, model: float, bicubic: float) -> str:
+    better = ""
+    if math.isfinite(model - bicubic) and model != bicubic:
+        better = " better" if (model > bicubic) == HIGHER_IS_BETTER[name] else " worse"
+    return f"{name:15}{model:10.4f}{bicubic:10.4f}{model - bicubic:+12.4f}{better}"
+
+
+def _group_lines(evaluation: Evaluation) -> list[str]:
+    main = [name for name in ("psnr", "ssim", "psnr_y", "ssim_y") if name in evaluation.total.model]
+    head = f"{'group':20}{'images':>8}" + "".join(f"{name:>10}{'bicubic':>10}" for name in main)
+    width = max(20, *(len(row.group) + 1 for row in evaluation.rows))
+    lines = [head.replace(f"{'group':20}", f"{'group':{width}}")]
+    for row in evaluation.rows:
+        cells = "".join(f"{row.model[name]:10.4f}{row.bicubic[name]:10.4f}" for name in main)
+        lines.append(f"{row.group:{width}}{row.images:8d}{cells}")
+    return lines
+
+
+def _band_lines(row: Row) -> list[str]:
+    if not row.bands:
+        return ["no numbers by band: the images differ in their bands"]
+    width = max(20, *(len(band.name) + 1 for band in row.bands))
+    return [
+        f"{'band':{width}}{'psnr':>10}{'bicubic':>10}{'mean':>10}",
+        *(
+            f"{b.name:{width}}{b.numbers['psnr']:10.4f}{b.numbers['psnr_bicubic']:10.4f}"
+            f"{b.numbers['mean_shift']:+10.3%}"
+            for b in row.bands
+        ),
+    ]
+
+
+def _finite(numbers: Numbers) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in numbers.items()}

@@ -1,0 +1,193 @@
+"""Finding and opening the images of a training set, and the range of DN they share."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geosegsr.errors import BandError, ConfigError, GeoSegSRError, GeoSegSRWarning, SceneError
+from geosegsr.imagery.config import DataConfig
+from geosegsr.raster.radiometry import DECLARED, resolve_radiometry
+from geosegsr.raster.scene import Scene
+
+log = logging.getLogger("geosegsr")
+
+SUFFIXES = frozenset(
+    ["tif", "tiff", "gtiff", "vrt", "jp2", "img", "nitf", "ntf", "png", "jpg", "jpeg", "bmp", "webp", "gif"]
+)
+PLAIN_DRIVERS = frozenset({"PNG", "JPEG", "BMP", "WEBP", "GIF"})
+
+
+def find_images(sources: Sequence[str], what: str = "--hr") -> list[Path]:
+    """The files behind folders (searched to the bottom), patterns and file names, sorted, each once.
+
+    Args:
+        sources: As typed.
+        what: The option they came from, for the message.
+
+    Raises:
+        SceneError: A source gives no image.
+    """
+    found: list[Path] = []
+    for source in sources:
+        here = sorted(_images_of(source))
+        if not here:
+            kind = "folder" if Path(source).is_dir() else "file or pattern"
+            raise SceneError(
+                f"Cannot find images in '{source}': the {kind} holds no image. Needed are files that end in "
+                f"{', '.join(sorted(SUFFIXES))}. Pass {what} with a folder, a pattern or files."
+            )
+        found.extend(here)
+    return list(dict.fromkeys(found))
+
+
+def _images_of(source: str) -> Iterator[Path]:
+    path = Path(source)
+    if path.is_file():
+        yield path
+        return
+    inside = path.rglob("*") if path.is_dir() else map(Path, glob(source, recursive=True))  # noqa: PTH207 - takes absolute ones too
+    yield from (p for p in inside if p.suffix.lower().lstrip(".") in SUFFIXES and p.is_file())
+
+
+def open_images(paths: Sequence[Path], data: DataConfig) -> list[Scene]:
+    """Open images that belong to one training set; those that cannot be opened are named and left out.
+
+    Raises:
+        SceneError: None can be opened.
+        BandError: They differ in their number of bands.
+        ConfigError: They differ in dtype.
+    """
+    scenes, failures = [], []
+    for path in paths:
+        try:
+            scenes.append(Scene.open(path, bands=data.bands or None, nodata=data.nodata))
+        except GeoSegSRError as error:
+            failures.append(str(error))
+    report_left_out(failures, len(paths), "cannot be opened")
+    _refuse_mixture(scenes, data)
+    plain = [scene.path for scene in scenes if scene.driver in PLAIN_DRIVERS]
+    if plain:
+        warnings.warn(
+            f"{len(plain)} of {len(scenes)} images are plain pictures without georeference, such as "
+            f"'{plain[0]}': places that lie in both training and validation cannot be found",
+            GeoSegSRWarning,
+            stacklevel=2,
+        )
+    return scenes
+
+
+def report_left_out(reasons: Sequence[str], total: int, what: str) -> None:
+    """Warn of images that are left out; stop if nothing is left.
+
+    Args:
+        reasons: One message an image.
+        total: How many images there were.
+        what: Why, in a few words.
+
+    Raises:
+        SceneError: All are left out.
+    """
+    if not reasons:
+        return
+    if len(reasons) == total:
+        raise SceneError(f"Cannot go on: all {total} images are left out ({what}). The first: {reasons[0]}")
+    listed = " ".join(reasons[:3]) + (" ..." if len(reasons) > 3 else "")
+    warnings.warn(
+        f"{len(reasons)} of {total} images left out ({what}): {listed.rstrip('.')}",
+        GeoSegSRWarning,
+        stacklevel=3,
+    )
+
+
+def _refuse_mixture(scenes: Sequence[Scene], data: DataConfig) -> None:
+    first = scenes[0]
+    for scene in scenes[1:]:
+        if scene.count != first.count:
+            fewest = ",".join(str(band) for band in range(1, min(scene.count, first.count) + 1))
+            raise BandError(
+                f"Cannot train on images with different bands: '{first.path}' has {first.count} and "
+                f"'{scene.path}' has {scene.count}. Pass --bands {fewest}, or only images of one kind."
+            )
+        if scene.dtype != first.dtype:
+            raise ConfigError(
+                f"Cannot train on images of different dtypes: '{first.path}' is {first.dtype} and "
+                f"'{scene.path}' is {scene.dtype}, so their DN mean different things. Pass images of one "
+                "dtype."
+            )
+
+
+def radiometry_policy(scenes: Sequence[Scene], data: DataConfig, seed: int = 0) -> dict[str, Any]:
+    """What the model's card says about the range of DN; resolve_radiometry applies it, here and at inference.
+
+    Args:
+        scenes: Images of the kind the model will be given.
+        data: Says how the range is found.
+        seed: Which images are looked at where there are many.
+
+    Returns:
+        One of the policies of resolve_radiometry. Percentiles are those of the whole training set, so that
+        one DN means one value in every scene of the sensor.
+    """
+    kind = data.radiometry
+    if kind == "range":
+        return {"kind": "range", "lo": data.range[0], "hi": data.range[1]}
+    if kind == "auto":
+        kind = _automatic_kind(scenes)
+    if kind == "dtype":
+        resolve_radiometry(scenes[0], {"kind": kind})  # refuses floating-point images before anything is read
+        return {"kind": kind}
+    if kind == "declared":
+        return _declared(scenes)
+    columns = _pixel_sample(scenes, seed)
+    if kind == "standard":
+        mean, std = columns.mean(axis=1), columns.std(axis=1)
+        return {"kind": "standard", "mean": mean.tolist(), "std": np.maximum(std, 1e-6).tolist()}
+    low, high = np.percentile(columns, [0.1, 99.9])
+    return {"kind": "range", "lo": float(low), "hi": float(high if high > low else low + 1)}
+
+
+def _declared(scenes: Sequence[Scene]) -> dict[str, Any]:
+    """The DN of reflectance 0 and 1 in each band, which all images must agree on."""
+    found = {
+        (resolve_radiometry(s, {"kind": "declared"}).lo, resolve_radiometry(s, {"kind": "declared"}).hi)
+        for s in scenes
+    }
+    if len(found) > 1:
+        raise ConfigError(
+            f"Cannot train by declared scale and offset: {len(scenes)} images declare {len(found)} different "
+            "ones, so their DN mean different things. Pass images of one kind, or --radiometry percentiles."
+        )
+    lo, hi = (np.array(ends) for ends in found.pop())
+    # The card's "standard" maps mean to 0 and mean + std to 1 in each band: the very same straight line.
+    return {"kind": "standard", "mean": lo.tolist(), "std": (hi - lo).tolist()}
+
+
+def _automatic_kind(scenes: Sequence[Scene]) -> str:
+    origins = {resolve_radiometry(scene, {"kind": "auto"}).origin for scene in scenes[:16]}
+    if origins == {DECLARED}:
+        return "declared"
+    return "dtype" if scenes[0].dtype.itemsize == 1 else "percentiles"
+
+
+def _pixel_sample(scenes: Sequence[Scene], seed: int, images: int = 64, side: int = 256) -> Any:
+    """Valid pixels from a spread of images, float64, shape (bands, n)."""
+    order = np.random.default_rng(seed).permutation(len(scenes))[:images]
+    parts = []
+    for index in order:
+        values, valid = scenes[index].sample(side)
+        everywhere = valid.all(axis=0)
+        parts.append(values[:, everywhere].astype(np.float64))
+    columns = np.concatenate(parts, axis=1)
+    if not columns.shape[1]:
+        raise SceneError(
+            f"Cannot find the range of DN: none of {len(order)} images has a pixel that is valid in all "
+            f"bands (the first is '{scenes[order[0]].path}'). Pass --nodata if their nodata value is wrong."
+        )
+    return columns

@@ -1,0 +1,168 @@
+"""From a model's name or file to the model: interpolations, bundled checkpoints, checkpoint files."""
+
+from __future__ import annotations
+
+import threading
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geosegsr.errors import CheckpointError, ConfigError
+from geosegsr.files import is_file
+from geosegsr.models import interpolation
+from geosegsr.models.checkpoint import read_card
+from geosegsr.models.contract import BUNDLED, Upscaler
+from geosegsr.models.segsr.config import SCALES
+
+if TYPE_CHECKING:
+    from geosegsr.models.inference import DistantUpscaler, TorchUpscaler
+
+_loaded: dict[tuple[str, int, str, str], Upscaler] = {}
+_loading = threading.Lock()
+_FOLDER = Path(__file__).resolve().parents[1] / "weights"
+
+
+def resolve_upscaler(
+    model: str | Path | Upscaler,
+    scale: int,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    elsewhere: bool = False,
+) -> Upscaler:
+    """The model behind a name, a checkpoint file or an Upscaler that is already one.
+
+    Args:
+        model: "bundled"; "nearest", "bilinear", "bicubic" or "lanczos"; the path of a .safetensors checkpoint; or an
+            Upscaler.
+        scale: Output pixels per input pixel, along each side.
+        device: "auto", "cpu", "cuda" or "cuda:N"; interpolation always runs on the CPU.
+        precision: "auto", "fp32", "bf16" or "fp16"; interpolation ignores it.
+        elsewhere: Whether only other processes compute with it, on devices of their own: a checkpoint is then
+            described and not loaded.
+
+    Raises:
+        ConfigError: No such model, or it was made for another scale.
+        CheckpointError: The file is not a checkpoint.
+    """
+    if not isinstance(model, str | Path):
+        found = model
+    elif str(model) in interpolation.KERNELS:
+        found = interpolation.Interpolator(str(model), scale)
+    elif model == BUNDLED or Path(model).suffix == ".safetensors" or is_file(model):
+        path = bundled_checkpoint(scale) if model == BUNDLED else Path(model)
+        found = (describe_upscaler if elsewhere else load_upscaler)(path, device=device, precision=precision)
+    else:
+        names = ", ".join([BUNDLED, *interpolation.KERNELS])
+        raise ConfigError(
+            f"Cannot find a model '{model}': it is no file and none of the built-in ones ({names}). "
+            "Pass --model NAME or --model FILE.safetensors."
+        )
+    if found.scale != scale:
+        raise ConfigError(
+            f"Cannot upscale by {scale} with model '{found.name}': it was made for a scale of {found.scale}. "
+            f"Pass --scale {found.scale}, or another model."
+        )
+    return found
+
+
+def shared_upscaler(
+    model: str | Path | Upscaler,
+    scale: int,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    elsewhere: bool = False,
+) -> Upscaler:
+    """As `resolve_upscaler`, loaded once for all threads of this process.
+
+    Only the last model stays loaded. A checkpoint file that changed is loaded anew.
+    """
+    if elsewhere or not isinstance(model, str | Path):
+        return resolve_upscaler(model, scale, device=device, precision=precision, elsewhere=elsewhere)
+    path = Path(model)
+    version = f"{model} {path.stat().st_mtime_ns}" if is_file(path) else str(model)
+    key = (version, scale, device, precision)
+    with _loading:
+        if key not in _loaded:
+            found = resolve_upscaler(model, scale, device=device, precision=precision)
+            _loaded.clear()
+            _loaded[key] = found
+        return _loaded[key]
+
+
+def check_scale(scale: int) -> None:
+    """Refuse a factor that no model can have."""
+    if isinstance(scale, bool) or scale not in SCALES:
+        raise ConfigError(
+            f"Cannot upscale by {scale}: the scale must be one of {', '.join(map(str, SCALES))}. Pass --scale 4."
+        )
+
+
+def bundled_checkpoints() -> tuple[Path, ...]:
+    """All checkpoint files of the installed package, by name."""
+    return tuple(sorted(_FOLDER.glob("*.safetensors")))
+
+
+@lru_cache
+def bundled_checkpoint(scale: int) -> Path:
+    """The checkpoint for a scale.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    scales = {read_card(path).scale: path for path in bundled_checkpoints()}
+    if scale not in scales:
+        known = ", ".join(map(str, sorted(scales))) or "none"
+        raise ConfigError(
+            f"Cannot find a bundled model for a scale of {scale}: there are those for {known}. "
+            "Pass --model bicubic or --model FILE.safetensors, or another --scale."
+        )
+    return scales[scale]
+
+
+def load_upscaler(path: str | Path, *, device: str = "auto", precision: str = "auto") -> TorchUpscaler:
+    """Open a checkpoint for inference.
+
+    Args:
+        path: A .safetensors checkpoint.
+        device: "auto" (a CUDA device if there is one), "cpu", "cuda" or "cuda:N".
+        precision: "fp32", "bf16", "fp16" (CUDA only), or "auto": bf16 where the hardware has it, else fp32.
+
+    Raises:
+        CheckpointError: The file is not a checkpoint.
+        ConfigError: There is no such device, or it does not know the precision.
+    """
+    from geosegsr.models.inference import TorchUpscaler
+
+    return TorchUpscaler(path, device, precision, reopen)
+
+
+def describe_upscaler(path: str | Path, *, device: str = "auto", precision: str = "auto") -> DistantUpscaler:
+    """What planning needs of a checkpoint; arguments as in `load_upscaler`, the device being one of a worker.
+
+    Raises:
+        CheckpointError: The file is not a checkpoint; only its header is read.
+        ConfigError: There is no such precision.
+    """
+    from geosegsr.models.inference import DistantUpscaler
+
+    return DistantUpscaler(path, device, precision, reopen)
+
+
+def reopen(path: str, device: str, precision: str, fingerprint: str) -> Upscaler:
+    """The model that another process described or loaded; what a pickled Upscaler calls.
+
+    Raises:
+        CheckpointError: The file of that name is another one here.
+    """
+    own = _FOLDER / Path(path).name
+    if own.is_file() and not Path(path).is_file():
+        path = str(own)  # a model of this package, which is installed elsewhere here
+    upscaler = shared_upscaler(path, read_card(path).scale, device=device, precision=precision)
+    if upscaler.fingerprint != fingerprint:
+        raise CheckpointError(
+            f"Cannot use '{path}': it is not the file that this run was planned with. "
+            "Give every worker the same file, or start again."
+        )
+    return upscaler

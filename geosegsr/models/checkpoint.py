@@ -1,0 +1,184 @@
+"""One file holds a model: its tensors, and a card that says all one needs to know to use it.
+
+The format is safetensors, with the card as JSON in the header's metadata. A file is read from the outside in:
+sizes first, then the card, then the shapes a network of that configuration has, and only then the numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geosegsr.errors import CheckpointError, ConfigError
+from geosegsr.files import whole_file
+from geosegsr.models.card import STORAGE, ModelCard
+from geosegsr.models.segsr.config import SeGSRConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from geosegsr.models.segsr.network import SeGSR
+
+FORMAT = 1
+METADATA_KEY = "geosegsr"
+MOST_HEADER_BYTES = 16 * 2**20
+_BYTES = {"F32": 4, "BF16": 2, "F16": 2}
+
+
+def save_checkpoint(path: str | Path, model: SeGSR, card: ModelCard) -> ModelCard:
+    """Write a model to a file; the same model and card give the same bytes.
+
+    The file appears whole or not at all.
+
+    Args:
+        path: Ends in .safetensors.
+        model: Its own configuration goes into the card.
+        card: What to say about it; sha256 is filled in.
+
+    Returns:
+        The card as written.
+
+    Raises:
+        CheckpointError: The file cannot be written.
+        ConfigError: The card does not fit the model.
+    """
+    import torch
+    from safetensors.torch import save
+
+    path = Path(path)
+    dtype = getattr(torch, card.storage)
+    tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in sorted(model.state_dict().items())}
+    card = replace(card, config=model.config.to_dict(), sha256=_sha256(tensors))
+    entry = {"format": FORMAT, "card": card.to_dict()}
+    data = save(tensors, {METADATA_KEY: json.dumps(entry, sort_keys=True, allow_nan=False)})
+    try:
+        with whole_file(path, sync=True) as file:
+            file.write(data)
+    except OSError as error:
+        raise CheckpointError(f"Cannot write checkpoint '{path}': {error.strerror or error}.") from error
+    return card
+
+
+def read_card(path: str | Path) -> ModelCard:
+    """The card of a checkpoint; reads the header only.
+
+    Raises:
+        CheckpointError: The file cannot be read, or is no checkpoint of this package.
+    """
+    return _read_header(Path(path))[0]
+
+
+def load_checkpoint(path: str | Path) -> tuple[SeGSR, ModelCard]:
+    """The model and the card of a checkpoint.
+
+    Returns:
+        The network in eval mode, in float32 on the CPU; and the card.
+
+    Raises:
+        CheckpointError: The file is damaged, cut short, foreign, or its tensors are not those of its card.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = Path(path)
+    card, shapes = _read_header(path)
+    model = _empty_network(path, card, shapes)
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise _refused(path, f"it is damaged ({error})") from error
+    if _sha256(tensors) != card.sha256:
+        raise _refused(path, "it is damaged: its tensors do not have the checksum that its card names")
+    trained = {name: p.requires_grad for name, p in model.named_parameters()}
+    model.load_state_dict({k: v.to(torch.float32, copy=True) for k, v in tensors.items()}, assign=True)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(trained[name])
+    return model.eval(), card
+
+
+def _empty_network(path: Path, card: ModelCard, shapes: Mapping[str, tuple[int, ...]]) -> SeGSR:
+    """A network without memory behind it, once the file is known to hold exactly its tensors."""
+    from geosegsr.models.segsr.blank import without_weights
+    from geosegsr.models.segsr.network import SeGSR
+
+    with without_weights():
+        model = SeGSR(SeGSRConfig.from_dict(card.config))
+    needed = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    wrong = sorted(name for name in needed.keys() | shapes.keys() if needed.get(name) != shapes.get(name))
+    if wrong:
+        name = wrong[0]
+        found, wanted = (str(table.get(name, "none")) for table in (shapes, needed))
+        raise _refused(
+            path, f"its tensors are not those of its card ({name[:80]!r}: found {found}, needed {wanted})"
+        )
+    return model
+
+
+def _read_header(path: Path) -> tuple[ModelCard, dict[str, tuple[int, ...]]]:
+    header, data_bytes = _header_json(path)
+    metadata = header.pop("__metadata__", None)
+    if not isinstance(metadata, dict) or not isinstance(metadata.get(METADATA_KEY), str):
+        raise _refused(path, "it has no model card, so it was not written by geosegsr")
+    try:
+        entry = json.loads(metadata[METADATA_KEY])
+        if not isinstance(entry, dict) or entry.get("format") != FORMAT:
+            raise _refused(path, f"its card is not of format {FORMAT}; a newer geosegsr may read it")
+        card = ModelCard.from_dict(entry.get("card"))
+    except (ConfigError, TypeError, ValueError, RecursionError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise _refused(path, f"its card does not hold ({error})") from error
+    shapes = {
+        name: _shape(path, name, entry, data_bytes, STORAGE[card.storage]) for name, entry in header.items()
+    }
+    if sum(math.prod(shape) for shape in shapes.values()) * _BYTES[STORAGE[card.storage]] != data_bytes:
+        raise _refused(path, "it is damaged or cut short: its size is not that of its tensors")
+    return card, shapes
+
+
+def _header_json(path: Path) -> tuple[dict[str, Any], int]:
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))[0]
+            if size < 8 or not 2 <= length <= min(size - 8, MOST_HEADER_BYTES):
+                raise _refused(path, "it is no safetensors file, or cut short")
+            header = json.loads(file.read(length))
+    except OSError as error:
+        raise CheckpointError(f"Cannot read checkpoint '{path}': {error.strerror or error}.") from error
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise _refused(path, "it is no safetensors file: its header is not JSON") from error
+    if not isinstance(header, dict):
+        raise _refused(path, "it is no safetensors file: its header is no table")
+    return header, size - 8 - length
+
+
+def _shape(path: Path, name: str, entry: Any, data_bytes: int, dtype: str) -> tuple[int, ...]:
+    shape = entry.get("shape") if isinstance(entry, dict) else None
+    whole = isinstance(shape, list) and all(isinstance(n, int) and 0 <= n <= data_bytes for n in shape)
+    if not whole or entry.get("dtype") != dtype:
+        raise _refused(path, f"tensor {name[:80]!r} is not described as the {dtype} its card names")
+    return tuple(shape)  # type: ignore[arg-type]
+
+
+def _sha256(tensors: Mapping[str, Tensor]) -> str:
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _refused(path: Path, fault: str) -> CheckpointError:
+    return CheckpointError(f"Cannot use '{path}' as a model: {' '.join(fault.split())[:300]}.")

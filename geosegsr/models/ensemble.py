@@ -1,0 +1,129 @@
+"""A model asked eight times: the mean over all flips and rotations of a tile, and how far the eight lie apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geosegsr.errors import ConfigError
+from geosegsr.models.contract import FloatArray, Upscaler
+from geosegsr.models.interpolation import Interpolator
+
+ORIENTATIONS = tuple((turns, mirrored) for mirrored in (False, True) for turns in range(4))
+"""The symmetries of a square: quarter turns, and the same after a flip left to right."""
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """A model's mean over the eight orientations of what it is given; an Upscaler that takes eight times as long.
+
+    Tiles need not be square: a turned tile is as wide as it was high.
+
+    Source:
+        R. Timofte, R. Rothe, L. Van Gool, "Seven ways to improve example-based single image super resolution",
+        CVPR 2016, section 3.5.
+    """
+
+    base: Upscaler
+    """The model."""
+
+    @classmethod
+    def of(cls, base: Upscaler) -> Ensemble:
+        """The ensemble of a model.
+
+        Raises:
+            ConfigError: The model is an interpolation.
+        """
+        if isinstance(base, Interpolator):
+            raise ConfigError(
+                f"Cannot make an ensemble of '{base.name}': interpolation gives the same in every orientation. "
+                "Leave out --ensemble, or pass a trained model."
+            )
+        return cls(base)
+
+    @property
+    def name(self) -> str:
+        return self.base.name
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{self.base.fingerprint}-ensemble"
+
+    @property
+    def card(self) -> Any:
+        """The model's card, if it has one."""
+        return getattr(self.base, "card", None)
+
+    @property
+    def scale(self) -> int:
+        return self.base.scale
+
+    @property
+    def bands(self) -> int | None:
+        return self.base.bands
+
+    @property
+    def tile(self) -> int:
+        return self.base.tile
+
+    @property
+    def overlap(self) -> int:
+        return self.base.overlap
+
+    @property
+    def halo(self) -> int:
+        return self.base.halo
+
+    @property
+    def multiple_of(self) -> int:
+        return self.base.multiple_of
+
+    @property
+    def min_size(self) -> int:
+        return self.base.min_size
+
+    @property
+    def batch(self) -> int:
+        return self.base.batch
+
+    @property
+    def linear(self) -> bool:
+        return self.base.linear
+
+    def __call__(self, lr: FloatArray, guide: FloatArray | None = None) -> FloatArray:
+        """The mean of the eight; see Upscaler."""
+        return mean_and_spread(self.members(lr, guide))[0]
+
+    def members(self, lr: FloatArray, guide: FloatArray | None = None) -> Iterator[FloatArray]:
+        """The model's eight results one by one, each turned back; arguments and results as of an Upscaler."""
+        for turns, mirrored in ORIENTATIONS:
+            turned_guide = None if guide is None else _oriented(guide, turns, mirrored)
+            sr = np.rot90(self.base(_oriented(lr, turns, mirrored), turned_guide), -turns, (-2, -1))
+            yield sr[..., ::-1] if mirrored else sr
+
+
+def _oriented(array: FloatArray, turns: int, mirrored: bool) -> FloatArray:
+    return np.ascontiguousarray(np.rot90(array[..., ::-1] if mirrored else array, turns, (-2, -1)))
+
+
+def mean_and_spread(members: Iterable[FloatArray]) -> tuple[FloatArray, FloatArray]:
+    """Mean and standard deviation (of the population) over arrays of one shape and dtype; same shape and dtype.
+
+    Where all are equal the mean is exactly that, and the deviation exactly 0.
+
+    Source:
+        B. P. Welford, "Note on a method for calculating corrected sums of squares and products", 1962.
+    """
+    arrays = iter(members)
+    mean: NDArray[Any] = next(arrays).copy()
+    squares, count = np.zeros_like(mean), 1
+    for array in arrays:
+        count += 1
+        off = array - mean
+        mean += off / count
+        squares += off * (array - mean)
+    return mean, np.sqrt(squares / count)

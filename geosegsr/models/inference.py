@@ -1,0 +1,272 @@
+"""Runs a checkpoint's network on tiles, on whatever device there is."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geosegsr.context import cores_of_a_block
+from geosegsr.cpu import keep_freed_memory
+from geosegsr.errors import ConfigError
+from geosegsr.models.card import ModelCard
+from geosegsr.models.checkpoint import load_checkpoint, read_card
+from geosegsr.models.contract import FloatArray, Upscaler
+from geosegsr.models.segsr.config import SeGSRConfig
+
+log = logging.getLogger("geosegsr")
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+Reopen: TypeAlias = Callable[[str, str, str, str], Upscaler]
+"""Opens a checkpoint again in another process, from its path, device, precision and fingerprint."""
+GPU_BATCH_PIXELS = 16 * 64 * 64  # lr pixels a call, where there is no reason for less
+
+
+class _Checkpoint:
+    """What a checkpoint's card says of it, and how it travels; for Upscalers."""
+
+    linear = False
+
+    def __init__(
+        self, path: str | Path, card: ModelCard, wanted_device: str, precision: str, reopen: Reopen
+    ) -> None:
+        self.path = Path(path).absolute()
+        self.card = card
+        self.reopen = reopen
+        self.wanted_device = wanted_device
+        self.precision = precision
+        self.name = card.name
+        self.fingerprint = f"{card.sha256}-{precision}"
+        self.scale = card.scale
+        self.bands = card.bands
+        self.tile = card.tile
+        self.overlap = card.overlap
+        self.halo = card.halo
+        self.multiple_of = card.multiple_of
+        self.min_size = card.min_size
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process opens the same file on its own device; another file under that name is refused."""
+        return self.reopen, (str(self.path), self.wanted_device, self.precision, self.fingerprint)
+
+
+class TorchUpscaler(_Checkpoint):
+    """A checkpoint, ready to enlarge tiles; satisfies Upscaler.
+
+    Tiles of one shape always meet the network in batches of one size, so that a tile's values never depend
+    on its neighbours in a batch. Calls from several threads take turns on a GPU; on a CPU they run side by side, each on
+    as many cores as `cores_of_a_block` says.
+    """
+
+    def __init__(self, path: str | Path, device: str, precision: str, reopen: Reopen) -> None:
+        self.device = choose_device(device)
+        precision = choose_precision(precision, self.device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        model, card = load_checkpoint(path)
+        super().__init__(path, card, device, precision, reopen)
+        model.merge_lora().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.network: Callable[..., Tensor] = model.to(self.device, PRECISIONS[precision])
+        self.batch = 1 if self.device.type == "cpu" else max(1, GPU_BATCH_PIXELS // self.tile**2)
+        self._lock = threading.Lock()
+        self._threads = torch.get_num_threads()
+
+    def __call__(self, lr: FloatArray, guide: FloatArray | None = None) -> FloatArray:
+        """Enlarge a batch of tiles; see Upscaler.
+
+        Raises:
+            ConfigError: The arrays do not fit the model, or not even a piece of a tile fits into memory.
+        """
+        self._check(lr, guide)
+        n, bands, height, width = lr.shape
+        sr = np.empty((n, bands, height * self.scale, width * self.scale), lr.dtype)
+        with self._turn(), torch.inference_mode():
+            start = 0
+            while start < n:  # a batch that did not fit is tried again from its first tile
+                part = slice(start, start + self.batch)
+                try:
+                    sr[part] = self._run(lr[part], None if guide is None else guide[part])
+                    start = part.stop
+                    continue
+                except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                    _reraise_unless_memory(error)
+                self._free()
+                if self.batch > 1:
+                    self.batch //= 2
+                    log.warning(
+                        "Out of memory on %s: going on with %d tiles at a time.", self.device, self.batch
+                    )
+                else:
+                    sr[part] = self._in_pieces(lr[part], None if guide is None else guide[part])
+                    start = part.stop
+        return sr
+
+    def workspace_bytes(self, height: int, width: int) -> int:
+        """Memory of this machine that a call for a tile of this size takes beside the weights; 0 on a GPU, which has its own."""
+        from geosegsr.models.segsr.workspace import workspace_bytes
+
+        if self.device.type != "cpu":
+            return 0
+        config = SeGSRConfig.from_dict(self.card.config)
+        return workspace_bytes(config, height, width, PRECISIONS[self.precision])
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """A GPU alone, or a share of the processor."""
+        cores = cores_of_a_block.get()
+        if self.device.type == "cuda":
+            with self._lock:
+                yield
+        elif cores is None:
+            yield
+        else:
+            torch.set_num_threads(cores)  # of this thread, and of those that torch meets later
+            try:
+                yield
+            finally:
+                torch.set_num_threads(self._threads)
+
+    def _run(self, lr: FloatArray, guide: FloatArray | None) -> FloatArray:
+        """A batch through the network, filled up to the fixed size with copies of its last tile."""
+        tensors = [None if a is None else self._tensor(a) for a in (lr, guide)]
+        sr = self.network(*tensors)[: len(lr)]  # (n, C, sh, sw)
+        array: FloatArray = sr.float().cpu().numpy()
+        return array
+
+    def _tensor(self, array: FloatArray) -> Tensor:
+        missing = self.batch - len(array)
+        if missing > 0:
+            array = np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+        return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device)
+
+    def _in_pieces(self, lr: FloatArray, guide: FloatArray | None) -> FloatArray:
+        """One tile as two overlapping halves, each split again if need be."""
+        height, width = lr.shape[-2:]
+        axis = 2 if height >= width else 3
+        side, margin = lr.shape[axis], max(self.halo, self.multiple_of)
+        if side <= 2 * margin:
+            raise ConfigError(
+                f"Cannot upscale a tile of {width} x {height} pixels on {self.device}: out of memory. "
+                "Close what else uses it, or pass --device cpu."
+            )
+        middle = side // 2 // self.multiple_of * self.multiple_of or side // 2
+        log.warning("Out of memory on %s: splitting a tile of %d x %d pixels.", self.device, width, height)
+        halves = []
+        for first, last, keep in (
+            (0, min(middle + margin, side), slice(0, middle * self.scale)),
+            (max(middle - margin, 0), side, slice(min(margin, middle) * self.scale, None)),
+        ):
+            cut = tuple(slice(first, last) if i == axis else slice(None) for i in range(4))
+            piece = self._piece(lr[cut], None if guide is None else guide[cut])
+            halves.append(piece[tuple(keep if i == axis else slice(None) for i in range(4))])
+        return np.concatenate(halves, axis)
+
+    def _piece(self, lr: FloatArray, guide: FloatArray | None) -> FloatArray:
+        try:
+            return self._run(lr, guide)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            _reraise_unless_memory(error)
+        self._free()
+        return self._in_pieces(lr, guide)
+
+    def _free(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _check(self, lr: FloatArray, guide: FloatArray | None) -> None:
+        if lr.ndim != 4 or lr.shape[1] != self.bands:
+            raise ConfigError(
+                f"Cannot upscale an array of shape {lr.shape} with '{self.name}': "
+                f"it takes (N, {self.bands}, h, w)."
+            )
+        if guide is not None and guide.shape != (len(lr), 3, *lr.shape[2:]):
+            raise ConfigError(
+                f"Cannot guide an array of shape {lr.shape} by one of shape {guide.shape}: "
+                f"it must be {(len(lr), 3, *lr.shape[2:])}."
+            )
+
+
+class DistantUpscaler(_Checkpoint):
+    """A checkpoint's facts without its network, for a process that plans what others compute.
+
+    Where it is unpickled it becomes a TorchUpscaler.
+    """
+
+    batch = 1
+
+    def __init__(self, path: str | Path, device: str, precision: str, reopen: Reopen) -> None:
+        super().__init__(path, read_card(path), device, _distant_precision(precision, device), reopen)
+
+    def __call__(self, lr: FloatArray, guide: FloatArray | None = None) -> FloatArray:
+        """There is nothing here to compute with."""
+        raise AssertionError(f"'{self.name}' was only described in this process")
+
+
+def choose_device(name: str) -> torch.device:
+    """The device behind a name.
+
+    Raises:
+        ConfigError: There is none; the message lists those that there are.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return torch.device("cuda:0" if count else "cpu")
+    there = {
+        "cpu": "cpu",
+        **({"cuda": "cuda:0"} if count else {}),
+        **{f"cuda:{i}": f"cuda:{i}" for i in range(count)},
+    }
+    if name not in there:
+        raise ConfigError(
+            f"Cannot run on device '{name}': this machine has {', '.join(there)}. Pass --device auto."
+        )
+    return torch.device(there[name])
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """The precision behind a name, on a device.
+
+    Raises:
+        ConfigError: No such precision, or the device cannot compute in it.
+    """
+    if name == "auto":
+        native = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bf16()
+        return "bf16" if native else "fp32"
+    if name not in PRECISIONS:
+        raise ConfigError(f"Cannot compute in precision '{name}'. It can be: auto, {', '.join(PRECISIONS)}.")
+    if name == "fp16" and device.type == "cpu":
+        raise ConfigError(
+            "Cannot compute in fp16 on a CPU: its range is too narrow there. Pass --precision bf16."
+        )
+    return name
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 numbers itself."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        return False
+    flags = next((line.split() for line in text.splitlines() if line.startswith(("flags", "Features"))), [])
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)
+
+
+def _distant_precision(name: str, device: str) -> str:
+    """One precision for all workers, so that all compute the same: this machine's, or that of GPUs if asked for."""
+    if name == "auto":
+        return "bf16" if device.startswith("cuda") else choose_precision(name, choose_device(device))
+    return choose_precision(name, torch.device("cpu" if device == "cpu" else "cuda"))
+
+
+def _reraise_unless_memory(error: BaseException) -> None:
+    if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(
+        error
+    ):
+        raise error

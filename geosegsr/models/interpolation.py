@@ -1,0 +1,138 @@
+"""Classical interpolation behind the contract of a model: exact, linear, every band on its own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geosegsr.cpu import single_threaded_blas
+from geosegsr.errors import ConfigError
+from geosegsr.models.contract import FloatArray
+
+_CHUNK = (
+    32  # lr pixels one product with the kernel matrix covers: the matrix is mostly zeros, so keep it small
+)
+
+
+def _triangle(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(np.abs(x) < 1, 1 - np.abs(x), 0)
+
+
+def _keys(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cubic convolution with a = -0.5. Source: Keys, IEEE TASSP 29 (1981), equation 15."""
+    x = np.abs(x)
+    inner = (1.5 * x - 2.5) * x * x + 1
+    outer = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return np.where(x <= 1, inner, np.where(x < 2, outer, 0))
+
+
+def _lanczos3(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
+
+
+KERNELS: dict[str, tuple[int, Callable[[NDArray[np.float64]], NDArray[np.float64]] | None]] = {
+    "nearest": (0, None),
+    "bilinear": (1, _triangle),
+    "bicubic": (2, _keys),
+    "lanczos": (3, _lanczos3),
+}
+"""Name -> (reach in lr pixels, kernel)."""
+
+
+@dataclass(frozen=True)
+class Interpolator:
+    """One of the classical kernels, as an Upscaler.
+
+    Pixels are areas: the first output pixel's centre lies at (0.5 / scale - 0.5) lr pixels from the first
+    lr pixel's centre. Beyond the array the outermost pixel is repeated.
+    """
+
+    name: str
+    """"nearest", "bilinear", "bicubic" or "lanczos"."""
+    scale: int
+    """Output pixels per input pixel."""
+
+    bands: int | None = None
+    tile: int = 512
+    multiple_of: int = 1
+    min_size: int = 1
+    batch: int = 1
+    linear: bool = True
+
+    def __post_init__(self) -> None:
+        if self.name not in KERNELS:
+            raise ConfigError(f"Cannot interpolate by '{self.name}': choose one of {', '.join(KERNELS)}.")
+
+    @property
+    def halo(self) -> int:
+        """The kernel's reach: what a tile computes farther inside equals the whole scene's interpolation."""
+        return KERNELS[self.name][0]
+
+    @property
+    def overlap(self) -> int:
+        """Just the two halos: neighbours agree exactly, so there is nothing to fade."""
+        return 2 * self.halo
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(f"interpolation 1 {self.name} x{self.scale}".encode()).hexdigest()
+
+    def __call__(self, lr: FloatArray, guide: FloatArray | None = None) -> FloatArray:
+        """Enlarge a batch; see Upscaler. float32 or float64, shape (N, C, h, w) -> (N, C, s*h, s*w)."""
+        if self.name == "nearest":
+            return repeat_pixels(lr, self.scale)
+        n, c, h, w = lr.shape
+        with single_threaded_blas():
+            planes = [_enlarge(plane, self.name, self.scale) for plane in lr.reshape(n * c, h, w)]
+        return np.stack(planes).reshape(n, c, h * self.scale, w * self.scale)
+
+
+def repeat_pixels(array: NDArray[Any], scale: int) -> NDArray[Any]:
+    """Each pixel as scale x scale pixels of the same value; any dtype, (..., h, w) -> (..., scale*h, scale*w)."""
+    return np.repeat(np.repeat(array, scale, axis=-2), scale, axis=-1)
+
+
+def _enlarge(plane: FloatArray, name: str, scale: int) -> FloatArray:
+    """One band, (h, w) -> (scale*h, scale*w): down the rows, then along the columns."""
+    halo = KERNELS[name][0]
+    matrix = _kernel_matrix(name, scale, plane.dtype.str)
+    h, w = plane.shape
+    padded = np.pad(plane, ((halo, halo + -h % _CHUNK), (0, 0)), mode="edge")
+    tall = np.empty((h * scale, w), dtype=plane.dtype)
+    for start in range(0, h, _CHUNK):
+        rows = min(_CHUNK, h - start) * scale
+        taps = padded[start : start + _CHUNK + 2 * halo]
+        np.matmul(matrix[:rows], taps, out=tall[start * scale : start * scale + rows])
+    padded = np.pad(tall, ((0, 0), (halo, halo + -w % _CHUNK)), mode="edge")
+    out = np.empty((h * scale, w * scale), dtype=plane.dtype)
+    for start in range(0, w, _CHUNK):
+        cols = min(_CHUNK, w - start) * scale
+        taps = padded[:, start : start + _CHUNK + 2 * halo]
+        out[:, start * scale : start * scale + cols] = taps @ matrix[:cols].T
+    return out
+
+
+@lru_cache(maxsize=32)
+def _kernel_matrix(name: str, scale: int, dtype: str) -> FloatArray:
+    """Weights that turn _CHUNK pixels and their halos into scale * _CHUNK pixels.
+
+    Returns:
+        Shape (scale * _CHUNK, _CHUNK + 2 * halo); each row sums to 1.
+    """
+    halo, kernel = KERNELS[name]
+    assert kernel is not None
+    # Phases are computed once and repeated, so that equal phases have bit-equal weights.
+    phase = (np.arange(scale) + 0.5) / scale - 0.5  # centre of each output pixel, in lr pixels
+    taps = np.arange(-halo, halo + 1)
+    weights = kernel(phase[:, None] - taps)  # (scale, 2 * halo + 1)
+    weights /= weights.sum(axis=1, keepdims=True)
+    matrix = np.zeros((_CHUNK, scale, _CHUNK + 2 * halo))
+    for pixel in range(_CHUNK):
+        matrix[pixel, :, pixel : pixel + 2 * halo + 1] = weights
+    return matrix.reshape(_CHUNK * scale, -1).astype(dtype)

@@ -1,0 +1,244 @@
+"""super_resolve(): the pipeline of `upscale` on an xarray.DataArray, lazily."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import rioxarray  # noqa: F401 - registers the .rio accessor
+import xarray as xr
+from affine import Affine
+from dask.delayed import delayed
+from numpy.typing import NDArray
+from rioxarray.rioxarray import affine_to_coords
+
+from geosegsr.errors import BandError, ConfigError
+from geosegsr.models.catalogue import check_scale, shared_upscaler
+from geosegsr.models.contract import DEFAULT_MODEL, Upscaler
+from geosegsr.models.ensemble import Ensemble
+from geosegsr.notices import warn
+from geosegsr.pipeline.layout import plan_rendering
+from geosegsr.raster.bands import OtherBands, colour_of
+from geosegsr.raster.metadata import scaled_gcp
+from geosegsr.raster.nodata import is_invalid
+from geosegsr.raster.window import Window
+from geosegsr.sensor.degradation import samplings_of, shall_agree
+from geosegsr.tiling.grid import Block
+from geosegsr.tiling.group import output_bands
+from geosegsr.tiling.render import Rendering, render_block
+
+_SAMPLE_SIDE = 1024
+
+
+def super_resolve(
+    data: xr.DataArray,
+    scale: int = 4,
+    model: str | Path | Upscaler = DEFAULT_MODEL,
+    *,
+    other_bands: OtherBands | None = None,
+    nodata: float | None = None,
+    range: tuple[float, float] | None = None,
+    tile: int | None = None,
+    overlap: int | None = None,
+    block: int | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    consistency: bool | None = None,
+    ensemble: bool = False,
+) -> xr.DataArray:
+    """Enlarge an array, block by block and only when it is computed.
+
+    The result has the pixels that `geosegsr.upscale` would write for a file with the same content, as far as an array
+    holds it: valid is what is neither NaN, infinite nor nodata. An alpha band counts as an image, a file's mask is not
+    known, and pixels that `masked=True` turned into floats are computed as floats, whose range is that of floats.
+
+    Args:
+        data: Shape (y, x) or (band, y, x) in any order of dimensions, with or without dask; NaN is invalid.
+            A band coordinate or `long_name` that says "red", "nir" and so on names the bands.
+        scale: Output pixels per input pixel along each side: 2, 3, 4 or 8.
+        model: As for `upscale`.
+        other_bands: As for `upscale`.
+        nodata: Value of invalid pixels; by default the array's own (`data.rio.nodata`).
+        range: DN that a trained model sees as 0 and 1.
+        tile: Side of a tile, in input pixels.
+        overlap: Pixels that neighbouring tiles share.
+        block: Side of a block, in output pixels; blocks are the chunks of the result.
+        device: As for `upscale`.
+        precision: As for `upscale`.
+        consistency: As for `upscale`.
+        ensemble: As for `upscale`.
+
+    Returns:
+        A dask-backed DataArray of the same dtype, dimensions, name, attributes and CRS, with coordinates and
+        transform on the finer grid.
+
+    Raises:
+        ConfigError: The scale or the dtype cannot work.
+        BandError: Dimensions or bands cannot work.
+    """
+    check_scale(scale)
+    if data.dtype.kind not in "iuf":
+        raise ConfigError(f"Cannot upscale an array of {data.dtype}: needed are real numbers.")
+    raster = _ArrayRaster.wrap(data, data.rio.nodata if nodata is None else nodata)
+    _warn_of_alpha(raster)
+    upscaler = shared_upscaler(model, scale, device=device, precision=precision)
+    if ensemble:
+        upscaler = Ensemble.of(upscaler)
+    agree = shall_agree(upscaler, consistency)
+    wanted = Window(0, 0, raster.height, raster.width)
+    rendering, _ = plan_rendering(
+        raster,
+        upscaler,
+        wanted,
+        other_bands=other_bands,
+        range=range,
+        tile=tile,
+        overlap=overlap,
+        block=block,
+        samplings=samplings_of(upscaler) if agree else (),
+        consistent=agree,
+    )
+    pixels = _lazy_blocks(raster, rendering)
+    return _dressed(data, raster, pixels, output_bands(rendering.groups), scale)
+
+
+@dataclass(frozen=True)
+class _ArrayRaster:
+    """A DataArray as planning and rendering see it."""
+
+    data: xr.DataArray
+    """Dimensions (band, y, x)."""
+    nodata: float | None
+    scales: tuple[float, ...]
+    offsets: tuple[float, ...]
+    colours: tuple[str, ...]
+
+    @classmethod
+    def wrap(cls, data: xr.DataArray, nodata: float | None) -> _ArrayRaster:
+        spatial = data.rio.y_dim, data.rio.x_dim
+        others = [dim for dim in data.dims if dim not in spatial]
+        if len(others) > 1:
+            raise BandError(
+                f"Cannot upscale an array of dimensions {data.dims}: needed are two spatial ones and at most one of "
+                "bands. Select along the others first, for example with .isel(time=0)."
+            )
+        ordered = data.transpose(*others, *spatial) if others else data.expand_dims("band")
+        count = ordered.sizes[ordered.dims[0]]
+        return cls(
+            ordered,
+            None if nodata is None else float(nodata),
+            _per_band(data.attrs.get("scale_factor", 1.0), count),
+            _per_band(data.attrs.get("add_offset", 0.0), count),
+            _band_colours(ordered, count),
+        )
+
+    @property
+    def path(self) -> str:
+        return str(self.data.name or "array")
+
+    @property
+    def count(self) -> int:
+        return int(self.data.shape[0])
+
+    @property
+    def height(self) -> int:
+        return int(self.data.shape[1])
+
+    @property
+    def width(self) -> int:
+        return int(self.data.shape[2])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.data.dtype)
+
+    def sample(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        step = max(1, -(-max(self.height, self.width) // _SAMPLE_SIDE))
+        values = np.asarray(self.data[:, ::step, ::step])
+        return values, ~is_invalid(values, self.nodata)
+
+
+def _warn_of_alpha(raster: _ArrayRaster) -> None:
+    """Files with alpha mostly look like this, and an array has no colour interpretation."""
+    if raster.count == 4 and raster.dtype in (np.uint8, np.uint16) and not any(raster.colours):
+        warn(
+            f"nothing names the four bands of '{raster.path}': the fourth is taken as an image. "
+            "If it is alpha, upscale the file instead, or leave it out by .isel(band=slice(3))"
+        )
+
+
+def _lazy_blocks(raster: _ArrayRaster, rendering: Rendering) -> Any:
+    """One delayed call a block, put together to a dask array of shape (bands, rows, cols)."""
+    scale, count = rendering.upscaler.scale, len(output_bands(rendering.groups))
+    blocks = rendering.grid.blocks
+    shared = delayed(rendering, pure=False, traverse=False)
+    rows: dict[int, list[Any]] = {}
+    for block in blocks:
+        window = rendering.grid.source_window(block)
+        values = raster.data.data[(slice(None), *window.slices)]
+        lazy = delayed(_render, pure=False)(shared, block.index, values)
+        shape = (count, block.window.height * scale, block.window.width * scale)
+        rows.setdefault(block.window.row, []).append(da.from_delayed(lazy, shape, dtype=rendering.dtype))
+    return da.concatenate([da.concatenate(row, axis=2) for row in rows.values()], axis=1)
+
+
+def _render(rendering: Rendering, index: int, values: NDArray[Any]) -> NDArray[Any]:
+    block: Block = rendering.grid.blocks[index]
+    valid = ~is_invalid(values, rendering.nodata)
+    return render_block(rendering, block, values, valid, valid).image
+
+
+def _dressed(
+    data: xr.DataArray, raster: _ArrayRaster, pixels: Any, kept: tuple[int, ...], scale: int
+) -> xr.DataArray:
+    """The result with the input's dimensions, coordinates, attributes and place."""
+    y_dim, x_dim = data.rio.y_dim, data.rio.x_dim
+    ordered = raster.data
+    coords = {
+        name: coord.isel({ordered.dims[0]: list(kept)}) if ordered.dims[0] in coord.dims else coord
+        for name, coord in ordered.coords.items()
+        if not {y_dim, x_dim} & set(coord.dims)
+    }
+    out = xr.DataArray(pixels, dims=ordered.dims, coords=coords, name=data.name, attrs=dict(data.attrs))
+    transform = data.rio.transform() @ Affine.scale(1 / scale)
+    if transform.is_rectilinear and y_dim in data.coords and x_dim in data.coords:
+        fine = affine_to_coords(transform, out.sizes[x_dim], out.sizes[y_dim], x_dim=x_dim, y_dim=y_dim)
+        out = out.assign_coords(
+            {dim: (dim, fine[dim], dict(data.coords[dim].attrs)) for dim in (y_dim, x_dim)}
+        )
+    if data.rio.crs is not None:
+        out = out.rio.write_crs(data.rio.crs)
+    if gcps := data.rio.get_gcps():
+        whole = Window(0, 0, raster.height, raster.width)
+        out = out.rio.write_gcps([scaled_gcp(gcp, scale, whole) for gcp in gcps], data.rio.crs)
+    else:
+        out = out.rio.write_transform(transform)
+    if data.rio.encoded_nodata is not None:  # NaN in memory, another value in a file
+        out = out.rio.write_nodata(data.rio.encoded_nodata, encoded=True)
+    elif raster.nodata is not None:
+        out = out.rio.write_nodata(raster.nodata)
+    out.name = data.name
+    plain: xr.DataArray = (
+        out.transpose(*data.dims) if data.ndim == ordered.ndim else out.isel(band=0, drop=True)
+    )
+    return plain
+
+
+def _per_band(value: Any, count: int) -> tuple[float, ...]:
+    values = (
+        np.broadcast_to(np.asarray(value, dtype=float), (count,))
+        if np.size(value) in (1, count)
+        else np.ones(count)
+    )
+    return tuple(float(v) for v in values)
+
+
+def _band_colours(data: xr.DataArray, count: int) -> tuple[str, ...]:
+    names = data.attrs.get("long_name", ())
+    if isinstance(names, str) or len(names) != count:
+        coord = data.coords.get(data.dims[0])
+        names = [""] * count if coord is None else [str(value) for value in coord.values]
+    return tuple(colour_of(name) for name in names)

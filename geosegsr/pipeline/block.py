@@ -1,0 +1,127 @@
+"""One block from the scene to its file: what a worker does."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geosegsr.cpu import single_threaded_blas
+from geosegsr.errors import JobError, SceneError
+from geosegsr.files import whole_file
+from geosegsr.models.interpolation import repeat_pixels
+from geosegsr.pipeline.job import IMAGE, SPREAD, BlockRecord, FileRecord, block_path
+from geosegsr.pipeline.plan import Plan
+from geosegsr.raster.cog import SMALL_BYTES, block_bytes, pixel_checksum
+from geosegsr.raster.statistics import BandStatistics
+from geosegsr.tiling.cache import TileCache, TileMemory
+from geosegsr.tiling.group import output_bands
+from geosegsr.tiling.render import render_block
+
+Array: TypeAlias = NDArray[Any]
+
+_tiles = TileMemory(256_000_000)  # the tiles along a row of blocks of a scene some 30,000 pixels wide
+
+
+def compute_block(planned: Plan, folder: Path, run_id: str, index: int) -> BlockRecord:
+    """As `read_render_write`, with a lack of memory told as one of our errors."""
+    try:
+        with single_threaded_blas():  # for workers; in one process the engine holds it already
+            return read_render_write(planned, folder, run_id, index)
+    except MemoryError as error:
+        raise JobError(
+            f"Cannot compute block {index}: out of memory. The finished blocks are kept: give the same command again "
+            "with fewer --workers, or with --no-resume and a smaller --block or --tile."
+        ) from error
+
+
+def read_render_write(planned: Plan, folder: Path, run_id: str, index: int) -> BlockRecord:
+    """Read, render and write one block; runs in any thread or process that sees source and folder.
+
+    Args:
+        planned: The same for all blocks of a run.
+        folder: The job's folder.
+        run_id: Any text of this run alone; blocks of one run share tiles within a process.
+        index: The block's position in the grid.
+
+    Returns:
+        A small record: pixels never travel.
+    """
+    began = time.perf_counter()
+    rendering = planned.rendering
+    block = rendering.grid.blocks[index]
+    window = rendering.grid.source_window(block).shifted(planned.region.row, planned.region.col)
+    inner = block.window.shifted(planned.region.row, planned.region.col)
+    values, valid = planned.scene.read(window)
+    alpha = planned.scene.read_alpha(inner)
+    area = planned.area.mask(window)
+    wanted = valid & area
+    read = time.perf_counter()
+    rendered = render_block(rendering, block, values, valid, wanted, TileCache(_tiles, run_id))
+    image, counts = rendered.image, rendered.counts
+    blended = time.perf_counter()
+    core = inner.shifted(-window.row, -window.col)
+    kept = list(output_bands(rendering.groups))
+    fine_alpha = None
+    if alpha is not None and planned.scene.alpha_position is not None:
+        fine_alpha = repeat_pixels(np.where(area[core.slices], alpha, 0).astype(alpha.dtype), planned.scale)
+    fine_wanted = repeat_pixels(wanted[kept][(slice(None), *core.slices)], planned.scale)
+    mask = np.any(fine_wanted, axis=0) if planned.has_mask else None
+    packed = planned.output_bytes >= SMALL_BYTES
+    data = block_bytes(_with_alpha(image, fine_alpha, planned), mask, packed=packed)
+    _write(folder, index, IMAGE, data)
+    files = {IMAGE: _record(data, image, fine_alpha, fine_wanted)}
+    if rendered.spread is not None:
+        data = block_bytes(rendered.spread, None, packed=packed)
+        _write(folder, index, SPREAD, data)
+        files[SPREAD] = _record(data, rendered.spread, None, fine_wanted)
+    done = time.perf_counter()
+    model_s, agree_s = (counts.seconds.get(stage, 0.0) for stage in ("model", "agree"))
+    return BlockRecord(
+        index=index,
+        files=files,
+        residuals=rendered.residuals,
+        tiles=counts.tiles,
+        empty=counts.empty,
+        seconds={
+            "read": read - began,
+            "model": model_s,
+            "agree": agree_s,
+            "blend": blended - read - model_s - agree_s,
+            "write": done - blended,
+        },
+    )
+
+
+def _write(folder: Path, index: int, kind: str, data: bytes) -> None:
+    try:
+        with whole_file(block_path(folder, index, kind)) as file:
+            file.write(data)
+    except OSError as error:
+        raise SceneError(
+            f"Cannot write block {index} to '{folder}': {error.strerror}. The finished blocks are kept: make room "
+            "or mend the cause, and give the same command again."
+        ) from error
+
+
+def _record(data: bytes, values: Array, alpha: Array | None, valid: Array) -> FileRecord:
+    """Of a file of these bytes; image bands and their validity, shape (bands, h, w)."""
+    return FileRecord(
+        size=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        checksum=pixel_checksum(values, alpha),
+        valid=tuple(int(np.count_nonzero(band)) for band in valid),
+        statistics=tuple(BandStatistics.of(*pair) for pair in zip(values, valid, strict=True)),
+    )
+
+
+def _with_alpha(image: Array, alpha: Array | None, planned: Plan) -> Array:
+    """The alpha band put back among the output bands."""
+    if alpha is None:
+        return image
+    position = [b.index for b in planned.metadata.bands].index(planned.scene.alpha_band or 0)
+    return np.insert(image, position, alpha, axis=0)

@@ -1,0 +1,81 @@
+"""What a run will take, from a few of its blocks done for real."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from geosegsr.pipeline.block import compute_block
+from geosegsr.pipeline.job import BlockRecord
+from geosegsr.pipeline.plan import Plan
+from geosegsr.workers.engine import default_threads, open_engine
+
+# A COG takes the block files' size again, with its overviews a third more.
+_COG_TO_BLOCKS = 4 / 3
+# Copying into a COG and reading it back, in output bytes before compression; a whole granule in docs/benchmarks.md.
+_COG_BYTES_PER_S = 58e6
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What to expect of a plan on this machine."""
+
+    width: int
+    height: int
+    bands: int
+    dtype: str
+    blocks: int
+    tiles: int
+    """Different tiles."""
+    tiles_computed: int
+    """Tiles computed if no block had another's: an upper bound."""
+    memory_bytes: int
+    """Peak of one process, an upper bound."""
+    disk_bytes: int
+    """Job folder and result side by side, extrapolated from some blocks."""
+    seconds: float
+    """Wall time on this machine without --workers, extrapolated from some blocks."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def estimate(planned: Plan) -> Estimate:
+    """Compute as many blocks as run at a time, from the middle, into a temporary folder and extrapolate from them."""
+    grid, metadata = planned.grid, planned.metadata
+    first = max(0, (len(grid.blocks) - default_threads()) // 2)
+    some = grid.blocks[first : first + default_threads()]
+    records: list[BlockRecord] = []
+    with tempfile.TemporaryDirectory(prefix="geosegsr-") as folder:
+        (Path(folder) / "blocks").mkdir()
+        compute_block(planned, Path(folder), "first", some[0].index)  # it pays for loading
+        began = time.perf_counter()
+        with open_engine() as engine:
+            engine.run(
+                partial(compute_block, planned, Path(folder), "second"),
+                [block.index for block in some],
+                records.append,
+                together=len(grid.blocks),
+                shared_folder=Path(folder),
+            )
+        took = time.perf_counter() - began
+    area = planned.area.window
+    share = (area.height * area.width) / sum(block.window.height * block.window.width for block in some)
+    written = sum(file.size for record in records for file in record.files.values())
+    return Estimate(
+        width=metadata.width,
+        height=metadata.height,
+        bands=len(metadata.bands),
+        dtype=planned.scene.dtype.name,
+        blocks=len(grid.blocks),
+        tiles=grid.tiles,
+        tiles_computed=grid.tiles_computed,
+        memory_bytes=planned.memory_bytes,
+        disk_bytes=int(written * share * (1 + _COG_TO_BLOCKS)),
+        seconds=round(took * share + planned.output_bytes / _COG_BYTES_PER_S, 1),
+    )

@@ -1,0 +1,375 @@
+"""A run on disk: what it is, which blocks are done, and who is at work on it.
+
+out.tif.geosegsr/           beside the target, gone when the target stands
+    lock                    held by the running process; the system lets go of it however that ends
+    manifest.json           what this run is: source, model, options
+    done.jsonl              one line a finished block: file, size, checksum; sealed, and of this manifest's run alone
+    blocks/000000.tif ...   written under another name and moved into place; an ensemble's spread as 000000.spread.tif
+    blocks/result.vrt       the blocks as one raster, of which the COG is made
+    result-1a2b3c4d.tif     the COG while it is written and verified, under a name that no other process uses
+    run-1a2b3c4d5e6f        by which workers on a cluster know that they see this folder
+    verified                which files were complete and about to be moved into place; goes last
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from geosegsr.errors import JobError, SceneError
+from geosegsr.files import exists, is_file, whole_file
+from geosegsr.raster.statistics import BandStatistics
+from geosegsr.sensor.consistency import Residual
+
+log = logging.getLogger("geosegsr")
+
+_PAGE = 4096  # bytes of a source's content looked at in one place
+_SAMPLED_PAGES = 64  # of all its files together
+IMAGE, SPREAD = "image", "spread"
+"""What a file shows: the enlarged scene, or how far the members of an ensemble lie apart."""
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """What is known of a block's file."""
+
+    size: int
+    """Its bytes."""
+    sha256: str
+    """Of all of it."""
+    checksum: int
+    """Of its pixels; see cog.pixel_checksum."""
+    valid: tuple[int, ...]
+    """Valid output pixels of each image band."""
+    statistics: tuple[BandStatistics, ...]
+    """Of each image band's output pixels."""
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> FileRecord:
+        """From what `dataclasses.asdict` made of it, by way of JSON."""
+        statistics = tuple(BandStatistics(**band) for band in raw["statistics"])
+        return cls(**{**raw, "valid": tuple(raw["valid"]), "statistics": statistics})
+
+
+@dataclass(frozen=True)
+class BlockRecord:
+    """What is known of a finished block."""
+
+    index: int
+    """Its position in the grid."""
+    files: dict[str, FileRecord]
+    """Of the image, and of the ensemble's spread where that is wanted."""
+    residuals: tuple[Residual, ...]
+    """How far each image band is from the input; empty where the sensor is not known."""
+    tiles: int
+    """Tiles computed for it."""
+    empty: int
+    """Tiles skipped for it."""
+    seconds: dict[str, float]
+    """Time by stage: read, model, blend, agree, write."""
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> BlockRecord:
+        """From what `dataclasses.asdict` made of it, by way of JSON."""
+        files = {kind: FileRecord.from_dict(file) for kind, file in raw["files"].items()}
+        residuals = tuple(Residual(**band) for band in raw["residuals"])
+        return cls(**{**raw, "files": files, "residuals": residuals})
+
+
+class Job:
+    """The folder of one run. Use it as a context manager: it holds the lock while open."""
+
+    def __init__(self, target: Path, spread_target: Path | None = None) -> None:
+        """Name the job of a target, and of the file beside it for an ensemble's spread; nothing is touched yet."""
+        self.target = target
+        self.targets = {IMAGE: target} | ({} if spread_target is None else {SPREAD: spread_target})
+        self.folder = target.with_name(target.name + ".geosegsr")
+        self._token = uuid.uuid4().hex[:8]
+        self.done: dict[int, BlockRecord] = {}
+        self._seal_key = ""
+        self._lock = FileLock(self.folder / "lock")
+
+    def __enter__(self) -> Job:
+        try:
+            self.folder.mkdir(exist_ok=True)
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise JobError(
+                f"Cannot write '{self.target}': another run is writing it now. Wait for it, or pass another -o."
+            ) from error
+        except NotImplementedError as error:
+            raise JobError(
+                f"Cannot write '{self.target}': the file system of its folder has no locks, which keep two runs apart. "
+                "Pass -o on another one, and move the result."
+            ) from error
+        except OSError as error:
+            raise SceneError(
+                f"Cannot write '{self.target}': its folder cannot be written ({error.strerror or error}). "
+                "Pass -o in a folder that you may write."
+            ) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and not any(self.blocks.glob("*.tif")):
+            self.remove()  # nothing in it is worth going on with
+        self._lock.release()
+
+    @property
+    def blocks(self) -> Path:
+        """Folder of the block files."""
+        return self.folder / "blocks"
+
+    def block_path(self, index: int, kind: str = IMAGE) -> Path:
+        return block_path(self.folder, index, kind)
+
+    def part(self, kind: str = IMAGE) -> Path:
+        """Where a target is written."""
+        return self.folder / f"result-{self._token}{_suffix(kind)}"
+
+    def start(self, identity: Mapping[str, Any], *, resume: bool) -> None:
+        """Take up the run that is there, or begin one.
+
+        Args:
+            identity: JSON of all that decides the pixels: source, model, options.
+            resume: Whether to go on with finished blocks; if not, they are discarded.
+
+        Raises:
+            JobError: The folder holds a run of another identity.
+        """
+        manifest = self.folder / "manifest.json"
+        wanted = json.loads(json.dumps(identity))
+        with self._writing():
+            if resume and self.begun:
+                self._refuse_other(_read_json(manifest), wanted)
+            else:
+                self._discard()  # without its manifest, nobody knows what a block shows
+            (self.folder / "verified").unlink(missing_ok=True)
+            self._seal_key = job_key(wanted)
+            self.blocks.mkdir(exist_ok=True)
+            if self.begun:
+                self._take_up()
+                return
+            with whole_file(manifest, sync=True) as file:
+                file.write(json.dumps({**wanted, "key": self._seal_key}, indent=1).encode())
+
+    def finished_before(self, identity: Mapping[str, Any]) -> bool:
+        """Whether an earlier run of the same identity put all in place but could not clean up."""
+        if self.begun and _read_json(self.folder / "manifest.json").get("key") != job_key(identity):
+            return False
+        verified = _read_json(self.folder / "verified")
+        return verified.keys() == self.targets.keys() and all(
+            target.exists() and verified[kind] == _file_identity(target)
+            for kind, target in self.targets.items()
+        )
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a run in the folder, finished or not."""
+        return (self.folder / "manifest.json").exists()
+
+    def record(self, record: BlockRecord) -> None:
+        """Note that a block is done."""
+        with self._writing(), (self.folder / "done.jsonl").open("a") as journal:
+            journal.write(self._line(record))
+        self.done[record.index] = record
+
+    def commit(self, then: Callable[[], object] | None = None) -> None:
+        """Move what was verified into place, the image last, and clear the job away."""
+        with self._writing():
+            verified = {kind: _file_identity(self.part(kind)) for kind in self.targets}
+            with whole_file(self.folder / "verified") as file:
+                file.write(json.dumps(verified).encode())
+            for kind, target in reversed(self.targets.items()):
+                os.replace(self.part(kind), target)
+                _sync_folder(target.parent)
+        if then is not None:
+            then()
+        self.remove()
+
+    def remove(self) -> None:
+        """Delete the folder; the lock is let go of first, for systems that delete no open file.
+
+        Stopped halfway, it leaves the word that the targets are in place.
+        """
+        self._lock.release()
+        for entry in sorted(self.folder.glob("*"), key=lambda entry: entry.name == "verified"):
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    entry.unlink()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise SceneError(
+                f"Cannot write to '{self.folder}': {error.strerror or error}. The finished blocks are kept: make "
+                "room or mend the cause, and give the same command again."
+            ) from error
+
+    def _discard(self) -> None:
+        for entry in self.folder.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            elif entry.name != "lock":
+                entry.unlink()
+
+    def _refuse_other(self, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+        if found.get("key") == job_key(wanted):
+            return
+        keys = sorted(k for k in {*found, *wanted} - {"key"} if found.get(k) != wanted.get(k))
+        changes = [f"{k} was {_short(found.get(k))}, now {_short(wanted.get(k))}" for k in keys]
+        changed = "; ".join(changes) if "key" in found else ""
+        raise JobError(
+            f"Cannot go on with the unfinished run in '{self.folder}': {changed or 'its manifest is damaged'}. "
+            "Give the command as it was then, or pass --no-resume to discard it and start again."
+        )
+
+    def _take_up(self) -> None:
+        """Find the blocks whose files are whole."""
+        for leftover in self.folder.glob("result*"):
+            leftover.unlink()
+        for line in _lines(self.folder / "done.jsonl"):
+            record = self._record(line)
+            if record is not None:
+                self.done[record.index] = record
+        for index, record in list(self.done.items()):
+            files = record.files.items()
+            if not all(_is_whole(self.block_path(index, kind), file) for kind, file in files):
+                log.warning("block %d of the earlier run is missing or damaged: computed again", index)
+                del self.done[index]
+        kept = "".join(self._line(record) for record in self.done.values())
+        with whole_file(self.folder / "done.jsonl") as file:
+            file.write(kept.encode())
+
+    def _line(self, record: BlockRecord) -> str:
+        """A line of the journal: the record, and a checksum that no other run's line has."""
+        text = json.dumps(asdict(record))
+        return json.dumps({"seal": self._seal(text), "block": text}) + "\n"
+
+    def _record(self, line: str) -> BlockRecord | None:
+        """A line of the journal read again; None if it is torn or not of this run, so that its block is computed again."""
+        try:
+            entry = json.loads(line)
+            if entry["seal"] != self._seal(entry["block"]):
+                return None
+            raw = json.loads(entry["block"])
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return None
+        return BlockRecord.from_dict(raw)
+
+    def _seal(self, text: str) -> str:
+        return hashlib.sha256(f"{self._seal_key}\n{text}".encode(errors="replace")).hexdigest()[:16]
+
+
+def block_path(folder: Path, index: int, kind: str = IMAGE) -> Path:
+    """Where a block's file lies in a job's folder."""
+    return folder / "blocks" / f"{index:06d}{_suffix(kind)}"
+
+
+def _suffix(kind: str) -> str:
+    return ".tif" if kind == IMAGE else f".{kind}.tif"
+
+
+def job_key(identity: Mapping[str, Any]) -> str:
+    """SHA-256 of what decides the pixels."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def source_identity(path: str, files: Sequence[str] = ()) -> dict[str, Any]:
+    """What a raster is known by.
+
+    Of a local one: path, size, time of change, and a digest of these and of some of the content of all its files
+    (mask, overviews, the rasters of a VRT). The content betrays another raster of the same size that was given the
+    same time, as copies with their times kept can be. One that is out of reach of the file system is known by its
+    name alone.
+
+    Args:
+        path: The raster.
+        files: All files that it is made of, itself included.
+    """
+    local = Path(path)
+    if not exists(path):
+        return {"path": path}
+    status = local.stat()
+    parts = [part for part in map(Path, sorted({path, *files})) if is_file(part)]
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(_sample(part, max(2, _SAMPLED_PAGES // len(parts))))
+    return {
+        "path": str(local.resolve()),
+        "size": status.st_size,
+        "mtime_ns": status.st_mtime_ns,
+        "content": digest.hexdigest(),
+    }
+
+
+def _sample(path: Path, pages: int) -> bytes:
+    """Name, size, time of change and evenly spread pages of a file, the first and the last among them."""
+    status = path.stat()
+    last = max(0, status.st_size - _PAGE)
+    with path.open("rb") as file:
+        found = [f"{path} {status.st_size} {status.st_mtime_ns}".encode()]
+        for start in sorted({last * n // (pages - 1) for n in range(pages)}):
+            file.seek(start)
+            found.append(file.read(_PAGE))
+    return b"".join(found)
+
+
+def _is_whole(path: Path, record: FileRecord) -> bool:
+    if not path.exists() or path.stat().st_size != record.size:
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == record.sha256
+
+
+def _file_identity(path: Path) -> list[int]:
+    """Size and time of change, which a file keeps when it is moved."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(errors="replace").splitlines() if path.exists() else []
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename survive a power cut, where the system can open folders."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

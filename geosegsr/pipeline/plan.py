@@ -1,0 +1,303 @@
+"""Everything about a run that is known before a pixel is computed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from geosegsr.errors import ConfigError
+from geosegsr.models.catalogue import check_scale, shared_upscaler
+from geosegsr.models.contract import DEFAULT_MODEL, Upscaler, workspace_bytes
+from geosegsr.models.ensemble import Ensemble
+from geosegsr.notices import warn
+from geosegsr.pipeline.job import source_identity
+from geosegsr.pipeline.layout import plan_rendering
+from geosegsr.raster.area import Area, area_from_bbox, area_from_geometry, area_from_window
+from geosegsr.raster.bands import OtherBands
+from geosegsr.raster.metadata import BandMetadata, Metadata
+from geosegsr.raster.radiometry import working_dtype
+from geosegsr.raster.scene import AlphaPolicy, Scene
+from geosegsr.raster.window import Window
+from geosegsr.sensor.consistency import Sampling
+from geosegsr.sensor.degradation import samplings_of, shall_agree
+from geosegsr.tiling.grid import TileGrid
+from geosegsr.tiling.group import output_bands
+from geosegsr.tiling.render import Rendering
+from geosegsr.version import __version__
+from geosegsr.workers.engine import default_threads
+
+_SYNTHETIC = (
+    "Detail finer than the source's pixels was made by the model from what such scenes look like; "
+    "it was not measured."
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything about a run that is known before a pixel is computed."""
+
+    scene: Scene
+    """The input."""
+    area: Area
+    """The part of it that is wanted, all of it by default."""
+    region: Window
+    """The pixels that may be read: the area with some context around it."""
+    rendering: Rendering
+    """Grid, model, bands and radiometry."""
+    model: str | Upscaler
+    """What the workers load the model from."""
+    device: str
+    precision: str
+    ensemble: bool = False
+    """Whether the rendering's model is the ensemble of `model`."""
+
+    @property
+    def scale(self) -> int:
+        return self.rendering.upscaler.scale
+
+    @property
+    def grid(self) -> TileGrid:
+        return self.rendering.grid
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether the output carries a mask: the input does, or what lies outside the area has no other mark."""
+        marked = self.scene.nodata is not None or self.scene.alpha_position is not None
+        return (
+            self.scene.has_mask
+            or (self.scene.alpha_band is not None and self.scene.alpha_position is None)
+            or (self.area.polygon is not None and not marked)
+        )
+
+    @property
+    def alpha(self) -> AlphaPolicy:
+        """What a band tagged alpha is in the output."""
+        return "image" if self.scene.alpha_band is None else "mask"
+
+    @property
+    def kept_bands(self) -> list[int]:
+        """1-based source indices of the image bands that come out, in output order."""
+        return [self.scene.image_bands[b] for b in output_bands(self.rendering.groups)]
+
+    @cached_property
+    def metadata(self) -> Metadata:
+        """Of the output, without provenance."""
+        scaled = self.scene.metadata.scaled(self.scale, self.area.window)
+        bands = tuple(
+            b for b in scaled.bands if b.index in self.kept_bands or b.index == self.scene.alpha_band
+        )
+        return replace(scaled, bands=bands)
+
+    @property
+    def output_bytes(self) -> int:
+        """Size of the output's pixels, uncompressed; with those of the spread, where it is wanted."""
+        metadata, spread = self.metadata, 4 * len(self.kept_bands) if self.rendering.spread else 0
+        return metadata.height * metadata.width * (len(metadata.bands) * self.scene.dtype.itemsize + spread)
+
+    @cached_property
+    def spread_metadata(self) -> Metadata:
+        """Of the COG with the spread of the ensemble: the image bands' ground, in DN."""
+        image = self.metadata
+        note = (
+            "Standard deviation over the results for the eight flips and rotations of a tile, in DN. It ranks where the "
+            "model is unsure; it is no calibrated error."
+        )
+        bands = tuple(
+            BandMetadata(
+                band.index,
+                "undefined",
+                f"standard deviation of {band.description or f'band {band.index}'}",
+            )
+            for band in image.bands
+            if band.index in self.kept_bands
+        )
+        kept = {key: image.tags[key] for key in ("AREA_OR_POINT",) if key in image.tags}
+        return replace(
+            image, bands=bands, nodata=float("nan"), tags={**kept, **self.tags(), "GEOSEGSR_NOTE": note}
+        )
+
+    @property
+    def memory_bytes(self) -> int:
+        """A rough upper bound for this process: what it holds by now, model included, and the blocks in flight."""
+        return psutil.Process().memory_info().rss + default_threads() * self.block_bytes(self.grid)
+
+    def block_bytes(self, grid: TileGrid) -> int:
+        """A rough upper bound of what one block of a grid takes while it is computed."""
+        rendering = self.rendering
+        spans = (
+            [axis.grown(start, stop) for start, stop in axis.blocks(grid.block)]
+            for axis in (grid.rows, grid.cols)
+        )
+        pixels = math.prod(max(stop - start for start, stop in span) for span in spans) * self.scale**2
+        together = max(len(group.bands) for group in rendering.groups) * (2 if rendering.spread else 1)
+        compared = 3 if rendering.samplings else 0  # planes beside the one that is compared with the input
+        work = working_dtype(self.scene.dtype, rendering.upscaler.linear).itemsize
+        tiles = grid.rows.tile * grid.cols.tile * self.scale**2 * rendering.upscaler.batch
+        written = len(self.metadata.bands) * self.scene.dtype.itemsize
+        if rendering.spread:
+            written += len(self.kept_bands) * np.dtype(np.float32).itemsize
+        block = pixels * ((together * 3 + compared) * work + written * 3)
+        call = workspace_bytes(rendering.upscaler, grid.rows.tile, grid.cols.tile)
+        return block + 3 * tiles * together * work + call
+
+    def tags(self) -> dict[str, str]:
+        """Provenance for the output."""
+        upscaler, rendering = self.rendering.upscaler, self.rendering
+        options = {
+            "tile": [self.grid.cols.tile, self.grid.rows.tile],
+            "overlap": max(self.grid.cols.overlap, self.grid.rows.overlap),
+            "bands": self.kept_bands,
+            "window": [
+                self.area.window.col,
+                self.area.window.row,
+                self.area.window.width,
+                self.area.window.height,
+            ],
+        }
+        if self.ensemble:
+            options["ensemble"] = True
+        if rendering.consistent:
+            options["consistency"] = True
+        through = {g.through for g in rendering.groups}
+        if through != {"model"}:
+            options["through"] = {
+                str(self.scene.image_bands[b]): g.through for g in rendering.groups for b in g.bands
+            }
+        tags = {
+            "GEOSEGSR_VERSION": __version__,
+            "GEOSEGSR_MODEL": upscaler.name,
+            "GEOSEGSR_MODEL_HASH": upscaler.fingerprint,
+            "GEOSEGSR_SCALE": str(upscaler.scale),
+            "GEOSEGSR_OPTIONS": json.dumps(options),
+            "GEOSEGSR_NOTE": _SYNTHETIC,
+        }
+        if rendering.radiometry is not None:
+            tags["GEOSEGSR_RANGE"] = rendering.radiometry.describe()
+        return tags
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides the pixels and how they are cut into blocks; the key of a resumable job."""
+        rendering = self.rendering
+        polygon = self.area.polygon
+        return {
+            "version": __version__,
+            "source": source_identity(self.scene.path, self.scene.files),
+            "model": rendering.upscaler.fingerprint,
+            "scale": self.scale,
+            "device": self.device,
+            "precision": self.precision,
+            "bands": [[*g.bands, g.through, g.guide] for g in rendering.groups],
+            "source_bands": [*self.scene.image_bands, self.scene.alpha_band, self.scene.alpha_position],
+            "nodata": str(self.scene.nodata),
+            "range": None
+            if rendering.radiometry is None
+            else [rendering.radiometry.lo, rendering.radiometry.hi],
+            "ensemble": self.ensemble,
+            "spread": rendering.spread,
+            "consistency": _sensor_key(rendering.samplings) if rendering.consistent else None,
+            "tile": [self.grid.rows.tile, self.grid.cols.tile],
+            "overlap": [self.grid.rows.overlap, self.grid.cols.overlap],
+            "block": [self.grid.block, self.grid.rows.margin],
+            "window": asdict(self.area.window),
+            "polygon": None if polygon is None else hashlib.sha256(polygon).hexdigest(),
+        }
+
+
+def _sensor_key(samplings: tuple[Sampling, ...]) -> str:
+    return hashlib.sha256(repr([(s.scale, s.weights) for s in samplings]).encode()).hexdigest()[:16]
+
+
+def plan(
+    src: str | Path,
+    scale: int = 4,
+    model: str | Path | Upscaler = DEFAULT_MODEL,
+    *,
+    bands: Sequence[int] | None = None,
+    other_bands: OtherBands | None = None,
+    nodata: float | None = None,
+    alpha: AlphaPolicy = "auto",
+    range: tuple[float, float] | None = None,
+    tile: int | None = None,
+    overlap: int | None = None,
+    block: int | None = None,
+    aoi: str | Path | None = None,
+    bbox: Sequence[float] | None = None,
+    aoi_crs: str | None = None,
+    window: Sequence[int] | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    consistency: bool | None = None,
+    ensemble: bool = False,
+    spread: bool = False,
+    elsewhere: bool = False,
+) -> Plan:
+    """Work out what `upscale` with the same arguments would do; nothing is computed or written.
+
+    `consistency` makes the result, reduced as the model's card says, give the input again; by default wherever the
+    card says it.
+    `ensemble` takes the mean over the eight flips and rotations of each tile, and `spread` gathers their deviation.
+    `elsewhere` says that the blocks are computed by other machines, so that `device` is one of theirs.
+
+    Raises:
+        GeoSegSRError: What cannot be done, and what to do about it.
+    """
+    check_scale(scale)
+    scene = Scene.open(src, bands, nodata, alpha)
+    if scene.metadata.crs is None and scene.metadata.gcps_crs is None and not scene.metadata.rpcs:
+        warn(f"'{scene.path}' has no coordinate reference system; neither will the result")
+    if scene.alpha_looks_like_image:
+        kind = "a mask, as you said" if scene.alpha_band is not None else "an image, such as near infrared"
+        warn(f"the band of '{scene.path}' that is tagged alpha holds more than mask values: taken as {kind}")
+    model = str(model) if isinstance(model, Path) else model
+    upscaler = shared_upscaler(model, scale, device=device, precision=precision, elsewhere=elsewhere)
+    if ensemble:
+        upscaler = Ensemble.of(upscaler)
+    if spread and not ensemble:
+        raise ConfigError(
+            "Cannot write --uncertainty without --ensemble: it is how far the members of one lie apart. Pass both."
+        )
+    agree = shall_agree(upscaler, consistency)
+    area = _area(scene, aoi, bbox, aoi_crs, window)
+    rendering, region = plan_rendering(
+        scene,
+        upscaler,
+        area.window,
+        other_bands=other_bands,
+        range=range,
+        tile=tile,
+        overlap=overlap,
+        block=block,
+        samplings=samplings_of(upscaler) if agree or not upscaler.linear else (),
+        consistent=agree,
+        spread=spread,
+    )
+    return Plan(scene, area, region, rendering, model, device, precision, ensemble)
+
+
+def _area(
+    scene: Scene,
+    aoi: str | Path | None,
+    bbox: Sequence[float] | None,
+    crs: str | None,
+    window: Sequence[int] | None,
+) -> Area:
+    if sum(item is not None for item in (aoi, bbox, window)) > 1:
+        raise ConfigError("Cannot combine areas: pass only one of --aoi, --bbox and --window.")
+    if crs is not None and aoi is None and bbox is None:
+        raise ConfigError("Cannot use --aoi-crs without an area in it: pass --aoi or --bbox as well.")
+    if aoi is not None:
+        return area_from_geometry(scene, aoi, crs)
+    if bbox is not None:
+        return area_from_bbox(scene, bbox, crs)
+    if window is not None:
+        return area_from_window(scene, window)
+    return Area(scene.window)

@@ -1,0 +1,131 @@
+"""What a run did, and where it stands."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geosegsr.pipeline.job import IMAGE, BlockRecord
+from geosegsr.pipeline.task import Task
+from geosegsr.sensor.consistency import Residual
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run did."""
+
+    path: str
+    """The finished COG."""
+    width: int
+    height: int
+    bands: int
+    dtype: str
+    scale: int
+    model: str
+    blocks: int
+    """Blocks of the output."""
+    blocks_resumed: int
+    """Blocks that an earlier, interrupted run had finished."""
+    tiles: int
+    """Different tiles, in each group of bands that goes through the model together."""
+    tiles_computed: int
+    """Tiles computed; above `tiles` where blocks that share a tile were in different processes or far apart."""
+    tiles_empty: int
+    """Tiles skipped because they hold nothing valid."""
+    valid_pixels: tuple[int, ...]
+    """Valid output pixels of each image band."""
+    bytes: int
+    """Size of the COG."""
+    seconds: dict[str, float]
+    """Wall time by stage, and time in blocks (read, model, blend, agree, write) summed over threads."""
+    range: str | None = None
+    """The range of DN that the model saw."""
+    consistency: tuple[dict[str, float | int], ...] = ()
+    """How far each image band, reduced as the model's card says, is from the input: mean, RMS and largest difference in
+    DN over the input pixels that see nothing but valid ones; empty for an interpolation without `consistency`."""
+    uncertainty: str | None = None
+    """The COG with the spread of the ensemble."""
+    warnings: tuple[str, ...] = ()
+    """What was assumed."""
+    stac: str | None = None
+    """The STAC item beside the COG."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands."""
+
+    done: int
+    """Blocks finished, those of an earlier run included."""
+    total: int
+    """Blocks in all."""
+    resumed: int
+    """Blocks of an earlier run."""
+    stage: str
+    """"blocks", "cog" or "verify"."""
+
+
+@contextmanager
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Add the time spent inside to a stage."""
+    began = time.perf_counter()
+    yield
+    seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - began
+
+
+def report_of(
+    task: Task,
+    records: Mapping[int, BlockRecord],
+    resumed: int,
+    seconds: Mapping[str, float],
+    write_item: Callable[[], Path] | None,
+) -> Report:
+    """The report of a finished run.
+
+    Args:
+        task: What was done.
+        records: Of its blocks; empty where the result was there already.
+        resumed: Blocks of an earlier run.
+        seconds: Wall time by stage.
+        write_item: What wrote the STAC item, if one was wanted.
+    """
+    planned, metadata = task.planned, task.metadata
+    stages = {"total": sum(seconds.values())} | {
+        f"blocks_{s}": sum(r.seconds[s] for r in records.values())
+        for s in ("read", "model", "blend", "agree", "write")
+    }
+    radiometry = planned.rendering.radiometry
+    valid = [record.files[IMAGE].valid for record in records.values()]
+    residuals = zip(*(record.residuals for record in records.values()), strict=True)
+    return Report(
+        path=str(task.target),
+        stac=None if write_item is None else str(task.target.with_suffix(".json")),
+        width=metadata.width,
+        height=metadata.height,
+        bands=len(metadata.bands),
+        dtype=planned.scene.dtype.name,
+        scale=planned.scale,
+        model=planned.rendering.upscaler.name,
+        blocks=len(planned.grid.blocks),
+        blocks_resumed=resumed,
+        tiles=planned.grid.tiles * len(planned.rendering.groups),
+        tiles_computed=sum(r.tiles for r in records.values()),
+        tiles_empty=sum(r.empty for r in records.values()),
+        valid_pixels=tuple(np.sum(valid, axis=0).tolist()) if valid else (),
+        bytes=task.target.stat().st_size,
+        seconds={key: round(value, 3) for key, value in {**seconds, **stages}.items()},
+        range=None if radiometry is None else radiometry.describe(),
+        consistency=tuple(Residual.of_all(band).to_dict() for band in residuals),
+        uncertainty=None if task.spread_target is None else str(task.spread_target),
+        warnings=task.assumed,
+    )

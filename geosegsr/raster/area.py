@@ -1,0 +1,339 @@
+"""An area of interest: the window of whole input pixels around it, and which of them belong to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.errors import CRSError, RasterioError
+from rasterio.features import rasterize
+from rasterio.warp import transform as transform_coordinates
+
+from geosegsr.errors import ConfigError, WindowError
+from geosegsr.raster.gdal import GDALError
+from geosegsr.raster.scene import Scene
+from geosegsr.raster.window import Window
+
+# Polygons are burnt in squares of this fixed grid, so that a pixel's side of an edge never depends on the
+# window it was asked for with.
+_CHUNK = 1024
+
+# An area that goes farther beyond a scene, in the scene's sizes, is cut to what lies near before it is moved into its CRS.
+_FAR = 2.0
+_NEAR = 0.02
+_POINTS_A_SIDE = 50  # between two of them, a curved side leaves its box by far less than this margin
+
+
+@dataclass(frozen=True)
+class Area:
+    """Part of a scene, in its pixels."""
+
+    window: Window
+    """Snapped outward to whole pixels."""
+    polygon: bytes | None = None
+    """WKB in (col, row) of the scene's pixel corners; None if the window is all there is to it."""
+
+    def mask(self, window: Window) -> NDArray[np.bool_]:
+        """Pixels that the area touches; shape (height, width) of a window of the scene."""
+        inside = np.zeros((window.height, window.width), dtype=bool)
+        own = self.window
+        rows = slice(max(own.row - window.row, 0), max(own.row_stop - window.row, 0))
+        cols = slice(max(own.col - window.col, 0), max(own.col_stop - window.col, 0))
+        inside[rows, cols] = True
+        if self.polygon is None:
+            return inside
+        for row in range(window.row // _CHUNK * _CHUNK, window.row_stop, _CHUNK):
+            for col in range(window.col // _CHUNK * _CHUNK, window.col_stop, _CHUNK):
+                burnt = _burn(self.polygon, row, col)
+                top, left = max(row, window.row), max(col, window.col)
+                bottom, right = min(row + _CHUNK, window.row_stop), min(col + _CHUNK, window.col_stop)
+                inside[top - window.row : bottom - window.row, left - window.col : right - window.col] &= (
+                    burnt[top - row : bottom - row, left - col : right - col]
+                )
+        return inside
+
+
+@lru_cache(maxsize=64)
+def _burn(polygon: bytes, row: int, col: int) -> NDArray[np.bool_]:
+    burnt = rasterize(
+        [shapely.from_wkb(polygon)],
+        out_shape=(_CHUNK, _CHUNK),
+        transform=Affine.translation(col, row),
+        all_touched=True,
+        dtype="uint8",
+    )
+    mask: NDArray[np.bool_] = burnt.astype(bool)
+    return mask
+
+
+def area_from_window(scene: Scene, window: Sequence[int]) -> Area:
+    """An area from (col, row, width, height) in the scene's pixels."""
+    col, row, width, height = window
+    if (
+        col < 0
+        or row < 0
+        or width < 1
+        or height < 1
+        or col + width > scene.width
+        or row + height > scene.height
+    ):
+        raise WindowError(
+            f"Cannot use window {tuple(window)} (col, row, width, height): it does not lie inside '{scene.path}', "
+            f"which has {scene.width} columns and {scene.height} rows. Pass --window with numbers inside them."
+        )
+    return Area(Window(row, col, height, width))
+
+
+def area_from_bbox(scene: Scene, bbox: Sequence[float], crs: str | None = None) -> Area:
+    """An area from (west, south, east, north) in the scene's CRS or the one given."""
+    west, south, east, north = bbox
+    if not (np.isfinite(bbox).all() and west < east and south < north):
+        raise WindowError(
+            f"Cannot use bounding box {tuple(bbox)}: west must be less than east and south less than north, "
+            "and all four finite. "
+            "Pass --bbox W S E N."
+        )
+    return _area(scene, shapely.box(west, south, east, north), _parse_crs(crs), whole_box=True)
+
+
+def area_from_geometry(scene: Scene, source: str | Path, crs: str | None = None) -> Area:
+    """An area from polygons.
+
+    Args:
+        scene: What the area is part of.
+        source: A vector file (GeoJSON, GeoPackage, Shapefile, ...; a .wkt file too), WKT or GeoJSON text.
+        crs: CRS of the coordinates; by default the file's own, longitude and latitude for GeoJSON text, and
+            the scene's for WKT.
+    """
+    geometry, own_crs = _load_geometry(str(source))
+    try:
+        return _area(scene, geometry, _parse_crs(crs) or own_crs, whole_box=False)
+    except shapely.errors.GEOSException as error:
+        raise WindowError(
+            f"Cannot use the area of interest: its coordinates leave no polygon on '{scene.path}' "
+            f"({' '.join(str(error).split())}). Pass an area near the scene, and --aoi-crs with the CRS that its "
+            "coordinates are in."
+        ) from error
+
+
+def _load_geometry(source: str) -> tuple[Any, CRS | None]:
+    path = Path(source)
+    try:
+        is_file = path.is_file()
+    except PermissionError as error:
+        raise _unreadable(path, error) from error
+    except (OSError, ValueError):  # too long for a name, or a character that none can have
+        is_file = False
+    try:
+        if is_file and path.suffix.lower() != ".wkt":
+            return _read_vector_file(path)
+        text = _read_text(path) if is_file else source
+        if text.lstrip().startswith("{"):
+            return shapely.from_geojson(text), CRS.from_epsg(4326)
+        return shapely.from_wkt(text), None
+    except (shapely.errors.ShapelyError, UnicodeDecodeError) as error:
+        shown = source if len(source) <= 80 else source[:77] + "..."
+        # Only text with brackets was meant as coordinates, and is worth saying what is wrong with.
+        said = " ".join(str(error).removeprefix("ParseException: ").split())[:200]
+        reason = f" ({said})" if said and set(source) & set("({") else ""
+        raise ConfigError(
+            f"Cannot use area of interest '{shown}': it is no file, and neither WKT nor GeoJSON{reason}. "
+            "Pass --aoi FILE or WKT."
+        ) from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"Cannot read area of interest '{path}': {error.strerror or error}. Pass --aoi with a file that you may read."
+    )
+
+
+def _read_vector_file(path: Path) -> tuple[Any, CRS | None]:
+    import pyogrio
+
+    try:
+        meta, _, geometries, _ = pyogrio.raw.read(path, columns=[])
+    except pyogrio.errors.DataSourceError as error:
+        raise ConfigError(
+            f"Cannot read area of interest '{path}': {str(error).partition(';')[0].rstrip('.')}. "
+            "Pass --aoi with a vector file."
+        ) from error
+    shapes = [shape for shape in shapely.from_wkb(geometries) if shape is not None]
+    if not shapes:
+        raise ConfigError(
+            f"Cannot use area of interest '{path}': it holds no geometry. Pass --aoi with polygons."
+        )
+    return shapely.union_all(shapes), _parse_crs(meta["crs"])
+
+
+def _parse_crs(text: str | None) -> CRS | None:
+    if text is None:
+        return None
+    try:
+        with rasterio.Env():  # inside one, PROJ's messages go to the log instead of the terminal
+            return CRS.from_user_input(text)
+    except CRSError as error:
+        raise ConfigError(
+            f"Cannot use CRS '{text}': it is no known code, WKT or PROJ text. Pass for example --aoi-crs EPSG:4326."
+        ) from error
+
+
+def _area(scene: Scene, geometry: Any, crs: CRS | None, *, whole_box: bool) -> Area:
+    if scene.transform is None:
+        raise WindowError(
+            f"Cannot place an area of interest on '{scene.path}': it has no geotransform. "
+            "Pass --window COL ROW WIDTH HEIGHT."
+        )
+    if shapely.is_empty(geometry) or not np.isfinite(shapely.bounds(geometry)).all():
+        raise WindowError("Cannot use the area of interest: it is empty. Pass --aoi with polygons.")
+    if shapely.get_dimensions(geometry) < 2:
+        raise WindowError(
+            f"Cannot use the area of interest: it is a {geometry.geom_type}. Pass --aoi with polygons."
+        )
+    same = crs is None or scene.crs is None or crs == scene.crs
+    if crs is not None and not same:
+        geometry = _reproject(geometry, crs, scene)
+    inverse = ~scene.transform
+    pixels = shapely.make_valid(shapely.transform(geometry, lambda xy: _affine(inverse, xy)))
+    left, top, right, bottom = shapely.bounds(pixels)
+    # A bound that misses a pixel's edge by rounding alone must not pull in a whole row of pixels.
+    col, row = max(int(np.floor(left + 1e-6)), 0), max(int(np.floor(top + 1e-6)), 0)
+    col_stop = min(int(np.ceil(right - 1e-6)), scene.width)
+    row_stop = min(int(np.ceil(bottom - 1e-6)), scene.height)
+    if (
+        col >= col_stop
+        or row >= row_stop
+        or not shapely.intersects(pixels, shapely.box(0, 0, scene.width, scene.height))
+    ):
+        raise _outside(
+            scene,
+            f"in its pixels: columns {left:.0f} to {right:.0f} of {scene.width}, "
+            f"rows {top:.0f} to {bottom:.0f} of {scene.height}",
+        )
+    axis_aligned = scene.transform.b == scene.transform.d == 0
+    plain = whole_box and same and axis_aligned
+    return Area(Window(row, col, row_stop - row, col_stop - col), None if plain else shapely.to_wkb(pixels))
+
+
+def _outside(scene: Scene, where: str) -> WindowError:
+    return WindowError(
+        f"Cannot use the area of interest: it lies outside '{scene.path}' ({where}). "
+        "Pass an area that overlaps the scene, and --aoi-crs if its coordinates are in another CRS."
+    )
+
+
+def _affine(transform: Affine, xy: NDArray[np.float64]) -> NDArray[np.float64]:
+    x, y = xy[:, 0], xy[:, 1]
+    return np.column_stack(
+        [transform.a * x + transform.b * y + transform.c, transform.d * x + transform.e * y + transform.f]
+    )
+
+
+def _reproject(geometry: Any, source: CRS, scene: Scene) -> Any:
+    """An area in the CRS of the scene.
+
+    Of one that goes far beyond the scene only the part near it: a transverse Mercator, for one, folds the other side of
+    the Earth onto this one, or has no place for it.
+    """
+    reach = _reach(scene, source)
+    moved = None
+    if reach is None or _is_around(geometry, reach, source):
+        moved = _moved(geometry, _longest_side(geometry) / 100, source, scene.crs)
+    if moved is None and reach is not None:
+        near = _part_near(scene, geometry, reach, source)
+        moved = _moved(near, _longest_side(reach) / 100, source, scene.crs)
+    if moved is None:
+        raise WindowError(
+            f"Cannot use the area of interest: its coordinates do not exist in the CRS of '{scene.path}'. "
+            "Pass an area near the scene, and --aoi-crs with the CRS that its coordinates are in."
+        )
+    return moved
+
+
+def _moved(geometry: Any, step: float, source: CRS, target: CRS) -> Any | None:
+    """A geometry in another CRS, bent every step along its edges; None where its coordinates do not exist there."""
+    # A straight edge in one CRS is a curve in another.
+    fine = shapely.segmentize(geometry, step)
+    try:
+        moved = shapely.transform(fine, lambda xy: _transformed(xy, source, target))
+    except (RasterioError, GDALError):
+        return None
+    return moved if np.isfinite(shapely.bounds(moved)).all() else None
+
+
+def _transformed(xy: NDArray[np.float64], source: CRS, target: CRS) -> NDArray[np.float64]:
+    with rasterio.Env():
+        return np.column_stack(transform_coordinates(source, target, xy[:, 0], xy[:, 1]))
+
+
+def _reach(scene: Scene, crs: CRS) -> Any | None:
+    """The box around a scene in another CRS; None where it has none, or lies on both ends of it as at the antimeridian."""
+    assert scene.transform is not None  # an area was asked for
+    # Points inside as well as on the sides: a CRS may have no place for what lies amid a scene of half the Earth.
+    along = np.linspace(0, 1, _POINTS_A_SIDE)
+    cols, rows = np.meshgrid(along * scene.width, along * scene.height)
+    try:
+        placed = _affine(scene.transform, np.column_stack([cols.ravel(), rows.ravel()]))
+        points = _transformed(placed, scene.crs, crs).reshape(*cols.shape, 2)
+    except (RasterioError, GDALError):
+        return None
+    size = np.ptp(points, axis=(0, 1))
+    steps = (np.abs(np.diff(points, axis=axis)) for axis in (0, 1))
+    if not np.isfinite(points).all() or any((step > size / 2).any() for step in steps):
+        return None
+    return shapely.box(*points.min((0, 1)), *points.max((0, 1)))
+
+
+def _is_around(geometry: Any, reach: Any, crs: CRS) -> bool:
+    """Whether an area goes not far beyond a scene."""
+    around = _grown(reach, _FAR)
+    return any(shapely.covers(around, box) for box in _turned(shapely.envelope(geometry), crs))
+
+
+def _part_near(scene: Scene, geometry: Any, reach: Any, crs: CRS) -> Any:
+    """What of an area the scene may see, in the area's CRS."""
+    around = _grown(reach, _NEAR)
+    pieces = [shapely.intersection(turned, around) for turned in _turned(shapely.make_valid(geometry), crs)]
+    near = shapely.union_all(pieces)
+    if shapely.area(near) == 0:
+        raise _outside(scene, f"in its own CRS it has {_extent(geometry)}, and the scene {_extent(reach)}")
+    return near
+
+
+def _turned(geometry: Any, crs: CRS) -> list[Any]:
+    """A geometry; of longitudes also what it is a turn on, as 190 is -170."""
+    turns = (-360, 360) if crs.is_geographic else ()
+    return [geometry, *(shapely.transform(geometry, partial(np.add, (turn, 0))) for turn in turns)]
+
+
+def _grown(box: Any, by: float) -> Any:
+    """A box with a margin on each side, as a share of its size."""
+    west, south, east, north = shapely.bounds(box)
+    x, y = by * (east - west), by * (north - south)
+    return shapely.box(west - x, south - y, east + x, north + y)
+
+
+def _longest_side(geometry: Any) -> float:
+    west, south, east, north = shapely.bounds(geometry)
+    return float(max(east - west, north - south))
+
+
+def _extent(geometry: Any) -> str:
+    west, south, east, north = (f"{side:.8g}" for side in shapely.bounds(geometry))
+    return f"x {west} to {east}, y {south} to {north}"

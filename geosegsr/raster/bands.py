@@ -1,0 +1,112 @@
+"""What the bands of a scene are, and which go through a model together. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from geosegsr.errors import BandError
+
+_COLOURS = ("red", "green", "blue", "nir")
+_NUMBERED = {"b02": "blue", "b03": "green", "b04": "red", "b08": "nir"}
+Through = Literal["model", "grey", "bicubic"]
+OtherBands = Literal["model", "bicubic", "drop"]
+
+
+def colour_of(description: str | None, colorinterp: str = "") -> str:
+    """What a band is: red, green, blue or nir; empty where neither text says so.
+
+    Names with two digits (B04) are Sentinel-2's and HLS's; Landsat's own names (B4) mean other colours on other
+    satellites, so they say nothing.
+    """
+    text = (description or "").lower().replace("near infrared", "nir").replace("-", " ").replace("_", " ")
+    words = text.split()
+    found = {colour for colour in _COLOURS if colour in words}
+    found |= {_NUMBERED[word] for word in words if word in _NUMBERED}
+    if len(found) == 1 and not {"edge", "coastal"} & set(words):
+        return found.pop()
+    return colorinterp if colorinterp in _COLOURS else ""
+
+
+@dataclass(frozen=True)
+class BandGroup:
+    """Bands that are computed in one call."""
+
+    bands: tuple[int, ...]
+    """Positions among the scene's image bands, in the model's order."""
+    through: Through
+    """The model itself, the model fed with one band in all its inputs, or interpolation."""
+    guide: tuple[int, int, int] | None = None
+    """Positions of red, green and blue that steer the model instead of the bands themselves."""
+
+
+def group_bands(
+    colours: tuple[str, ...],
+    *,
+    model: str,
+    model_bands: int | None,
+    model_band_names: tuple[str, ...] = (),
+    knows_grey: bool = False,
+    other_bands: OtherBands | None = None,
+    scene: str = "scene",
+) -> tuple[BandGroup, ...]:
+    """Deal a scene's bands out to calls of the model.
+
+    Args:
+        colours: What each image band is ("red", "nir", ...), as far as the scene says; "" where it does not.
+        model: The model's name, for messages.
+        model_bands: Bands the model takes together; None if it takes each alone.
+        model_band_names: What the model's bands are; empty if it does not say.
+        knows_grey: Whether the model was trained for single bands passed as grey.
+        other_bands: What to do with bands beyond the model's; None for "model" if the model knows grey.
+        scene: The scene's name, for messages.
+
+    Returns:
+        Groups whose bands, taken together, are distinct. Bands in none of them are dropped.
+
+    Raises:
+        BandError: Bands and model do not fit, and the options do not say what to do about it.
+    """
+    count = len(colours)
+    if model_bands is None:
+        return tuple(BandGroup((band,), "model") for band in range(count))
+    positions = _find(colours, model_band_names, model_bands)
+    if positions is not None and len(positions) == count:
+        return (BandGroup(positions, "model"),)
+    if other_bands is None and knows_grey:
+        other_bands = "model"
+    if other_bands is None or (other_bands == "model" and not knows_grey):
+        names = f" ({', '.join(model_band_names)})" if model_band_names else ""
+        many = f"it has {count} band{'' if count == 1 else 's'}"
+        raise BandError(
+            f"Cannot upscale '{scene}': {many}, but model '{model}' was trained on {model_bands}{names}"
+            f"{' and never on single bands' if other_bands == 'model' else ''}. "
+            f"Pass --bands with {model_bands} of them, or --other-bands bicubic|drop."
+        )
+    if positions is None and other_bands != "model":
+        raise BandError(
+            f"Cannot tell which of the {count} bands of '{scene}' are those of model '{model}' "
+            f"({', '.join(model_band_names) or model_bands}). Pass --bands with them first."
+        )
+    together = () if positions is None else (BandGroup(positions, "model"),)
+    rest = [band for band in range(count) if positions is None or band not in positions]
+    if other_bands == "drop":
+        return together
+    if other_bands == "bicubic":
+        return (*together, *(BandGroup((band,), "bicubic") for band in rest))
+    guide = positions if positions is not None and len(positions) == 3 else None
+    return (*together, *(BandGroup((band,), "grey", guide) for band in rest))
+
+
+def _find(colours: tuple[str, ...], names: tuple[str, ...], needed: int) -> tuple[int, ...] | None:
+    """Positions of the model's bands: by name where the scene names them, else the leading ones of as many."""
+    if len(names) == needed and all(name and colours.count(name) == 1 for name in names):
+        return tuple(colours.index(name) for name in names)
+    if len(colours) == needed:
+        return tuple(range(needed))
+    return None
+
+
+def bands_alone(groups: tuple[BandGroup, ...]) -> list[int]:
+    """Positions of the bands that go through a model one at a time."""
+    return [band for group in groups if group.through == "grey" for band in group.bands]

@@ -1,0 +1,47 @@
+"""What planning needs to know of an input: the contract that scenes and arrays in memory fulfil."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Raster(Protocol):
+    """What planning needs to know of an input: a Scene, or an array in memory."""
+
+    @property
+    def path(self) -> str:
+        """A name for messages."""
+
+    @property
+    def height(self) -> int: ...
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def count(self) -> int:
+        """Number of image bands."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    @property
+    def nodata(self) -> float | None: ...
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """Physical value per DN of each image band."""
+
+    @property
+    def offsets(self) -> tuple[float, ...]:
+        """Physical value of DN 0 of each image band."""
+
+    @property
+    def colours(self) -> tuple[str, ...]:
+        """What each image band is ("red", "nir"), "" where unknown."""
+
+    def sample(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """The whole raster thinned out: values and validity, shape (bands, h, w)."""

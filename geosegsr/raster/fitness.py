@@ -1,0 +1,140 @@
+"""Which rasters can be upscaled: the others are refused with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from rasterio.enums import ColorInterp
+
+from geosegsr.errors import BandError, SceneError
+from geosegsr.notices import warn
+
+_MOST_BANDS = 4096  # imaging spectrometers have hundreds; a header of a few bytes can claim 65,535
+_MOST_BLOCK_BYTES = (
+    256_000_000  # of the file's own blocks: each thread unpacks one as a whole, however little is read
+)
+
+
+def refuse_unfit(source: Any, path: str) -> None:
+    """Refuse what holds no measured bands, or too much to be read by windows.
+
+    Raises:
+        SceneError: It is so.
+    """
+    if source.count == 0:
+        found = source.subdatasets
+        listed = ", ".join(f"'{name}'" for name in found[:5])
+        raise SceneError(
+            f"Cannot upscale '{path}': it has no raster bands of its own but {len(found)} subdatasets. "
+            f"Pass one of them instead of the file: {listed}."
+        )
+    if source.count > _MOST_BANDS:
+        raise SceneError(
+            f"Cannot upscale '{path}': it has {source.count:,} bands, and needed are at most {_MOST_BANDS:,}. "
+            "Take some of them out first: gdal_translate -b 1 -b 2 IN OUT."
+        )
+    if ColorInterp.palette in source.colorinterp:
+        raise SceneError(
+            f"Cannot upscale '{path}': its pixels are entries of a colour table, and between two entries there is "
+            "no colour. Needed are measured bands; expand it first: gdal_translate -expand rgb IN OUT."
+        )
+    if any(
+        np.dtype(dtype).kind == "c" for dtype in source.dtypes if not dtype.startswith("complex_int")
+    ) or any(dtype.startswith("complex_int") for dtype in source.dtypes):
+        raise SceneError(
+            f"Cannot upscale '{path}': its pixels are complex ({source.dtypes[0]}). "
+            "Needed are real numbers; make amplitudes of them first."
+        )
+    _refuse_large_blocks(source, path)
+
+
+def refuse_masks_of_bands(source: Any, bands: tuple[int, ...], path: str) -> None:
+    """Refuse bands with masks of their own: a COG holds one for all.
+
+    Raises:
+        SceneError: It is so.
+    """
+    if all(source.mask_flag_enums[band - 1] for band in bands):
+        return
+    raise SceneError(
+        f"Cannot upscale '{path}': its bands have masks of their own, and a COG holds one for all bands. Needed is one mask "
+        "or a nodata value; the first band's mask serves for all by: gdal_translate -mask mask,1 IN OUT."
+    )
+
+
+def _refuse_large_blocks(source: Any, path: str) -> None:
+    """A strip that holds the whole raster is unpacked as a whole for each block, and a small file can claim one of any size."""
+    together = source.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "PIXEL"
+    pixel = (
+        sum(np.dtype(dtype).itemsize for dtype in source.dtypes)
+        if together
+        else np.dtype(source.dtypes[0]).itemsize
+    )
+    rows, cols = source.block_shapes[0]
+    if rows * cols * pixel > _MOST_BLOCK_BYTES:
+        raise SceneError(
+            f"Cannot upscale '{path}': it is stored in pieces of {cols} x {rows} pixels, {rows * cols * pixel / 1e6:,.0f} MB "
+            f"each, which can only be read as a whole; needed are at most {_MOST_BLOCK_BYTES / 1e6:.0f} MB. "
+            "Store it in tiles first: gdal_translate -co TILED=YES IN OUT."
+        )
+
+
+def selected_bands(source: Any, bands: Sequence[int] | None) -> list[int]:
+    """The 1-based bands to read, all by default.
+
+    Raises:
+        BandError: There are no such bands, one is named twice, or they have different dtypes.
+    """
+    selected = list(source.indexes if bands is None else bands)
+    wrong = [band for band in selected if band not in source.indexes]
+    if wrong or not selected:
+        raise BandError(
+            f"Cannot read band {', '.join(map(str, wrong)) or '(none)'} of '{source.name}': it has bands 1 to "
+            f"{source.count}. Pass --bands with numbers from that range."
+        )
+    if len(set(selected)) < len(selected):
+        raise BandError(
+            f"Cannot use bands {selected} of '{source.name}': each may be named once. Pass --bands anew."
+        )
+    dtypes = source.dtypes
+    kinds = sorted({dtypes[band - 1] for band in selected})
+    if len(kinds) > 1:
+        raise BandError(
+            f"Cannot upscale '{source.name}': its bands have different dtypes ({', '.join(kinds)}). "
+            "Pass --bands with bands of one dtype."
+        )
+    return selected
+
+
+def nodata_of(source: Any, bands: tuple[int, ...], override: float | None, path: str) -> float | None:
+    """The one nodata value of the image bands, or None."""
+    dtype = np.dtype(source.dtypes[bands[0] - 1])
+    if override is not None:
+        if not _fits(override, dtype):
+            raise BandError(
+                f"Cannot use nodata {override:g} for '{path}': no {dtype} pixel can have that value. "
+                f"Pass --nodata with a whole number from {np.iinfo(dtype).min} to {np.iinfo(dtype).max}."
+            )
+        return float(override)
+    declared = source.nodatavals
+    found = {declared[band - 1] for band in bands}
+    if len({str(value) for value in found}) > 1:
+        raise SceneError(
+            f"Cannot upscale '{path}': its bands have different nodata values "
+            f"({', '.join(sorted(map(str, found)))}), and a GeoTIFF holds one. "
+            "Pass --nodata V, or --bands with bands that agree."
+        )
+    nodata: float | None = found.pop()
+    if nodata is not None and not _fits(nodata, dtype):
+        warn(f"'{path}' declares nodata {nodata:g}, which no {dtype} pixel can have: taken as no nodata")
+        return None
+    return nodata
+
+
+def _fits(value: float, dtype: np.dtype[Any]) -> bool:
+    if dtype.kind == "f":
+        return True
+    info = np.iinfo(dtype)
+    return bool(np.isfinite(value)) and value == int(value) and info.min <= value <= info.max

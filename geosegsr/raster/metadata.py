@@ -1,0 +1,211 @@
+"""What a raster says about itself, and how that reads on a finer grid. No I/O."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from affine import Affine
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
+
+from geosegsr.raster.window import Window
+
+
+@dataclass(frozen=True)
+class BandMetadata:
+    """One band of a raster."""
+
+    index: int
+    """1-based position in the source file."""
+    colorinterp: str
+    """GDAL's name of the colour interpretation, such as "red" or "undefined"."""
+    description: str | None = None
+    """The band's name."""
+    unit: str | None = None
+    """Unit of scale * DN + offset."""
+    scale: float = 1.0
+    """Physical value per DN."""
+    offset: float = 0.0
+    """Physical value of DN 0."""
+    tags: dict[str, str] = field(default_factory=dict)
+    """Band tags; items of other domains as "domain.key"; no statistics."""
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """Where a raster lies and what it says about itself and its bands."""
+
+    height: int
+    """Rows."""
+    width: int
+    """Columns."""
+    crs: CRS | None
+    """Coordinate reference system of the transform."""
+    transform: Affine | None
+    """(col, row) of pixel corners to coordinates; None if the file has none."""
+    bands: tuple[BandMetadata, ...]
+    """In output order."""
+    nodata: float | None = None
+    """Value of pixels without data, the same in all bands."""
+    gcps: tuple[GroundControlPoint, ...] = ()
+    """Ground control points; with them there is no transform."""
+    gcps_crs: CRS | None = None
+    """Coordinate reference system of the ground control points."""
+    rpcs: dict[str, str] = field(default_factory=dict)
+    """Rational polynomial coefficients as GDAL's RPC domain spells them."""
+    tags: dict[str, str] = field(default_factory=dict)
+    """Dataset tags; items of other domains as "domain.key"."""
+
+    def fault(self) -> str:
+        """What keeps the raster from lying anywhere on the ground, and what to do about it; empty if nothing does."""
+        if self.transform is not None:
+            numbers = tuple(self.transform)[:6]
+            if not all(map(math.isfinite, numbers)) or self.transform.is_degenerate:
+                return (
+                    f"its geotransform {tuple(f'{number:g}' for number in numbers)} puts no pixel on the ground. "
+                    "Mend it, for example by gdal_edit -a_ullr, or drop it by gdal_edit -unsetgt"
+                ).replace("'", "")
+        if not all(
+            math.isfinite(n or 0) for gcp in self.gcps for n in (gcp.row, gcp.col, gcp.x, gcp.y, gcp.z)
+        ):
+            return "a ground control point is not finite. Drop them by gdal_edit -unsetgcp, or mend the file"
+        for band in self.bands:
+            if not (math.isfinite(band.scale) and math.isfinite(band.offset) and band.scale):
+                return (
+                    f"band {band.index} has scale {band.scale:g} and offset {band.offset:g}, which turn no DN into a "
+                    "value. Mend them, for example by gdal_edit -scale 1 -offset 0"
+                )
+        if self.rpcs and not _rpcs_hold(self.rpcs):
+            return "its rational polynomial coefficients are incomplete or not finite. Drop them by gdal_edit -unsetrpc"
+        return ""
+
+    def scaled(self, scale: int, window: Window | None = None) -> Metadata:
+        """The same ground, or the part of it within a window, on a grid `scale` times as fine.
+
+        Args:
+            scale: New pixels per old pixel, along each side.
+            window: Part of the raster, in its own pixels; all of it by default.
+        """
+        window = window or Window(0, 0, self.height, self.width)
+        transform = self.transform
+        if transform is not None:
+            transform = transform @ Affine.translation(window.col, window.row) @ Affine.scale(1 / scale)
+        tags = dict(self.tags)
+        if self.gcps and "AREA_OR_POINT" in tags:
+            tags["AREA_OR_POINT"] = "Area"  # GDAL reads back GCPs of a "Point" raster shifted by a pixel
+        return replace(
+            self,
+            height=window.height * scale,
+            width=window.width * scale,
+            transform=transform,
+            gcps=tuple(scaled_gcp(gcp, scale, window) for gcp in self.gcps),
+            rpcs=_scaled_rpcs(self.rpcs, scale, window),
+            tags=tags,
+        )
+
+    def differences(self, other: Metadata) -> list[str]:
+        """What differs, as "item: ours, theirs"; extra tags of `other` do not count."""
+        found = [
+            f"{name}: {_shown(getattr(self, name))}, {_shown(getattr(other, name))}"
+            for name in ("height", "width", "crs", "transform", "gcps_crs")
+            if getattr(self, name) != getattr(other, name)
+        ]
+        if not _same_number(self.nodata, other.nodata):
+            found.append(f"nodata: {self.nodata}, {other.nodata}")
+        if [_gcp_key(g) for g in self.gcps] != [_gcp_key(g) for g in other.gcps]:
+            found.append("gcps")
+        found += [
+            f"rpcs[{key}]: {_shown(value)}, {_shown(other.rpcs.get(key))}"
+            for key, value in self.rpcs.items()
+            if not _same_numbers(value, other.rpcs.get(key, ""))
+        ]
+        found += _missing("tags", self.tags, other.tags)
+        if len(self.bands) != len(other.bands):
+            return [*found, f"bands: {len(self.bands)}, {len(other.bands)}"]
+        for number, (ours, theirs) in enumerate(zip(self.bands, other.bands, strict=True), 1):
+            found += [
+                f"band {number} {name}: {_shown(getattr(ours, name))}, {_shown(getattr(theirs, name))}"
+                for name in ("colorinterp", "description", "unit", "scale", "offset")
+                if _same_meaning(getattr(ours, name)) != _same_meaning(getattr(theirs, name))
+            ]
+            found += _missing(f"band {number} tags", ours.tags, theirs.tags)
+        return found
+
+
+def _shown(value: Any) -> str:
+    """For a message: in one line, and not all of a long text."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _same_meaning(value: Any) -> Any:
+    # A TIFF's first band cannot say that its colour is undefined: it reads back as grey.
+    return None if value in ("", "undefined", "gray") else value
+
+
+def scaled_gcp(gcp: GroundControlPoint, scale: int, window: Window) -> GroundControlPoint:
+    """The same ground on the finer grid of a window; only row and col change."""
+    return GroundControlPoint(
+        row=(gcp.row - window.row) * scale,
+        col=(gcp.col - window.col) * scale,
+        x=gcp.x,
+        y=gcp.y,
+        z=gcp.z,
+        id=gcp.id,
+        info=gcp.info,
+    )
+
+
+def _rpcs_hold(rpcs: dict[str, str]) -> bool:
+    """Whether all that is needed to place a pixel is there, and numbers."""
+    axes = ("LINE", "SAMP", "LAT", "LONG", "HEIGHT")
+    needed = {
+        **{f"{axis}_{part}": 1 for axis in axes for part in ("OFF", "SCALE")},
+        **{f"{axis}_{part}_COEFF": 20 for axis in axes[:2] for part in ("NUM", "DEN")},
+    }
+    try:
+        numbers = {key: [float(n) for n in rpcs[key].split()] for key in needed}
+    except (KeyError, ValueError):
+        return False
+    return all(
+        len(numbers[key]) >= count and all(map(math.isfinite, numbers[key])) for key, count in needed.items()
+    )
+
+
+def _scaled_rpcs(rpcs: dict[str, str], scale: int, window: Window) -> dict[str, str]:
+    """RPC offsets count from the centre of the first pixel, hence the half pixels."""
+    scaled = dict(rpcs)
+    for axis, first in (("LINE", window.row), ("SAMP", window.col)):
+        if f"{axis}_OFF" in scaled:
+            offset = float(scaled[f"{axis}_OFF"].split()[0]) - first
+            scaled[f"{axis}_OFF"] = repr((offset + 0.5) * scale - 0.5)
+            scaled[f"{axis}_SCALE"] = repr(float(scaled[f"{axis}_SCALE"].split()[0]) * scale)
+    return scaled
+
+
+def _gcp_key(gcp: GroundControlPoint) -> tuple[Any, ...]:
+    # An id or info that the source left out may come back empty; positions must not change at all.
+    return gcp.row, gcp.col, gcp.x, gcp.y, gcp.z or 0.0, gcp.id or "", gcp.info or ""
+
+
+def _same_numbers(ours: str, theirs: str) -> bool:
+    """Whether two lists of numbers agree to the 15 digits that GDAL writes; other text must be the same."""
+    try:
+        a, b = [float(n) for n in ours.split()], [float(n) for n in theirs.split()]
+    except ValueError:
+        return ours == theirs
+    return len(a) == len(b) and all(math.isclose(x, y, rel_tol=1e-14) for x, y in zip(a, b, strict=True))
+
+
+def _same_number(a: float | None, b: float | None) -> bool:
+    return a == b or (a is not None and b is not None and a != a and b != b)
+
+
+def _missing(what: str, ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    return [
+        f"{what}[{_shown(key)}]: {_shown(value)}, {_shown(theirs.get(key))}"
+        for key, value in ours.items()
+        if theirs.get(key) != value
+    ]

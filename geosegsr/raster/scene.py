@@ -1,0 +1,306 @@
+"""A raster file as the pipeline reads it: by windows, with validity and everything it says about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
+
+from geosegsr.errors import BandError, SceneError
+from geosegsr.notices import warn
+from geosegsr.raster.bands import colour_of
+from geosegsr.raster.fitness import nodata_of, refuse_masks_of_bands, refuse_unfit, selected_bands
+from geosegsr.raster.gdal import reading, rio_window
+from geosegsr.raster.metadata import BandMetadata, Metadata
+from geosegsr.raster.nodata import is_invalid
+from geosegsr.raster.window import Window
+
+AlphaPolicy = Literal["auto", "mask", "image"]
+# They describe the file's encoding or pixel grid, which change, or are read elsewhere.
+_OWN_DOMAINS = {
+    "COLOR_PROFILE", "DERIVED_SUBDATASETS", "GEOLOCATION", "IMAGE_STRUCTURE", "RPC", "SUBDATASETS", "rio_creation_kwds",
+}  # fmt: skip
+_SAMPLE_SIDE = 1024
+# A mask is mostly empty and full, even if it fades at its edges; an image is mostly in between, at many levels.
+_IMAGE_SHARE_BETWEEN = 0.5
+_IMAGE_LEVELS = 16
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The whole input raster. Cheap to copy and to send to another process: it holds no open file.
+
+    `values` and `valid` of all methods have the order (bands, height, width) and hold the image bands;
+    an alpha band that is a mask is no image band.
+    """
+
+    path: str
+    """A local path or anything GDAL opens."""
+    dtype: np.dtype[Any]
+    """Of every band."""
+    metadata: Metadata
+    """Of the selected bands, the alpha band included where it is selected."""
+    image_bands: tuple[int, ...]
+    """1-based source indices of the bands that go through the model, in output order."""
+    alpha_band: int | None
+    """1-based source index of the band that is the mask, or None."""
+    alpha_position: int | None
+    """Where the alpha band stands among the output bands; None if it is not among them."""
+    alpha_looks_like_image: bool
+    """A band is tagged alpha but holds more than mask values (NAIP's near infrared is often tagged so)."""
+    has_mask: bool
+    """The file carries an internal or external mask."""
+    driver: str
+    """GDAL's short name of the format."""
+    block_shape: tuple[int, int]
+    """Rows and columns of the file's own blocks, in pixels."""
+    overviews: tuple[int, ...]
+    """Decimation factors of the file's overviews."""
+    files: tuple[str, ...] = ()
+    """All files it is made of, as far as GDAL tells: itself, a mask or overviews beside it, the rasters of a VRT."""
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        bands: Sequence[int] | None = None,
+        nodata: float | None = None,
+        alpha: AlphaPolicy = "auto",
+    ) -> Scene:
+        """Read what a raster is; its pixels are read later.
+
+        Args:
+            path: A local path or anything GDAL opens (/vsicurl/..., s3://..., a VRT).
+            bands: 1-based bands in the order they are wanted; all by default.
+            nodata: Overrides the file's own nodata value.
+            alpha: Whether a band tagged alpha is a "mask" or an "image"; "auto" looks at its values.
+
+        Raises:
+            SceneError: Not a raster, or a kind of raster that cannot be upscaled.
+            BandError: No such bands.
+        """
+        with reading(path) as source:
+            refuse_unfit(source, str(path))
+            if len(source.subdatasets) > 1:
+                warn(
+                    f"'{path}' holds {len(source.subdatasets)} rasters; the first is taken. "
+                    f"Pass the name of another instead of the file: '{source.subdatasets[1]}'"
+                )
+            selected = selected_bands(source, bands)
+            tagged = [i for i, colour in enumerate(source.colorinterp, 1) if colour == ColorInterp.alpha]
+            looks_like_image = bool(tagged) and source.count > 1 and _looks_like_image(source, tagged[-1])
+            is_mask = alpha == "mask" or (alpha == "auto" and not looks_like_image)
+            alpha_band = tagged[-1] if tagged and is_mask and source.count > 1 else None
+            image_bands = tuple(i for i in selected if i != alpha_band)
+            if not image_bands:
+                raise BandError(
+                    f"Cannot use only band {alpha_band} of '{path}': it is the alpha band, which is a mask. "
+                    "Pass --bands with an image band, or --alpha image if it holds an image."
+                )
+            refuse_masks_of_bands(source, image_bands, str(path))
+            flags = source.mask_flag_enums[image_bands[0] - 1]
+            metadata = _metadata(source, selected, nodata_of(source, image_bands, nodata, str(path)))
+            if fault := metadata.fault():
+                raise SceneError(f"Cannot upscale '{path}': {fault}.")
+            return cls(
+                path=str(path),
+                dtype=np.dtype(source.dtypes[image_bands[0] - 1]),
+                metadata=metadata,
+                image_bands=image_bands,
+                alpha_band=alpha_band,
+                alpha_position=selected.index(alpha_band) if alpha_band in selected else None,
+                alpha_looks_like_image=looks_like_image,
+                has_mask=MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags,
+                driver=source.driver,
+                block_shape=source.block_shapes[image_bands[0] - 1],
+                overviews=tuple(source.overviews(image_bands[0])),
+                files=tuple(source.files),
+            )
+
+    @property
+    def height(self) -> int:
+        return self.metadata.height
+
+    @property
+    def width(self) -> int:
+        return self.metadata.width
+
+    @property
+    def window(self) -> Window:
+        """All of it."""
+        return Window(0, 0, self.height, self.width)
+
+    @property
+    def count(self) -> int:
+        """Number of image bands."""
+        return len(self.image_bands)
+
+    @property
+    def nodata(self) -> float | None:
+        return self.metadata.nodata
+
+    @property
+    def crs(self) -> Any:
+        return self.metadata.crs
+
+    @property
+    def transform(self) -> Affine | None:
+        return self.metadata.transform
+
+    @cached_property
+    def image_metadata(self) -> tuple[BandMetadata, ...]:
+        """Of the image bands only."""
+        return tuple(band for band in self.metadata.bands if band.index in self.image_bands)
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """Physical value per DN of each image band."""
+        return tuple(band.scale for band in self.image_metadata)
+
+    @property
+    def offsets(self) -> tuple[float, ...]:
+        """Physical value of DN 0 of each image band."""
+        return tuple(band.offset for band in self.image_metadata)
+
+    @property
+    def descriptions(self) -> tuple[str | None, ...]:
+        """Names of the image bands."""
+        return tuple(band.description for band in self.image_metadata)
+
+    @property
+    def colours(self) -> tuple[str, ...]:
+        """What each image band is ("red", "nir"), by its description or colour interpretation; "" if unknown."""
+        return tuple(colour_of(band.description, band.colorinterp) for band in self.image_metadata)
+
+    @property
+    def resolution(self) -> tuple[float, float] | None:
+        """Length of a pixel's sides along a row and along a column, in units of the CRS; None without transform."""
+        if self.transform is None:
+            return None
+        t = self.transform
+        return float(np.hypot(t.a, t.d)), float(np.hypot(t.b, t.e))
+
+    def read(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Pixels and validity of a window that lies inside the scene.
+
+        Returns:
+            values: The file's dtype, shape (bands, height, width).
+            valid: Same shape; False where nodata, NaN, infinite, masked or transparent.
+
+        Raises:
+            SceneError: The file cannot be read there.
+        """
+        values = self._read(list(self.image_bands), window)
+        return values, self._validity(values, self.read_alpha(window), self._read_mask(window))
+
+    def read_alpha(self, window: Window) -> NDArray[Any] | None:
+        """The alpha band's values in a window, shape (height, width); None without alpha band."""
+        return None if self.alpha_band is None else self._read(self.alpha_band, window)
+
+    def sample(self, side: int = _SAMPLE_SIDE) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """The whole scene thinned out to at most `side` pixels a side, from its overviews where it has some.
+
+        Returns:
+            values and valid as in `read`, of every n-th pixel (nearest neighbour).
+        """
+        shrink = max(1.0, max(self.height, self.width) / side)
+        shape = max(1, round(self.height / shrink)), max(1, round(self.width / shrink))
+        values = self._read(list(self.image_bands), self.window, shape)
+        alpha = None if self.alpha_band is None else self._read(self.alpha_band, self.window, shape)
+        return values, self._validity(values, alpha, self._read_mask(self.window, shape))
+
+    def _validity(
+        self, values: NDArray[Any], alpha: NDArray[Any] | None, mask: NDArray[Any] | None
+    ) -> NDArray[np.bool_]:
+        valid = ~is_invalid(values, self.nodata)
+        if alpha is not None:
+            valid &= alpha > 0
+        if mask is not None:
+            valid &= mask > 0
+        return valid
+
+    def _read_mask(self, window: Window, shape: tuple[int, int] | None = None) -> NDArray[Any] | None:
+        if not self.has_mask:
+            return None
+        with reading(self.path, window) as source:
+            mask: NDArray[Any] = source.read_masks(
+                self.image_bands[0], window=rio_window(window), out_shape=shape
+            )
+        return mask
+
+    def _read(
+        self, bands: int | list[int], window: Window, shape: tuple[int, int] | None = None
+    ) -> NDArray[Any]:
+        out_shape = None
+        if shape is not None:
+            out_shape = shape if isinstance(bands, int) else (len(bands), *shape)
+        with reading(self.path, window) as source:
+            values: NDArray[Any] = source.read(
+                bands, window=rio_window(window), out_shape=out_shape, resampling=Resampling.nearest
+            )
+        return values
+
+
+def _looks_like_image(source: Any, band: int) -> bool:
+    shrink = max(1.0, max(source.height, source.width) / _SAMPLE_SIDE)
+    shape = max(1, round(source.height / shrink)), max(1, round(source.width / shrink))
+    values = source.read(band, out_shape=shape, resampling=Resampling.nearest)
+    between = values[(values > 0) & (values < values.max())]
+    return between.size > _IMAGE_SHARE_BETWEEN * values.size and np.unique(between).size >= _IMAGE_LEVELS
+
+
+def _metadata(source: Any, bands: list[int], nodata: float | None) -> Metadata:
+    gcps, gcps_crs = source.gcps
+    colours, names = source.colorinterp, source.descriptions
+    units, scales, offsets = source.units, source.scales, source.offsets
+    has_transform = not gcps and source.transform != Affine.identity()
+    tags = _tags(source, 0)
+    if not (source.crs or gcps_crs):
+        tags.pop("AREA_OR_POINT", None)  # without a CRS, GDAL loses "Area", and for "Point" it invents one
+    return Metadata(
+        height=source.height,
+        width=source.width,
+        crs=source.crs if has_transform or not gcps else None,
+        transform=source.transform if has_transform else None,
+        nodata=nodata,
+        gcps=tuple(gcps),
+        gcps_crs=gcps_crs if gcps else None,
+        rpcs=dict(source.tags(ns="RPC")),
+        tags=tags,
+        bands=tuple(
+            BandMetadata(
+                index=band,
+                colorinterp=colours[band - 1].name,
+                description=names[band - 1],
+                unit=units[band - 1],
+                scale=scales[band - 1],
+                offset=offsets[band - 1],
+                tags=_tags(source, band),
+            )
+            for band in bands
+        ),
+    )
+
+
+def _tags(source: Any, band: int) -> dict[str, str]:
+    """Tags of the default domain, and those of others as "domain.key": a copy into a COG loses other domains.
+
+    Statistics no longer hold at another size, documents (xml:XMP and the like) are no tags, and a TIFF keeps neither empty
+    values nor white space before others.
+    """
+    tags = dict(source.tags(band))
+    for domain in source.tag_namespaces(band):
+        if domain and domain not in _OWN_DOMAINS and not domain.startswith(("xml:", "json:")):
+            tags.update({f"{domain}.{key}": value for key, value in source.tags(band, ns=domain).items()})
+    return {key: value.lstrip() for key, value in tags.items() if value.strip() and not _is_statistic(key)}
+
+
+def _is_statistic(key: str) -> bool:
+    return key.startswith("STATISTICS_") or "HISTOGRAM" in key.upper()

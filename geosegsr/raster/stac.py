@@ -1,0 +1,379 @@
+"""A STAC item beside a result: where it lies, when it was taken, what it holds and how it was made.
+
+pystac writes it; rio-stac, which makes items of any raster, takes the present for the time of a scene that names none and the
+whole Earth for the place of one without a CRS.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import pystac
+import rasterio
+import shapely
+from affine import Affine
+from pystac.extensions.file import FileExtension
+from pystac.extensions.projection import ProjectionExtension
+
+from geosegsr.errors import ConfigError, JobError, SceneError
+from geosegsr.files import is_same, whole_file
+from geosegsr.notices import warn
+from geosegsr.raster.bands import colour_of
+from geosegsr.raster.footprint import bounding_box, footprint, ground_sample_distance
+from geosegsr.raster.metadata import BandMetadata, Metadata
+from geosegsr.raster.scene import Scene
+
+_EXTENSIONS = "https://stac-extensions.github.io"
+_PROCESSING = f"{_EXTENSIONS}/processing/v1.2.0/schema.json"
+_RASTER = f"{_EXTENSIONS}/raster/v2.0.0/schema.json"
+_EO = f"{_EXTENSIONS}/eo/v2.0.0/schema.json"
+_SHA256_MULTIHASH = "1220"  # the code of SHA-256 and the length of its digest, before the digest itself
+
+# Where files say when they were taken; the first that holds a time counts. TIFF's own tag comes last: it may be the time of
+# the file.
+_TIME_TAGS = (
+    "IMAGERY.ACQUISITIONDATETIME", "ACQUISITIONDATETIME", "SENSING_TIME", "DATATAKE_1_DATATAKE_SENSING_START",
+    "PRODUCT_START_TIME", "DATE_ACQUIRED", "ACQUISITION_DATE", "EXIF_DateTimeOriginal", "TIFFTAG_DATETIME",
+)  # fmt: skip
+_TIFF_TIME = re.compile(r"(\d{4}):(\d\d):(\d\d) ")
+# An item without a time needs an interval: from the first photograph ever taken from the air to the file's last change.
+_FIRST = datetime(1858, 1, 1, tzinfo=UTC)
+_LONGEST_NAME = 255 - len(".1a2b3c4d.part")  # bytes: file systems take 255, and `whole_file` adds to the name
+
+# Of two scenes of a batch that end at once and whose items have one name, the second finds the first's.
+_one_at_a_time = Lock()
+
+
+@dataclass(frozen=True)
+class Taken:
+    """When a scene was taken: a moment, or between two."""
+
+    start: datetime
+    """In UTC."""
+    end: datetime
+    """The same where the moment is known."""
+
+    @classmethod
+    def parse(cls, text: str) -> Taken:
+        """From "2024-05-01T10:20:30Z" or "2024-05-01/2024-05-31"; without a zone it is UTC.
+
+        Raises:
+            ConfigError: It is neither.
+        """
+        start, _, end = text.partition("/")
+        moments = _moment(start), _moment(end or start)
+        if moments[0] is None or moments[1] is None or moments[0] > moments[1]:
+            raise ConfigError(
+                f"Cannot use '{text}' as the time of a scene. Pass --datetime 2024-05-01T10:20:30Z, "
+                "or two times with a slash between them."
+            )
+        return cls(moments[0], moments[1])
+
+    @classmethod
+    def of_tags(cls, tags: Mapping[str, str]) -> Taken | None:
+        """What a file's tags say, if anything."""
+        for name in _TIME_TAGS:
+            text = tags.get(name, "").strip()
+            if name == "DATE_ACQUIRED":
+                text += f"T{tags.get('SCENE_CENTER_TIME', '00:00:00')}"
+            moment = _moment(re.split(r"[;,]", text)[0])
+            if moment is not None:
+                return cls(moment, moment)
+        return None
+
+    @classmethod
+    def at_the_latest(cls, source: str) -> Taken:
+        """All that is known of a file that does not say: it was there when it was last changed."""
+        path = Path(source)
+        changed = datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.exists() else datetime.now(UTC)
+        return cls(_FIRST, changed.replace(microsecond=0))
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(_TIFF_TIME.sub(r"\1-\2-\3 ", text.strip()))
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):  # the latter: in UTC it is before the year 1 or after 9999
+        return None
+
+
+def item_path(result: Path) -> Path:
+    """Where the item of a result lies."""
+    return result.with_suffix(".json")
+
+
+def check_item_path(result: Path, source: str, spread: Path | None = None) -> None:
+    """Refuse an item that has the name of one of the run's files or of another file, or that could not be written.
+
+    Args:
+        result: What the item is of.
+        source: What the result is made of.
+        spread: The file of an ensemble's spread.
+
+    Raises:
+        JobError: It would replace what is not its own, or its name is too long.
+    """
+    path = item_path(result)
+    refused = f"Cannot write the STAC item '{path}'"
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+        raise JobError(
+            f"{refused}: its name has {len(os.fsencode(path.name))} bytes, and may have {_LONGEST_NAME}. "
+            "Pass another -o."
+        )
+    if is_same(path, result):
+        raise JobError(f"{refused}: the image itself has that name. Pass another -o, such as one with .tif.")
+    if spread is not None and is_same(path, spread):
+        raise JobError(f"{refused}: the uncertainty has that name. Pass another --uncertainty.")
+    if is_same(path, Path(source)):
+        raise JobError(f"{refused}: it is the source itself. Pass another -o.")
+    if path.exists() and not _is_item_of(result, path):
+        raise JobError(f"{refused}: {_what_lies_at(path)} is there. Move it, or pass another -o.")
+
+
+def _is_item_of(result: Path, path: Path) -> bool:
+    """Whether a file is an item of the file of that name, whatever this holds by now."""
+    href = _data_asset(path).get("href")
+    return _is_item(path) and isinstance(href, str) and is_same(path.parent / href, result)
+
+
+def _what_lies_at(path: Path) -> str:
+    return "a STAC item of another file" if _is_item(path) else "a file that is none"
+
+
+def _is_item(path: Path) -> bool:
+    found = _read(path)
+    return found.get("type") == "Feature" and bool(found.get("stac_version"))
+
+
+def _data_asset(path: Path) -> dict[str, Any]:
+    """Of the item in a file; empty where there is none."""
+    assets = _read(path).get("assets")
+    asset = assets.get("data") if isinstance(assets, dict) else None
+    return asset if isinstance(asset, dict) else {}
+
+
+def describes(result: Path) -> bool:
+    """Whether the item beside a result is that of this very file, by its size and checksum."""
+    asset = _data_asset(item_path(result))
+    if asset.get("file:size") != result.stat().st_size:
+        return False
+    return bool(asset.get("file:checksum") == _multihash(result))
+
+
+def write_item(
+    result: Path, source: str, taken: Taken | None = None, spread: str | Path | None = None
+) -> Path:
+    """Write the item of a finished result beside it, whole or not at all.
+
+    Args:
+        result: A COG that `upscale` made.
+        source: What it was made of, as it was named.
+        taken: When that was taken; by default what its tags say, and else an interval that ends at its last change.
+        spread: The COG of an ensemble's spread that was made with it.
+
+    Returns:
+        The item's path.
+
+    Raises:
+        JobError: As `check_item_path`.
+        SceneError: It could not be written.
+    """
+    spread = None if spread is None else Path(spread)
+    item = build_item(result, source, taken, spread)
+    path = item_path(result)
+    text = json.dumps(item.to_dict(include_self_link=False), indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        with _one_at_a_time:
+            check_item_path(result, source, spread)
+            with whole_file(path, sync=True) as file:
+                file.write(text.encode() + b"\n")
+    except OSError as error:
+        raise SceneError(
+            f"Cannot write the STAC item '{path}': {error.strerror or error}. "
+            "Make room or mend the cause, and give the same command again."
+        ) from error
+    return path
+
+
+def build_item(
+    result: Path, source: str, taken: Taken | None = None, spread: Path | None = None
+) -> pystac.Item:
+    """The item of a result; arguments as in `write_item`."""
+    written = Scene.open(result)
+    metadata = written.metadata
+    tags = metadata.tags
+    taken = taken or Taken.of_tags(tags)
+    if taken is None:
+        taken = Taken.at_the_latest(source)
+        warn(f"'{source}' does not say when it was taken; its STAC item says: before {taken.end:%Y-%m-%d}")
+    known = taken.start == taken.end
+    outline = footprint(metadata)
+    item = pystac.Item(
+        id=result.stem,
+        geometry=None if outline is None else json.loads(shapely.to_geojson(outline)),
+        bbox=None if outline is None else bounding_box(outline),
+        datetime=taken.start if known else None,
+        start_datetime=None if known else taken.start,
+        end_datetime=None if known else taken.end,
+        properties=_properties(metadata, result),
+        stac_extensions=[_PROCESSING],
+    )
+    _add_grid(item, metadata)
+    folder = result.absolute().parent
+    _add_asset(item, "data", result, written, folder)
+    if spread is not None:
+        _add_asset(item, "uncertainty", spread, Scene.open(spread), folder)
+        item.assets["uncertainty"].title = "Standard deviation over the members of the ensemble, in DN"
+    item.add_link(_source_link(source, result))
+    return item
+
+
+def _properties(metadata: Metadata, result: Path) -> dict[str, Any]:
+    tags = metadata.tags
+    scale, model = tags.get("GEOSEGSR_SCALE"), tags.get("GEOSEGSR_MODEL")
+    made = datetime.fromtimestamp(result.stat().st_mtime, UTC).replace(microsecond=0)
+    properties: dict[str, Any] = {
+        "created": made.isoformat().replace("+00:00", "Z"),
+        "description": tags.get("GEOSEGSR_NOTE"),
+        "gsd": ground_sample_distance(metadata),
+        "processing:software": {"geosegsr": tags.get("GEOSEGSR_VERSION", "unknown")},
+        "processing:lineage": f"Super-resolution, {scale} times as many pixels a side, by the model {model}",
+        "geosegsr:model": model,
+        "geosegsr:model_hash": tags.get("GEOSEGSR_MODEL_HASH"),
+        "geosegsr:scale": None if scale is None else int(scale),
+        "geosegsr:range": tags.get("GEOSEGSR_RANGE"),
+    }
+    return {key: value for key, value in properties.items() if value is not None}
+
+
+def _add_grid(item: pystac.Item, metadata: Metadata) -> None:
+    code = wkt = transform = bbox = None
+    if metadata.crs is not None and metadata.transform is not None:
+        authority = metadata.crs.to_authority()
+        code = None if authority is None else ":".join(authority)
+        wkt = metadata.crs.to_wkt(version="WKT2_2019") if code is None else None
+    if metadata.transform is not None:
+        transform = list(metadata.transform)[:6]
+        bbox = _bounds(metadata.transform, metadata.height, metadata.width)
+    ProjectionExtension.ext(item, add_if_missing=True).apply(
+        code=code, wkt2=wkt, bbox=bbox, shape=[metadata.height, metadata.width], transform=transform
+    )
+
+
+def _bounds(transform: Affine, height: int, width: int) -> list[float]:
+    corners = [transform @ corner for corner in ((0, 0), (width, 0), (0, height), (width, height))]
+    x, y = zip(*corners, strict=True)
+    return [min(x), min(y), max(x), max(y)]
+
+
+def _add_asset(item: pystac.Item, key: str, path: Path, written: Scene, folder: Path) -> None:
+    with rasterio.open(path) as source:
+        statistics = [_statistics(source.tags(number)) for number in source.indexes]
+    names = [band.description or f"b{number}" for number, band in enumerate(written.metadata.bands, 1)]
+    if len(set(names)) < len(names):
+        names = [f"b{number}" for number in range(1, len(names) + 1)]
+    bands = [
+        _band(band, name, found, written)
+        for band, name, found in zip(written.metadata.bands, names, statistics, strict=True)
+    ]
+    asset = pystac.Asset(
+        href=_relative(path, folder),
+        media_type=pystac.MediaType.COG,
+        roles=["data"],
+        extra_fields={"bands": bands},
+    )
+    item.add_asset(key, asset)
+    FileExtension.ext(asset, add_if_missing=True).apply(checksum=_multihash(path), size=path.stat().st_size)
+    for prefix, extension in (("raster:", _RASTER), ("eo:", _EO)):
+        used = any(name.startswith(prefix) for band in bands for name in band)
+        if used and extension not in item.stac_extensions:
+            item.stac_extensions.append(extension)
+
+
+def _band(band: BandMetadata, name: str, statistics: dict[str, float], written: Scene) -> dict[str, Any]:
+    is_mask = band.index == written.alpha_band
+    colour = colour_of(band.description, band.colorinterp)
+    found: dict[str, Any] = {
+        "name": name,
+        "description": "mask" if is_mask else None,
+        "data_type": written.dtype.name,
+        "nodata": None if is_mask else _number(written.nodata),
+        "unit": band.unit or None,
+        "statistics": statistics or None,
+        "raster:scale": band.scale if (band.scale, band.offset) != (1, 0) else None,
+        "raster:offset": band.offset if (band.scale, band.offset) != (1, 0) else None,
+        "eo:common_name": colour or None,
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _statistics(tags: Mapping[str, str]) -> dict[str, float]:
+    """Those of GDAL's that STAC has a name for."""
+    names = {"MINIMUM": "minimum", "MAXIMUM": "maximum", "MEAN": "mean", "STDDEV": "stddev"}
+    names["VALID_PERCENT"] = "valid_percent"
+    return {
+        name: float(tags[f"STATISTICS_{key}"]) for key, name in names.items() if f"STATISTICS_{key}" in tags
+    }
+
+
+def _number(value: float | None) -> float | int | str | None:
+    """JSON has no NaN and no infinity; STAC spells them."""
+    if value is None or value != value:
+        return None if value is None else "nan"
+    if value in (float("inf"), float("-inf")):
+        return str(value)
+    return int(value) if float(value).is_integer() and abs(value) < 2**53 else value
+
+
+def _source_link(source: str, result: Path) -> pystac.Link:
+    """To what the result was made of: its own item, if one lies beside it, or else the file."""
+    path, folder = Path(source), result.absolute().parent
+    if not path.exists():
+        return pystac.Link(pystac.RelType.DERIVED_FROM, _address(source))
+    own = path.with_suffix(".json")
+    if not is_same(own, path) and not is_same(own, item_path(result)) and _read(own).get("stac_version"):
+        return pystac.Link(
+            pystac.RelType.DERIVED_FROM, _relative(own, folder), media_type=pystac.MediaType.GEOJSON
+        )
+    media_type = pystac.MediaType.GEOTIFF if path.suffix.lower() in (".tif", ".tiff") else None
+    return pystac.Link(pystac.RelType.DERIVED_FROM, _relative(path, folder), media_type=media_type)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    relative = Path(os.path.relpath(path.absolute(), folder)).as_posix()
+    return relative if relative.startswith("../") else f"./{relative}"
+
+
+def _address(source: str) -> str:
+    """GDAL's name of a remote file, as the rest of the world writes it."""
+    for prefix, scheme in (
+        ("/vsicurl/", ""),
+        ("/vsis3/", "s3://"),
+        ("/vsigs/", "gs://"),
+        ("/vsiaz/", "az://"),
+    ):
+        if source.startswith(prefix):
+            return scheme + source.removeprefix(prefix)
+    return source
+
+
+def _multihash(path: Path) -> str:
+    with path.open("rb") as file:
+        return _SHA256_MULTIHASH + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,1 @@
+"""A grid of tiles over a scene, and blocks of output from the tiles that touch them. No files."""

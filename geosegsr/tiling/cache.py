@@ -1,0 +1,77 @@
+"""Results of tiles that a later block will need again, kept while memory allows.
+
+A tile whose support reaches beyond its block is computed for that block and wanted by the next. What lies
+beyond is kept here, least recently used first out. Tiles depend on nothing but the scene, so a result from the
+cache is the result; where it is gone, or another process has it, the tile is computed again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from numpy.typing import NDArray
+
+from geosegsr.raster.window import Window
+
+TileKey: TypeAlias = tuple[int, int, int]
+"""Band group, tile row, tile column."""
+
+
+class TileMemory:
+    """What all runs of a process keep together; safe to use from several threads."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        """Start empty; hold `limit_bytes` of pixels at most."""
+        self._limit = limit_bytes
+        self._held = 0
+        self._parts: OrderedDict[tuple[str, TileKey, Window], NDArray[Any]] = OrderedDict()
+        self._windows: dict[tuple[str, TileKey], list[Window]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, run: str, key: TileKey, window: Window, scale: int) -> NDArray[Any] | None:
+        """See TileCache.get."""
+        with self._lock:
+            for kept in self._windows.get((run, key), ()):
+                if kept.contains(window):
+                    self._parts.move_to_end((run, key, kept))
+                    part = self._parts[run, key, kept]
+                    inside = window.shifted(-kept.row, -kept.col).scaled(scale)
+                    return part[(slice(None), *inside.slices)]
+        return None
+
+    def put(self, run: str, key: TileKey, window: Window, part: NDArray[Any]) -> None:
+        """See TileCache.put."""
+        with self._lock:
+            if (run, key, window) in self._parts or part.nbytes > self._limit:
+                return
+            self._parts[run, key, window] = part.copy()
+            self._windows.setdefault((run, key), []).append(window)
+            self._held += part.nbytes
+            while self._held > self._limit:
+                (run, key, window), gone = self._parts.popitem(last=False)
+                self._held -= gone.nbytes
+                windows = self._windows[run, key]
+                windows.remove(window)
+                if not windows:
+                    del self._windows[run, key]
+
+
+@dataclass(frozen=True)
+class TileCache:
+    """Parts of one run's tiles."""
+
+    memory: TileMemory
+    """Where they lie, beside those of other runs."""
+    run: str
+    """Any text of this run alone."""
+
+    def get(self, key: TileKey, window: Window, scale: int) -> NDArray[Any] | None:
+        """A tile's output over a window (in lr pixels of the region); shape (bands, scale * h, scale * w) or None."""
+        return self.memory.get(self.run, key, window, scale)
+
+    def put(self, key: TileKey, window: Window, part: NDArray[Any]) -> None:
+        """Keep a copy of a tile's output over a window."""
+        self.memory.put(self.run, key, window, part)

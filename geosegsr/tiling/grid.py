@@ -1,0 +1,263 @@
+"""Which pixels each tile reads, which it decides, and which tiles a block needs. Integers only, no I/O.
+
+One axis, three tiles (tile 8, overlap 4, halo 1), the last one clamped to the scene's edge:
+
+    scene     0         1
+              0123456789012345
+    tile 0    ########
+    tile 1        ########
+    tile 2            ########      on a scene of 15 pixels it starts at 7 instead of 8
+    support 0 #######               what a tile has a say in: the tile less its halo at inner edges,
+    support 1      ######           and for the last one less what its neighbour decides alone
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise, product
+
+from geosegsr.errors import WindowError
+from geosegsr.raster.window import Window
+
+# 650,000 x 650,000 output pixels at the usual side. A header of a few bytes can claim more.
+_MOST_BLOCKS = 100_000
+
+
+def fitted(side: int, multiple_of: int, min_size: int) -> int:
+    """The shortest side that a model accepts and that is no shorter than `side`."""
+    return -(-max(side, min_size) // multiple_of) * multiple_of
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Tiles and blocks along one side of the scene, in lr pixels."""
+
+    size: int
+    """Length of the side that tiles may read."""
+    tile: int
+    """Length of a tile; the only tile of a shorter side is padded up to it by whoever reads it."""
+    overlap: int
+    """Pixels that neighbours share."""
+    halo: int
+    """Pixels at a tile's inner edges that are context only."""
+    start: int
+    """First pixel that is wanted."""
+    stop: int
+    """First pixel that is no longer wanted."""
+    margin: int = 0
+    """Pixels beyond a block's end that its own pixels depend on."""
+
+    @cached_property
+    def origins(self) -> tuple[int, ...]:
+        """First pixel of each tile; the last tile is moved back so that it ends with the side."""
+        if self.size <= self.tile:
+            return (0,)
+        stride = self.tile - self.overlap
+        regular = range(0, self.size - self.tile, stride)
+        return (*regular, self.size - self.tile)
+
+    @property
+    def ramp(self) -> int:
+        """Pixels over which two neighbours fade into each other."""
+        return self.overlap - 2 * self.halo
+
+    @cached_property
+    def supports(self) -> tuple[tuple[int, int], ...]:
+        """Pixels each tile has a say in, as (start, stop); neighbours' supports share `ramp` pixels."""
+        if len(self.origins) == 1:
+            return ((0, self.size),)
+        stops = [*(origin + self.tile - self.halo for origin in self.origins[:-1]), self.size]
+        starts = [0, *(origin + self.halo for origin in self.origins[1:-1]), stops[-2] - self.ramp]
+        return tuple(zip(starts, stops, strict=True))
+
+    def grown(self, start: int, stop: int) -> tuple[int, int]:
+        """What pixels start..stop depend on: the margin on either side, as far as the side reaches."""
+        return max(start - self.margin, 0), min(stop + self.margin, self.size)
+
+    def touching(self, start: int, stop: int) -> range:
+        """Indices of the tiles that have a say in what pixels start..stop depend on."""
+        start, stop = self.grown(start, stop)
+        starts, stops = self._bounds
+        return range(bisect_right(stops, start), bisect_left(starts, stop))
+
+    @cached_property
+    def _bounds(self) -> tuple[tuple[int, ...], ...]:
+        """First pixels of all supports, and their ends; both rise from tile to tile."""
+        return tuple(zip(*self.supports, strict=True))
+
+    def block_count(self, side: int) -> int:
+        """About how many pieces `blocks` makes, without making them."""
+        stride = self.tile - self.overlap
+        return -(-(self.stop - self.start) // (max(1, round(side / stride)) * stride))
+
+    def blocks(self, side: int) -> tuple[tuple[int, int], ...]:
+        """The wanted pixels cut into pieces of about `side`, as (start, stop).
+
+        Cuts lie where a tile's support begins, less the margin, so that a block needs as few tiles as possible.
+        """
+        tiles_a_block = max(1, round(side / (self.tile - self.overlap)))
+        inner = [first - self.margin for first, _ in self.supports[tiles_a_block::tiles_a_block]]
+        cuts = [self.start, *(cut for cut in inner if self.start < cut < self.stop), self.stop]
+        return tuple(pairwise(cuts))
+
+
+@dataclass(frozen=True)
+class Block:
+    """A piece of the output: the unit of work, of resume and of one file."""
+
+    index: int
+    """Position in the grid's list, row by row."""
+    window: Window
+    """The pixels it covers, in lr pixels of the readable region."""
+    tile_rows: range
+    """Rows of tiles that have a say in it."""
+    tile_cols: range
+    """Columns of tiles that have a say in it."""
+
+    @property
+    def tiles(self) -> int:
+        """Number of tiles computed for it."""
+        return len(self.tile_rows) * len(self.tile_cols)
+
+
+@dataclass(frozen=True)
+class TileGrid:
+    """The one grid of tiles over a scene, and its output cut into blocks.
+
+    Rows and columns count from the corner of the readable region, which is the scene itself or, for an
+    area of interest, the area with some context around it.
+    """
+
+    rows: Axis
+    cols: Axis
+    block: int
+    """Side of a block that was asked for, in lr pixels."""
+
+    @classmethod
+    def plan(
+        cls,
+        height: int,
+        width: int,
+        *,
+        tile: int,
+        overlap: int,
+        halo: int,
+        block: int,
+        wanted: Window | None = None,
+        multiple_of: int = 1,
+        min_size: int = 1,
+        margin: int = 0,
+    ) -> TileGrid:
+        """Lay tiles over a region.
+
+        Args:
+            height: Rows that may be read, in lr pixels.
+            width: Columns that may be read.
+            tile: Side of a tile, at most: as many tiles as this takes are made as small as cover a side evenly.
+            overlap: Pixels shared by neighbouring tiles; 2 * halo <= overlap < tile.
+            halo: Context pixels at inner edges of tiles.
+            block: Side of a block, in lr pixels; rounded to whole tiles.
+            wanted: The part to compute; all of it by default.
+            multiple_of: Tile sides must be a multiple of this.
+            min_size: The shortest tile side allowed.
+            margin: Pixels around a block that its own pixels depend on.
+
+        Raises:
+            WindowError: The numbers leave nothing to compute or no stride between tiles.
+        """
+        if tile < max(1, min_size) or tile % multiple_of:
+            also = f" and a multiple of {multiple_of}" if multiple_of > 1 else ""
+            raise WindowError(
+                f"Cannot use tiles of {tile} pixels: the model needs at least {max(1, min_size)}{also}. "
+                "Pass another --tile."
+            )
+        if not 0 <= overlap < tile:
+            raise WindowError(
+                f"Cannot use an overlap of {overlap} pixels with tiles of {tile}: "
+                f"it must be at least 0 and less than the tile. Pass --overlap {tile // 4}, or a larger --tile."
+            )
+        if block < 1:
+            raise WindowError(f"Cannot use blocks of {block} pixels: pass a --block of at least 1.")
+        wanted = wanted or Window(0, 0, height, width)
+
+        def axis(size: int, start: int, stop: int) -> Axis:
+            whole = fitted(size, multiple_of, min_size)
+            if whole < tile:
+                return Axis(size, whole, 0, 0, start, stop, margin)
+            count = max(1, -(-(size - overlap) // (tile - overlap)))
+            # As many tiles, with no more overlap than asked for.
+            even = -(-(size + (count - 1) * overlap) // count)
+            side = min(tile, fitted(even, multiple_of, min_size))
+            return Axis(size, side, overlap, min(halo, overlap // 2), start, stop, margin)
+
+        grid = cls(axis(height, wanted.row, wanted.row_stop), axis(width, wanted.col, wanted.col_stop), block)
+        if (count := grid.rows.block_count(block) * grid.cols.block_count(block)) > _MOST_BLOCKS:
+            raise WindowError(
+                f"Cannot cut {wanted.width:,} x {wanted.height:,} pixels into blocks of {block}: they would be "
+                f"{count:,}, and a run has at most {_MOST_BLOCKS:,}. Pass a part of the scene, a larger --block or a "
+                "smaller --scale."
+            )
+        return grid
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """Every block, row by row; together they cover each wanted pixel exactly once."""
+        rows = [(span, self.rows.touching(*span)) for span in self.rows.blocks(self.block)]
+        cols = [(span, self.cols.touching(*span)) for span in self.cols.blocks(self.block)]
+        return tuple(
+            Block(index, Window(top, left, bottom - top, right - left), tile_rows, tile_cols)
+            for index, (((top, bottom), tile_rows), ((left, right), tile_cols)) in enumerate(
+                product(rows, cols)
+            )
+        )
+
+    def before(self, index: int) -> tuple[int, ...]:
+        """Blocks that had better be done before one: those above and to the left, whose tiles it shares."""
+        _, across = self.block_shape
+        return (index - across,) * (index >= across) + (index - 1,) * (index % across > 0)
+
+    @cached_property
+    def block_shape(self) -> tuple[int, int]:
+        """Rows and columns of blocks."""
+        return len(self.rows.blocks(self.block)), len(self.cols.blocks(self.block))
+
+    @property
+    def tiles(self) -> int:
+        """Number of different tiles that have a say in a wanted pixel."""
+        return len(self.rows.touching(self.rows.start, self.rows.stop)) * len(
+            self.cols.touching(self.cols.start, self.cols.stop)
+        )
+
+    @cached_property
+    def tiles_computed(self) -> int:
+        """Number of tile computations if no block had another's tiles: an upper bound."""
+        return sum(block.tiles for block in self.blocks)
+
+    def tile_window(self, row: int, col: int) -> Window:
+        """What tile (row, col) reads: inside the region, so shorter than a tile where the region is."""
+        return Window(
+            self.rows.origins[row],
+            self.cols.origins[col],
+            min(self.rows.tile, self.rows.size),
+            min(self.cols.tile, self.cols.size),
+        )
+
+    def support_window(self, row: int, col: int) -> Window:
+        """What tile (row, col) has a say in."""
+        (top, bottom), (left, right) = self.rows.supports[row], self.cols.supports[col]
+        return Window(top, left, bottom - top, right - left)
+
+    def computed_window(self, block: Block) -> Window:
+        """What must be computed for a block: its pixels and those they depend on."""
+        window = block.window
+        top, bottom = self.rows.grown(window.row, window.row_stop)
+        left, right = self.cols.grown(window.col, window.col_stop)
+        return Window(top, left, bottom - top, right - left)
+
+    def source_window(self, block: Block) -> Window:
+        """The one window that holds all that the block's tiles read."""
+        first = self.tile_window(block.tile_rows[0], block.tile_cols[0])
+        last = self.tile_window(block.tile_rows[-1], block.tile_cols[-1])
+        return Window(first.row, first.col, last.row_stop - first.row, last.col_stop - first.col)

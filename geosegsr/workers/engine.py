@@ -1,0 +1,297 @@
+"""Dask runs the blocks: in threads of this process, in worker processes, or on a scheduler that exists.
+
+Whatever runs them, a few blocks are in flight at a time and only small records come back, so memory does
+not grow with the number of blocks.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import dask
+from dask.local import get_async
+from dask.system import CPU_COUNT
+
+from geosegsr.context import check_stop, cores_of_a_block, stop_requested
+from geosegsr.cpu import single_threaded_blas
+from geosegsr.errors import ConfigError, JobError
+from geosegsr.workers.cluster import run_on_cluster
+from geosegsr.workers.worker import Check
+
+log = logging.getLogger("geosegsr")
+
+T = TypeVar("T")
+
+# More threads than this gain nothing: numpy, torch and GDAL use the cores inside a block as well.
+_MOST_THREADS = 4
+_CONNECT_TIMEOUT_S = 15
+_START_TIMEOUT_S = 60
+_GOODBYE_S = 5
+# Dask looks at its workers' stacks a hundred times a second and wakes every process fifty times, for pages that nobody opens.
+_QUIET = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "500ms"}
+
+
+def _nothing(index: int) -> Sequence[int]:
+    return ()
+
+
+def default_threads() -> int:
+    """Blocks computed at a time in one process."""
+    return max(1, min(_MOST_THREADS, CPU_COUNT))
+
+
+class Engine(Protocol):
+    """Computes the blocks of any number of runs, one after another or, from several threads, at a time."""
+
+    def run(
+        self,
+        work: Callable[[int], T],
+        indices: Sequence[int],
+        on_done: Callable[[T], None],
+        *,
+        before: Callable[[int], Sequence[int]] = _nothing,
+        together: int,
+        shared_folder: Path,
+        check: Callable[[], Check] | None = None,
+    ) -> None:
+        """Call `work` on every index and hand each result to `on_done`, in the order they come.
+
+        Args:
+            work: Picklable where workers or a scheduler do it; small results.
+            indices: What to work on.
+            on_done: Called in this thread, one call at a time.
+            before: What had better be done before a block, where threads of this process do the work: blocks whose tiles
+                it shares, which are then there.
+            together: Blocks of this run and of others beside it, among which the cores are shared out where threads of
+                this process do the work. It is the same however many are left: a few networks round otherwise with
+                another number of threads.
+            shared_folder: Must be the same folder for every worker.
+            check: Makes what is run in each worker process before it gets work; one that fails it gets none.
+
+        Raises:
+            JobError: No scheduler there or it was lost, no worker that passes, or a block that keeps killing its
+                workers.
+            Cancelled: `cancel` was called.
+        """
+
+    def cancel(self) -> None:
+        """Stop every run, at its next tile or sooner; any thread may call it. There is no way back."""
+
+
+@contextmanager
+def open_engine(workers: int | None = None, scheduler: str | None = None) -> Iterator[Engine]:
+    """Threads of this process, or what was asked for. A cluster starts with the first run and ends here.
+
+    Args:
+        workers: Number of worker processes on this machine.
+        scheduler: Address of a Dask scheduler that exists.
+
+    Raises:
+        ConfigError: Both, or no worker at all.
+    """
+    if workers is not None and scheduler is not None:
+        raise ConfigError(
+            "Cannot use both --workers and --scheduler: a scheduler has workers of its own. Pass one."
+        )
+    if workers is not None and workers < 1:
+        raise ConfigError(
+            f"Cannot work with {workers} workers: pass --workers with at least 1, or leave it out."
+        )
+    if workers is None and scheduler is None:
+        with _threads() as engine:
+            yield engine
+        return
+    with ExitStack() as stack:
+        cores = None if workers is None else max(1, CPU_COUNT // workers)
+        yield _ClusterEngine(lambda: stack.enter_context(_client(workers, scheduler)), cores)
+
+
+@contextmanager
+def _threads() -> Iterator[Engine]:
+    pool = ThreadPoolExecutor(default_threads(), thread_name_prefix="geosegsr-block")
+    try:
+        with single_threaded_blas():  # once: threads that OpenBLAS was given back spin for a while
+            yield _ThreadEngine(pool)
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)  # what is inside a tile may take a while yet
+        raise
+    pool.shutdown()
+
+
+class _ThreadEngine:
+    """One pool for all runs, so that blocks in memory are no more for many scenes than for one.
+
+    Blocks side by side make more of the cores than many cores for a block: what is not the network runs beside it.
+    """
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self._pool = pool
+        self._cancelled = threading.Event()
+
+    def run(
+        self,
+        work: Callable[[int], T],
+        indices: Sequence[int],
+        on_done: Callable[[T], None],
+        *,
+        before: Callable[[int], Sequence[int]] = _nothing,
+        together: int,
+        shared_folder: Path,
+        check: Callable[[], Check] | None = None,
+    ) -> None:
+        failed = threading.Event()
+        cores = max(1, CPU_COUNT // min(default_threads(), together))
+
+        def attempt(index: int, _before: list[T]) -> T:
+            stop_requested.set(lambda: failed.is_set() or self._cancelled.is_set())
+            check_stop()
+            cores_of_a_block.set(cores)
+            return work(index)
+
+        names = {index: f"block-{len(indices) - n:08d}" for n, index in enumerate(indices)}
+
+        def deliver(key: str, result: T, *_: Any) -> None:
+            on_done(result)
+
+        # Dask takes tasks from the last name to the first; in the scene's order neighbours can share tiles.
+        graph = {
+            name: (attempt, index, [names[other] for other in before(index) if other in names])
+            for index, name in names.items()
+        }
+        try:
+            # Not dask.threaded.get: its callbacks belong to the process, and runs in other threads got them.
+            get_async(
+                self._pool.submit,
+                default_threads(),
+                graph,
+                list(graph),
+                callbacks=[(None, None, None, deliver, None)],
+            )
+        except BaseException:
+            failed.set()  # threads that are inside a block stop at its next tile
+            raise
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+
+
+class _ClusterEngine:
+    """Worker processes, on this machine or elsewhere, for all runs."""
+
+    def __init__(self, connect: Callable[[], Any], cores: int | None) -> None:
+        self._connect = connect
+        self._cores = cores
+        self._connecting = threading.Lock()
+        self._client: Any = None
+        self._failure: JobError | None = None
+        self._cancelled = threading.Event()
+
+    def run(
+        self,
+        work: Callable[[int], T],
+        indices: Sequence[int],
+        on_done: Callable[[T], None],
+        *,
+        before: Callable[[int], Sequence[int]] = _nothing,
+        together: int,
+        shared_folder: Path,
+        check: Callable[[], Check] | None = None,
+    ) -> None:
+        run_on_cluster(
+            self._connected(),
+            work,
+            indices,
+            on_done,
+            check=None if check is None else check(),
+            shared_folder=shared_folder,
+            cores=self._cores,
+            cancelled=self._cancelled,
+        )
+
+    def _connected(self) -> Any:
+        """The cluster's client; who could not be reached for one run is not waited for again by the others."""
+        with self._connecting:
+            if self._failure is not None:
+                raise self._failure
+            if self._client is None:
+                try:
+                    self._client = self._connect()
+                except JobError as error:
+                    self._failure = error
+                    raise
+            return self._client
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+
+
+@contextmanager
+def _client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
+    from distributed import Client
+    from distributed.utils import silence_logging_cmgr
+
+    # It reports a lost connection with its traceback, as information.
+    logging.getLogger("distributed.batched").setLevel(logging.WARNING)
+    if scheduler is not None:
+        try:
+            client = Client(scheduler, timeout=_CONNECT_TIMEOUT_S, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise JobError(
+                f"Cannot reach a Dask scheduler at '{scheduler}': {error}. "
+                "Start one with `dask scheduler`, or pass --workers N to work on this machine."
+            ) from error
+        try:
+            yield client
+        finally:
+            # Of a scheduler that was lost our error says enough.
+            with silence_logging_cmgr(logging.CRITICAL), suppress(TimeoutError, OSError):
+                client.close(timeout=_GOODBYE_S)
+        return
+    with _scratch(), dask.config.set(_QUIET):
+        cluster = _local_cluster(workers)
+        client = Client(cluster, set_as_default=False)
+        patience = 1  # interrupted or failed: what the workers still do is not wanted
+        try:
+            yield client
+            patience = _START_TIMEOUT_S
+        finally:
+            for part in (client, cluster):
+                with suppress(TimeoutError):
+                    part.close(timeout=patience)
+
+
+@contextmanager
+def _scratch() -> Iterator[None]:
+    """A folder for what Dask keeps on disk, unless its configuration names one."""
+    if dask.config.get("temporary-directory", None):
+        yield
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix="geosegsr-dask-", ignore_cleanup_errors=True) as folder,
+        dask.config.set({"temporary-directory": folder}),
+    ):
+        yield
+
+
+def _local_cluster(workers: int | None) -> Any:
+    from distributed import LocalCluster
+
+    try:
+        multiprocessing.get_context("spawn").Lock()  # what every worker process needs first
+        return LocalCluster(
+            n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.ERROR
+        )
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
+        raise JobError(
+            f"Cannot start worker processes: {reason}. They need shared memory (/dev/shm) and free ports. "
+            "Mend that, or leave out --workers to work in threads of one process."
+        ) from error

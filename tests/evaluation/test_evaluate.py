@@ -1,0 +1,202 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import rasterio
+from click.testing import CliRunner
+from fakes import Flat
+from geosegsr_cli.commands.evaluate import command
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from training_kit import as_dtype, folder_of, ground, write
+
+from geosegsr.errors import BandError, ConfigError, GeoSegSRWarning, SceneError
+from geosegsr.evaluation.evaluate import evaluate_file, evaluate_model
+from geosegsr.evaluation.table import table
+from geosegsr.models.interpolation import Interpolator
+from geosegsr.pipeline.upscale import upscale
+from geosegsr.sensor.degradation import Degradation, imresize_down
+
+
+@pytest.fixture
+def images(tmp_path):
+    return folder_of(tmp_path / "hr", number=2, size=(64, 80))
+
+
+def test_bicubic_equals_a_second_computation(images):
+    found = evaluate_model("bicubic", [str(images)], scale=2).total
+    psnrs, ssims = [], []
+    for path in sorted(images.glob("*.tif")):
+        with rasterio.open(path) as source:
+            hr = source.read()
+        lr = np.rint(np.clip(imresize_down(hr / 255, 2), 0, 1) * 255) / 255
+        sr = np.rint(np.clip(Interpolator("bicubic", 2)(lr[None].astype(np.float32))[0], 0, 1) * 255)
+        a, b = hr[:, 2:-2, 2:-2].astype(float), sr[:, 2:-2, 2:-2].astype(float)
+        psnrs.append(peak_signal_noise_ratio(a, b, data_range=255))
+        ssims.append(
+            structural_similarity(
+                a,
+                b,
+                channel_axis=0,
+                gaussian_weights=True,
+                sigma=1.5,
+                use_sample_covariance=False,
+                data_range=255,
+            )
+        )
+    assert found.model["psnr"] == pytest.approx(np.mean(psnrs), abs=1e-4)
+    assert found.model["ssim"] == pytest.approx(np.mean(ssims), abs=1e-4)
+    assert found.model == found.bicubic
+
+
+def test_a_bad_model_loses_against_bicubic_everywhere(images):
+    total = evaluate_model(Flat(), [str(images)]).total
+    for name in ("psnr", "ssim", "psnr_y", "uqi"):
+        assert total.model[name] < total.bicubic[name]
+    for name in ("ergas", "reflectance"):
+        assert total.model[name] > total.bicubic[name]
+
+
+def test_subfolders_get_rows_of_their_own(tmp_path):
+    folder_of(tmp_path / "hr" / "forest", number=2)
+    folder_of(tmp_path / "hr" / "town", number=1)
+    found = evaluate_model("bicubic", [str(tmp_path / "hr")], scale=2)
+    assert [(row.group, row.images) for row in found.rows] == [("forest", 2), ("town", 1), ("all", 3)]
+    means = [row.model["psnr"] for row in found.rows]
+    assert means[2] == pytest.approx((2 * means[0] + means[1]) / 3)
+    assert "forest" in table(found)
+
+
+def test_large_images_are_measured_in_tiles_that_cover_them(tmp_path):
+    write(tmp_path / "a.tif", as_dtype(ground(1, 130, 70), "uint8"))
+    assert evaluate_model("bicubic", [str(tmp_path)], scale=2, tile=64).total.tiles == 3 * 2
+
+
+def test_real_pairs(tmp_path):
+    field = 0.2 + 0.6 * ground(1, 96, 96)
+    write(tmp_path / "hr" / "a.tif", as_dtype(field, "uint8"), pixel=5.0)
+    write(tmp_path / "lr" / "a.tif", as_dtype(imresize_down(field, 2), "uint8"), pixel=10.0)
+    real = evaluate_model("bicubic", [str(tmp_path / "hr")], [str(tmp_path / "lr")], scale=2)
+    made = evaluate_model("bicubic", [str(tmp_path / "hr")], scale=2)
+    assert real.total.model["psnr"] == pytest.approx(made.total.model["psnr"], abs=0.5)
+
+
+def test_the_degradation_counts(images):
+    sharp = evaluate_model("bicubic", [str(images)], scale=2, degradation=Degradation(kernel="box"))
+    blurred = evaluate_model(
+        "bicubic", [str(images)], scale=2, degradation=Degradation(kernel="mtf", mtf=(0.02, 0.02))
+    )
+    assert blurred.total.model["psnr"] < sharp.total.model["psnr"] - 1
+
+
+def test_nodata_is_left_out(tmp_path):
+    field = as_dtype(ground(1, 64, 64), "uint8")
+    whole = write(tmp_path / "a" / "a.tif", field)
+    field[:, :20] = 0
+    write(tmp_path / "b" / "a.tif", field, nodata=0)
+    holed = evaluate_model("bicubic", [str(tmp_path / "b")], scale=2).total.model
+    assert abs(holed["psnr"] - evaluate_model("bicubic", [str(whole)], scale=2).total.model["psnr"]) < 3
+    assert "improvement" not in holed
+    write(tmp_path / "c" / "a.tif", np.zeros_like(field), nodata=0)
+    with pytest.raises(SceneError, match="no image has a tile that is at least half valid"):
+        evaluate_model("bicubic", [str(tmp_path / "c")], scale=2)
+
+
+def test_an_unreadable_image_is_named_and_the_others_are_measured(images):
+    (images / "broken.tif").write_bytes(b"nothing")
+    with pytest.warns(GeoSegSRWarning, match=r"broken\.tif"):
+        assert evaluate_model("bicubic", [str(images)], scale=2).total.images == 2
+
+
+def test_what_cannot_be_evaluated(tmp_path, images):
+    with pytest.raises(ConfigError, match="without its scale"):
+        evaluate_model("bicubic", [str(images)])
+    folder_of(tmp_path / "four", 1, count=4)
+    with pytest.raises(BandError, match=r"4 bands, but model .* was trained on 3"):
+        evaluate_model(Flat(), [str(tmp_path / "four")])
+
+
+def finished(tmp_path, bands=3, size=(128, 128), **options):
+    """A truth, its reduced input, and the file that upscale makes of it."""
+    field = 0.1 + 0.8 * ground(bands, *size)
+    hr = write(tmp_path / "hr.tif", as_dtype(field, "uint8"), pixel=5.0)
+    lr = write(tmp_path / "lr.tif", as_dtype(imresize_down(field, 2), "uint8"), pixel=10.0)
+    sr = tmp_path / "sr.tif"
+    upscale(lr, sr, 2, options.pop("model", "bicubic"), **options)
+    return sr, hr, lr
+
+
+def test_a_finished_file_of_bicubic_is_bicubic(tmp_path):
+    sr, hr, lr = finished(tmp_path)
+    found = evaluate_file(sr, hr, lr)
+    assert found.scale == 2
+    assert found.total.model["psnr"] == pytest.approx(found.total.bicubic["psnr"], abs=0.02)
+    assert found.total.model["reflectance"] < 0.02
+    assert any("sr.tif" in line for line in table(found).splitlines())
+
+
+class Stamped(Flat):
+    """Bicubic, but every tile has a level of its own, which depends on its corner."""
+
+    name, tile, overlap, halo = "stamped", 32, 0, 0
+
+    def __call__(self, lr, guide=None):
+        level = (lr[:, :1, :1, :1] * 997) % 0.2
+        return Interpolator("bicubic", 2)(lr) + level.astype(np.float32)
+
+
+def test_hard_cut_tiles_show_in_the_seam_measure(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    smooth = evaluate_file(*finished(tmp_path / "a", model="bicubic", tile=32, overlap=8)).seam
+    cut = evaluate_file(*finished(tmp_path / "b", model=Stamped(), tile=32, overlap=0)).seam
+    assert smooth < 2
+    assert cut > 5 * smooth
+
+
+def test_a_model_on_a_large_image_is_measured_through_the_pipeline(tmp_path):
+    write(tmp_path / "large" / "a.tif", as_dtype(0.1 + 0.8 * ground(3, 160, 160), "uint8"))
+    folder_of(tmp_path / "small", 1, size=(48, 48))
+    assert evaluate_model(Stamped(), [str(tmp_path / "large")]).seam > 5
+    assert evaluate_model(Stamped(), [str(tmp_path / "small")]).seam is None
+
+
+def test_files_on_other_grids_are_refused(tmp_path):
+    sr, hr, lr = finished(tmp_path)
+    with rasterio.open(hr) as source:
+        values = source.read()
+    small = write(tmp_path / "small.tif", values[:, 1:], pixel=5.0)
+    with pytest.raises(ConfigError, match="128 x 128 pixels, the second 3 of 128 x 127"):
+        evaluate_file(sr, small, lr)
+    shifted = write(tmp_path / "shifted.tif", values, pixel=5.0, east=500_000 + 5.0)
+    with pytest.raises(ConfigError, match=r"they lie 1\.00 pixels apart"):
+        evaluate_file(sr, shifted, lr)
+    with pytest.raises(ConfigError, match="Pass the raster that was enlarged"):
+        evaluate_file(sr, hr, hr)
+
+
+def run(*arguments):
+    return CliRunner().invoke(command, [str(a) for a in arguments], catch_exceptions=False)
+
+
+def test_the_command_prints_a_table_or_json_and_draws(tmp_path, images):
+    picture = tmp_path / "p.png"
+    result = run("--model", "bicubic", "--scale", 2, "--hr", images, "--picture", picture)
+    assert result.exit_code == 0
+    assert "psnr_y" in result.stdout
+    with pytest.warns(rasterio.errors.NotGeoreferencedWarning), rasterio.open(picture) as drawn:
+        assert drawn.count == 3
+        assert drawn.height == 2 * (64 + 4)
+    plain = json.loads(run("--model", "bicubic", "--scale", 2, "--hr", images, "--json").stdout)
+    assert plain["rows"][-1]["model"]["psnr"] == pytest.approx(plain["rows"][-1]["bicubic"]["psnr"])
+    sr, hr, lr = finished(tmp_path)
+    named = json.loads(run(sr, "--hr", hr, "--lr", lr, "--json").stdout)
+    assert named["scale"] == 2
+    assert math.isfinite(named["rows"][0]["model"]["psnr"])
+
+
+def test_the_command_wants_a_file_or_a_model(images):
+    for arguments in (["--hr", images], ["a.tif", "--model", "bicubic", "--hr", images]):
+        result = CliRunner().invoke(command, [str(a) for a in arguments])
+        assert result.exit_code == 2
+        assert "either a file SR or --model" in result.output

@@ -1,0 +1,290 @@
+"""The torch side of the Upscaler contract: the same values whatever the batch, thread, process or memory."""
+
+import logging
+import os
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from geosegsr.context import cores_of_a_block
+from geosegsr.errors import CheckpointError, ConfigError
+from geosegsr.models import inference
+from geosegsr.models.card import ModelCard
+from geosegsr.models.catalogue import load_upscaler
+from geosegsr.models.checkpoint import load_checkpoint, save_checkpoint
+from geosegsr.models.contract import Upscaler
+from geosegsr.models.inference import choose_device, choose_precision
+from geosegsr.models.segsr.network import SeGSR, preset
+
+SMALL = {
+    "width": 16,
+    "depths": (1, 1),
+    "tower_width": 32,
+    "tower_layers": 1,
+    "tower_heads": 2,
+    "tower_grid": 2,
+    "tower_output": 16,
+    "prompt_heads": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    torch.manual_seed(0)
+    model = SeGSR(preset("compact", scale=2, **SMALL))
+    file = tmp_path_factory.mktemp("model") / "m.safetensors"
+    card = ModelCard.of(model.config, "small", tile=64, overlap=16, halo=4)
+    save_checkpoint(file, model, card)
+    return file
+
+
+@pytest.fixture
+def tiles():
+    return np.random.default_rng(0).random((5, 3, 48, 32), dtype=np.float32)
+
+
+@pytest.fixture
+def upscaler(path):
+    return load_upscaler(path, device="cpu", precision="fp32")
+
+
+def test_it_is_an_upscaler_with_the_cards_facts(upscaler, path):
+    assert isinstance(upscaler, Upscaler)
+    assert (upscaler.name, upscaler.scale, upscaler.bands, upscaler.tile) == ("small", 2, 3, 64)
+    assert (upscaler.overlap, upscaler.halo, upscaler.multiple_of, upscaler.min_size) == (16, 4, 1, 16)
+    assert upscaler.linear is False and upscaler.card.sha256 in upscaler.fingerprint
+    assert upscaler.fingerprint != load_upscaler(path, device="cpu", precision="bf16").fingerprint
+
+
+def test_it_computes_what_the_network_does(upscaler, path, tiles):
+    model, _ = load_checkpoint(path)
+    sr = upscaler(tiles)
+    assert sr.dtype == np.float32 and sr.shape == (5, 3, 96, 64)
+    with torch.inference_mode():
+        np.testing.assert_allclose(sr, model(torch.from_numpy(tiles)).numpy(), atol=1e-5)
+        guided = model(torch.from_numpy(tiles), torch.from_numpy(tiles[:, ::-1].copy())).numpy()
+    np.testing.assert_allclose(upscaler(tiles, tiles[:, ::-1]), guided, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["segsr", "segsr-swinir", "segsr-rcan", "compact"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_tile_has_the_same_bits_alone_and_among_others(tmp_path, name, precision):
+    small = {**SMALL, "heads": 2, "window": 8} if name in ("segsr", "segsr-swinir") else SMALL
+    model = SeGSR(preset(name, scale=2, **{**small, "head_width": 8, "modulation_width": 4}))
+    save_checkpoint(tmp_path / "m.safetensors", model, ModelCard.of(model.config, name))
+    upscaler = load_upscaler(tmp_path / "m.safetensors", device="cpu", precision=precision)
+    tiles = np.random.default_rng(1).random((3, 3, 32, 16), dtype=np.float32)
+    together = upscaler(tiles)
+    for i in range(3):
+        assert np.array_equal(upscaler(tiles[i : i + 1])[0], together[i])
+
+
+def test_a_partial_batch_is_filled_up_to_the_fixed_size(upscaler, tiles):
+    seen = []
+    network = upscaler.network
+    upscaler.network = lambda lr, guide: (seen.append(len(lr)), network(lr, guide))[1]
+    upscaler.batch = 2
+    sr = upscaler(tiles)
+    assert seen == [2, 2, 2]
+    upscaler.batch = 1
+    np.testing.assert_allclose(sr, upscaler(tiles), atol=1e-5)
+
+
+def watch(upscaler):
+    """Have every call of the network leave how many calls were inside, and how many threads it had."""
+    inside, seen = [], []
+    network = upscaler.network
+
+    def watched(*tensors):
+        inside.append(1)
+        seen.append((len(inside), torch.get_num_threads()))
+        out = network(*tensors)
+        inside.pop()
+        return out
+
+    upscaler.network = watched
+    return seen
+
+
+def test_threads_take_turns_on_a_gpu_and_get_their_own_tiles(upscaler, tiles, monkeypatch):
+    expected = upscaler(tiles)
+    monkeypatch.setattr(upscaler, "device", SimpleNamespace(type="cuda"))
+    monkeypatch.setattr(upscaler, "_tensor", torch.from_numpy)
+    seen = watch(upscaler)
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda i: upscaler(tiles[i : i + 1]), range(5)))
+    assert {most for most, _ in seen} == {1}
+    assert np.array_equal(np.concatenate(results), expected)
+
+
+def test_on_a_cpu_a_call_uses_the_cores_of_its_block(upscaler, tiles):
+    before = torch.get_num_threads()
+    seen = watch(upscaler)
+
+    def call(i):
+        cores_of_a_block.set(3)
+        return upscaler(tiles[i : i + 1])
+
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(call, range(5)))
+        assert set(pool.map(lambda _: torch.get_num_threads(), range(8))) == {before}
+    assert {threads for _, threads in seen} == {3}
+    np.testing.assert_allclose(np.concatenate(results), upscaler(tiles), atol=1e-5)
+
+
+def test_another_process_gets_the_same_model(upscaler, tiles):
+    copy = pickle.loads(pickle.dumps(upscaler))
+    assert copy.fingerprint == upscaler.fingerprint
+    assert np.array_equal(copy(tiles), upscaler(tiles))
+
+
+def test_a_file_that_changed_meanwhile_is_refused(tmp_path, path):
+    file = tmp_path / "m.safetensors"
+    file.write_bytes(path.read_bytes())
+    sent = pickle.dumps(load_upscaler(file, device="cpu"))
+    model, card = load_checkpoint(file)
+    torch.nn.init.zeros_(model.conv_first.weight)
+    save_checkpoint(file, model, card)
+    with pytest.raises(CheckpointError, match="changed"):
+        pickle.loads(sent)
+
+
+# Out of memory
+
+
+def limited(network, most_pixels, calls=None):
+    """The network, on a device where only so many pixels fit."""
+
+    def run(lr, guide=None):
+        if calls is not None:
+            calls.append(tuple(lr.shape))
+        if lr.shape[0] * lr.shape[2] * lr.shape[3] > most_pixels:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return network(lr, guide)
+
+    return run
+
+
+def test_out_of_memory_halves_the_batch_and_tries_the_same_tiles_again(upscaler, tiles, caplog):
+    expected, calls = upscaler(tiles), []
+    upscaler.batch = 4
+    upscaler.network = limited(upscaler.network, 48 * 32, calls)
+    with caplog.at_level(logging.WARNING, "geosegsr"):
+        sr = upscaler(tiles)
+    assert np.array_equal(sr, expected)
+    assert [shape[0] for shape in calls] == [4, 2, 1, 1, 1, 1, 1]
+    assert [r.message.split(":")[0] for r in caplog.records] == ["Out of memory on cpu"] * 2
+    assert upscaler.batch == 1
+
+
+def test_out_of_memory_with_one_tile_splits_it(upscaler, caplog):
+    upscaler.multiple_of = 1
+    upscaler.network = lambda lr, guide=None: lr.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    tiles = np.random.default_rng(0).random((2, 3, 50, 37), dtype=np.float32)
+    expected = upscaler(tiles)
+    calls = []
+    upscaler.network = limited(upscaler.network, 700, calls)
+    with caplog.at_level(logging.WARNING, "geosegsr"):
+        assert np.array_equal(upscaler(tiles), expected)
+        assert np.array_equal(upscaler(tiles, tiles), expected)
+    assert any("splitting a tile of 37 x 50" in r.message for r in caplog.records)
+    assert min(shape[2] for shape in calls) > 2 * upscaler.halo
+
+
+def test_pieces_of_the_real_network_stay_close_to_the_whole(upscaler):
+    tile = np.random.default_rng(0).random((1, 3, 128, 64), dtype=np.float32)
+    expected = upscaler(tile)
+    upscaler.network = limited(upscaler.network, 96 * 64)
+    sr = upscaler(tile)
+    assert sr.shape == expected.shape and np.abs(sr - expected).max() < 0.05
+
+
+def test_out_of_memory_for_any_piece_is_said_in_one_line(upscaler, tiles):
+    upscaler.network = limited(upscaler.network, 0)
+    with pytest.raises(ConfigError, match="out of memory"):
+        upscaler(tiles)
+
+
+def test_other_faults_are_not_taken_for_memory(upscaler, tiles):
+    def broken(lr, guide=None):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    upscaler.network = broken
+    with pytest.raises(RuntimeError, match="mat1"):
+        upscaler(tiles)
+
+
+# Devices and precisions
+
+
+def test_arrays_that_do_not_fit_are_refused(upscaler, tiles):
+    with pytest.raises(ConfigError, match=r"\(N, 3, h, w\)"):
+        upscaler(tiles[:, :2])
+    with pytest.raises(ConfigError, match="guide"):
+        upscaler(tiles, tiles[:2])
+
+
+def test_unknown_devices_name_those_that_exist():
+    with pytest.raises(ConfigError, match="this machine has cpu"):
+        choose_device("tpu")
+    with pytest.raises(ConfigError, match="cuda:99"):
+        choose_device("cuda:99")
+    assert choose_device("cpu").type == "cpu"
+
+
+def test_precisions_of_a_cpu(monkeypatch):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(inference, "cpu_has_bf16", lambda: True)
+    assert choose_precision("auto", cpu) == "bf16"
+    monkeypatch.setattr(inference, "cpu_has_bf16", lambda: False)
+    assert choose_precision("auto", cpu) == "fp32"
+    assert choose_precision("bf16", cpu) == "bf16"
+    with pytest.raises(ConfigError, match="fp16 on a CPU"):
+        choose_precision("fp16", cpu)
+    with pytest.raises(ConfigError, match="It can be"):
+        choose_precision("fp8", cpu)
+
+
+@pytest.mark.gpu
+def test_cuda_agrees_with_the_cpu(path, tiles, upscaler):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    for precision, tolerance in (("fp32", 1e-3), ("bf16", 0.05), ("fp16", 0.02)):
+        cuda = load_upscaler(path, device="cuda", precision=precision)
+        assert cuda.batch > 1
+        np.testing.assert_allclose(cuda(tiles), upscaler(tiles), atol=tolerance)
+        assert np.array_equal(cuda(tiles[3:4])[0], cuda(tiles)[3])
+
+
+FAULTS = """
+import resource, threading
+from geosegsr.cpu import keep_freed_memory
+keep_freed_memory()
+def layers():
+    for _ in range(200):
+        bytearray(b"x") * (8 << 20)
+thread = threading.Thread(target=layers)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+thread.start(); thread.join()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc only")
+def test_memory_of_one_layer_serves_the_next_unless_the_environment_decides():
+    def faults(**more):
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+        done = subprocess.run(
+            [sys.executable, "-c", FAULTS], env={**environment, **more}, capture_output=True, check=True
+        )
+        return int(done.stdout)
+
+    once = (8 << 20) // os.sysconf("SC_PAGE_SIZE")
+    assert faults() < 3 * once
+    assert faults(MALLOC_ARENA_MAX="8", MALLOC_MMAP_THRESHOLD_="1000000") > 100 * once

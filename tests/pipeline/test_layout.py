@@ -1,0 +1,25 @@
+"""What a plan decides where nothing was asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import scene_factory as factory
+
+from geosegsr.pipeline.plan import plan
+
+
+@pytest.mark.parametrize(
+    ("side", "scale", "blocks"),
+    [
+        (250, 8, 1),  # two of 1024 along each side would leave nothing to work on side by side
+        (1000, 2, 1),
+        (750, 4, 9),
+        (1000, 4, 16),
+        (1536, 4, 16),  # of 2048 again, rounded down to whole tiles
+    ],
+)
+def test_a_result_has_several_blocks_or_one(side: int, scale: int, blocks: int, tmp_path: Path) -> None:
+    scene = factory.write_plain(tmp_path / "scene.tif", size=(side, side))
+    assert len(plan(scene, scale, "nearest", tile=64, overlap=8).rendering.grid.blocks) == blocks

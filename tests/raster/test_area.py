@@ -1,0 +1,198 @@
+"""Areas of interest: snapped outward, masked, and placed by any CRS."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import scene_factory as factory
+import shapely
+from affine import Affine
+from rasterio.features import geometry_mask
+from rasterio.warp import transform as transform_coordinates
+from rasterio.warp import transform_geom
+
+import geosegsr
+from geosegsr.errors import ConfigError, WindowError
+from geosegsr.raster.area import Area, area_from_bbox, area_from_geometry, area_from_window
+from geosegsr.raster.scene import Scene
+from geosegsr.raster.window import Window
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene.open(factory.write_plain(tmp_path / "in.tif"))
+
+
+def corner(scene: Scene, col: float, row: float) -> tuple[float, float]:
+    assert scene.transform is not None
+    x, y = scene.transform @ (col, row)
+    return x, y
+
+
+def polygon(scene: Scene, *pixels: tuple[float, float]) -> shapely.Polygon:
+    return shapely.Polygon([corner(scene, col, row) for col, row in pixels])
+
+
+def test_a_box_is_snapped_outward_to_whole_pixels(scene: Scene) -> None:
+    west, north = corner(scene, 3.2, 4.9)
+    east, south = corner(scene, 10.1, 8.0)
+    area = area_from_bbox(scene, (west, south, east, north))
+    assert area == Area(Window(4, 3, 4, 8))
+
+
+def test_a_polygon_masks_what_it_does_not_touch(scene: Scene) -> None:
+    shape = polygon(scene, (2.5, 2.5), (20.5, 4.5), (9.5, 30.5))
+    area = area_from_geometry(scene, shape.wkt)
+    expected = geometry_mask(
+        [shape], (scene.height, scene.width), scene.transform, all_touched=True, invert=True
+    )
+    np.testing.assert_array_equal(area.mask(scene.window), expected)
+    part = Window(5, 3, 9, 14)
+    np.testing.assert_array_equal(area.mask(part), expected[part.slices])
+
+
+def test_files_text_and_crs_name_the_same_area(scene: Scene, tmp_path: Path) -> None:
+    shape = polygon(scene, (2.5, 2.5), (20.5, 4.5), (9.5, 30.5))
+    lonlat = transform_geom(scene.crs, "EPSG:4326", shapely.geometry.mapping(shape))
+    (tmp_path / "area.geojson").write_text(json.dumps(lonlat))
+    (tmp_path / "area.wkt").write_text(shape.wkt)
+    expected = area_from_geometry(scene, shape.wkt).mask(scene.window)
+    for source, crs in [
+        (tmp_path / "area.geojson", None),
+        (tmp_path / "area.wkt", None),
+        (json.dumps(lonlat), None),
+        (shapely.geometry.shape(lonlat).wkt, "EPSG:4326"),
+    ]:
+        mask = area_from_geometry(scene, source, crs).mask(scene.window)
+        assert (mask != expected).mean() < 0.002  # a pixel on the edge may fall to either side
+
+
+def test_an_area_through_upscale_is_masked_where_nothing_else_marks_it(tmp_path: Path) -> None:
+    source = factory.write_plain(tmp_path / "in.tif")
+    scene = Scene.open(source)
+    shape = polygon(scene, (2.5, 2.5), (20.5, 4.5), (9.5, 30.5))
+    geosegsr.upscale(source, tmp_path / "out.tif", 2, "nearest", aoi=shape.wkt, block=16)
+    area = area_from_geometry(scene, shape.wkt)
+    with rasterio.open(tmp_path / "out.tif") as out, rasterio.open(source) as before:
+        fine = np.repeat(np.repeat(area.mask(area.window), 2, 0), 2, 1)
+        np.testing.assert_array_equal(out.read_masks(1) > 0, fine)
+        np.testing.assert_array_equal(out.read(1)[::2, ::2], before.read(1)[area.window.slices])
+
+
+def test_an_area_equals_that_part_of_the_whole(tmp_path: Path) -> None:
+    source = factory.write_nodata(tmp_path / "in.tif")
+    geosegsr.upscale(source, tmp_path / "whole.tif", 3, "bicubic")
+    geosegsr.upscale(source, tmp_path / "part.tif", 3, "bicubic", window=(6, 9, 20, 25))
+    with rasterio.open(tmp_path / "whole.tif") as whole, rasterio.open(tmp_path / "part.tif") as part:
+        np.testing.assert_array_equal(part.read(), whole.read()[:, 27:102, 18:78])
+
+
+def test_areas_that_cannot_work_say_why(scene: Scene, tmp_path: Path) -> None:
+    west, north = corner(scene, -50, -50)
+    with pytest.raises(WindowError, match="lies outside"):
+        area_from_bbox(scene, (west - 100, north, west, north + 100))
+    with pytest.raises(WindowError, match="west must be less than east"):
+        area_from_bbox(scene, (5, 0, 4, 1))
+    with pytest.raises(WindowError, match="does not lie inside"):
+        area_from_window(scene, (0, 0, scene.width + 1, 2))
+    with pytest.raises(WindowError, match="polygons"):
+        area_from_geometry(scene, "LINESTRING (0 0, 1 1)")
+    with pytest.raises(ConfigError, match="neither WKT nor GeoJSON"):
+        area_from_geometry(scene, "no such thing")
+    with pytest.raises(ConfigError, match="Cannot use CRS"):
+        area_from_bbox(scene, (0, 0, 1, 1), "EPSG:0")
+    (tmp_path / "broken.gpkg").write_text("nonsense")
+    with pytest.raises(ConfigError, match="Cannot read area of interest"):
+        area_from_geometry(scene, tmp_path / "broken.gpkg")
+
+
+# 3 and 6 degrees from the middle of their zones, on the equator, far south, in a Mercator without poles.
+PLACES = [
+    ("EPSG:32633", Affine(10, 0, 463_200, 0, -10, 5_426_400)),
+    ("EPSG:32633", Affine(10, 0, 160_000, 0, -10, 20_000)),
+    ("EPSG:32733", Affine(100, 0, 840_000, 0, -100, 2_000_000)),
+    ("EPSG:3857", Affine(10, 0, 1_000_000, 0, -10, 6_000_000)),
+    ("EPSG:2154", Affine(10, 0, 700_000, 0, -10, 6_600_000)),
+]
+
+
+@pytest.mark.parametrize(("crs", "transform"), PLACES)
+@pytest.mark.parametrize(
+    "bbox", [(-180, -90, 180, 90), (-180, -85, 180, 85), (-170, -80, 170, 80), (-70, -80, 80, 80)]
+)
+def test_an_area_of_half_the_earth_holds_the_scene(
+    crs: str, transform: Affine, bbox: tuple[float, float, float, float], tmp_path: Path
+) -> None:
+    scene = Scene.open(factory.write_plain(tmp_path / "in.tif", crs=crs, transform=transform))
+    area = area_from_bbox(scene, bbox, "EPSG:4326")
+    assert area.window == scene.window
+    assert area.mask(scene.window).all()
+
+
+@pytest.mark.parametrize(("crs", "transform"), PLACES)
+def test_of_a_wide_area_only_what_it_covers_is_taken(crs: str, transform: Affine, tmp_path: Path) -> None:
+    """An edge of half the Earth is as exact over the scene as a short one."""
+    scene = Scene.open(factory.write_plain(tmp_path / "in.tif", crs=crs, transform=transform))
+    (lon,), (lat,) = transform_coordinates(crs, "EPSG:4326", *zip(corner(scene, 32, 24), strict=True))
+    wide = area_from_bbox(scene, (-180, lat, 180, 90), "EPSG:4326")
+    narrow = area_from_bbox(scene, (lon - 0.1, lat, lon + 0.1, lat + 0.1), "EPSG:4326")
+    difference = wide.mask(scene.window) != narrow.mask(scene.window)
+    assert difference.mean() < 0.002
+    assert 0.4 < wide.mask(scene.window).mean() < 0.6
+
+
+@pytest.mark.parametrize(("crs", "transform"), PLACES)
+def test_a_wide_area_beside_the_scene_lies_outside(crs: str, transform: Affine, tmp_path: Path) -> None:
+    scene = Scene.open(factory.write_plain(tmp_path / "in.tif", crs=crs, transform=transform))
+    around = shapely.box(-180, -90, 180, 90) - shapely.box(-60, -89, 60, 89)
+    for area in (shapely.box(100, -80, 170, 80), around):
+        with pytest.raises(WindowError, match=r"lies outside '.*' \(in its own CRS it has x "):
+            area_from_geometry(scene, area.wkt, "EPSG:4326")
+
+
+@pytest.mark.parametrize("bbox", [(0, -90, 360, 90), (263, 38.9, 263.5, 41), (-460, 38.9, -96.5, 41)])
+def test_longitudes_may_count_on(bbox: tuple[float, float, float, float], tmp_path: Path) -> None:
+    grid = {"crs": "EPSG:32614", "transform": Affine(10, 0, 680_000, 0, -10, 4_430_000)}
+    scene = Scene.open(factory.write_plain(tmp_path / "in.tif", **grid))  # at 97 degrees west
+    assert area_from_bbox(scene, bbox, "EPSG:4326").mask(scene.window).all()
+
+
+def test_areas_of_a_scene_across_the_antimeridian(tmp_path: Path) -> None:
+    grid = {"crs": "EPSG:32760", "transform": Affine(1000, 0, 790_000, 0, -1000, 8_000_000)}
+    scene = Scene.open(factory.write_plain(tmp_path / "in.tif", **grid))
+    (before,) = area_from_bbox(scene, (170, -30, 180, 0), "EPSG:4326").mask(scene.window)[24:25]
+    (after,) = area_from_bbox(scene, (-180, -30, -170, 0), "EPSG:4326").mask(scene.window)[24:25]
+    assert before[0] and not before[-1] and after[-1] and not after[0]
+    assert area_from_bbox(scene, (170, -30, 190, 0), "EPSG:4326").mask(scene.window).all()
+
+
+@pytest.mark.parametrize("name", ["area.wkt", "area.geojson"])
+def test_a_file_that_may_not_be_read_is_named(
+    name: str, scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may read all, so that a file's permissions would show nothing where tests run as root."""
+
+    def refused(*_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / name).write_text("POLYGON ((0 0, 1 0, 1 1, 0 0))")
+    monkeypatch.setattr(Path, "read_text" if name.endswith(".wkt") else "is_file", refused)
+    with pytest.raises(
+        ConfigError, match=rf"Cannot read area of interest '.*{name}': Permission denied\. Pass"
+    ):
+        area_from_geometry(scene, tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["n" * 300 + ".wkt", "n" * 300, "a\0b.wkt", "a\0b.geojson"])
+def test_a_name_that_no_file_can_have_is_refused(name: str, scene: Scene) -> None:
+    with pytest.raises(ConfigError, match="Cannot use area of interest"):
+        area_from_geometry(scene, name)
+
+
+def test_a_scene_without_geotransform_takes_windows_only(tmp_path: Path) -> None:
+    scene = Scene.open(factory.write_gcps(tmp_path / "in.tif"))
+    with pytest.raises(WindowError, match=r"it has no geotransform\. Pass --window"):
+        area_from_bbox(scene, (0, 0, 1, 1))
+    assert area_from_window(scene, (1, 2, 3, 4)).window == Window(2, 1, 4, 3)
