@@ -20,8 +20,11 @@ from typing import IO
 from geosegsr.errors import SceneError
 
 __all__ = [
-    "check_path", "exists", "is_file", "is_folder", "is_remote", "is_same", "real_path", "temporary_folder", "whole_file",
+    "JOB_SUFFIX", "check_path", "exists", "is_file", "is_folder", "is_remote", "is_same", "real_path", "temporary_folder", "whole_file",
 ]  # fmt: skip
+
+JOB_SUFFIX = ".geosegsr"
+"""Of the folder beside a target that holds the blocks of an unfinished run."""
 
 
 def is_remote(path: str) -> bool:

@@ -17,7 +17,8 @@ from geosegsr.evaluation.metrics import agreement, correctness, crop_border, psn
 from geosegsr.evaluation.seams import file_seam, model_seam
 from geosegsr.evaluation.table import HIGHER_IS_BETTER, BandScore, Evaluation, Numbers, Row
 from geosegsr.imagery.config import DataConfig
-from geosegsr.imagery.images import find_images, open_images, report_left_out
+from geosegsr.imagery.find import find_images
+from geosegsr.imagery.images import open_images, report_left_out
 from geosegsr.imagery.pairs import align, match_images
 from geosegsr.imagery.pictures import contact_sheet, write_png
 from geosegsr.imagery.sources import PairSource, Patch, SceneSource, Source
@@ -246,7 +247,7 @@ def _sources(
         scenes = open_images(find_images(data.hr), data)
         if not lr:
             return [(s.path, SceneSource(s, _policy_for(s, upscaler, policy), scale)) for s in scenes], []
-        lr_scenes = open_images(find_images(lr, "--lr"), data)
+        lr_scenes = open_images(find_images(lr), data)
     matched, failures = match_images(scenes, lr_scenes)
     sources: list[tuple[str, Source]] = []
     for i, j in matched:

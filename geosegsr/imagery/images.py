@@ -1,12 +1,10 @@
-"""Finding and opening the images of a training set, and the range of DN they share."""
+"""Opening the images of a training set, and the range of DN they share."""
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
-from glob import glob
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,45 +16,10 @@ from geosegsr.raster.scene import Scene
 
 log = logging.getLogger("geosegsr")
 
-SUFFIXES = frozenset(
-    ["tif", "tiff", "gtiff", "vrt", "jp2", "img", "nitf", "ntf", "png", "jpg", "jpeg", "bmp", "webp", "gif"]
-)
 PLAIN_DRIVERS = frozenset({"PNG", "JPEG", "BMP", "WEBP", "GIF"})
 
 
-def find_images(sources: Sequence[str], what: str = "--hr") -> list[Path]:
-    """The files behind folders (searched to the bottom), patterns and file names, sorted, each once.
-
-    Args:
-        sources: As typed.
-        what: The option they came from, for the message.
-
-    Raises:
-        SceneError: A source gives no image.
-    """
-    found: list[Path] = []
-    for source in sources:
-        here = sorted(_images_of(source))
-        if not here:
-            kind = "folder" if Path(source).is_dir() else "file or pattern"
-            raise SceneError(
-                f"Cannot find images in '{source}': the {kind} holds no image. Needed are files that end in "
-                f"{', '.join(sorted(SUFFIXES))}. Pass {what} with a folder, a pattern or files."
-            )
-        found.extend(here)
-    return list(dict.fromkeys(found))
-
-
-def _images_of(source: str) -> Iterator[Path]:
-    path = Path(source)
-    if path.is_file():
-        yield path
-        return
-    inside = path.rglob("*") if path.is_dir() else map(Path, glob(source, recursive=True))  # noqa: PTH207 - takes absolute ones too
-    yield from (p for p in inside if p.suffix.lower().lstrip(".") in SUFFIXES and p.is_file())
-
-
-def open_images(paths: Sequence[Path], data: DataConfig) -> list[Scene]:
+def open_images(paths: Sequence[str], data: DataConfig) -> list[Scene]:
     """Open images that belong to one training set; those that cannot be opened are named and left out.
 
     Raises:

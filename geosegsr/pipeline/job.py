@@ -29,7 +29,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from geosegsr.errors import JobError, SceneError
-from geosegsr.files import exists, is_file, whole_file
+from geosegsr.files import JOB_SUFFIX, exists, is_file, whole_file
 from geosegsr.raster.statistics import BandStatistics
 from geosegsr.sensor.consistency import Residual
 
@@ -95,7 +95,7 @@ class Job:
         """Name the job of a target, and of the file beside it for an ensemble's spread; nothing is touched yet."""
         self.target = target
         self.targets = {IMAGE: target} | ({} if spread_target is None else {SPREAD: spread_target})
-        self.folder = target.with_name(target.name + ".geosegsr")
+        self.folder = target.with_name(target.name + JOB_SUFFIX)
         self._token = uuid.uuid4().hex[:8]
         self.done: dict[int, BlockRecord] = {}
         self._seal_key = ""

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import glob
-import os
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from string import Formatter
 
-from geosegsr.errors import ConfigError, SceneError
-from geosegsr.files import exists, is_file, is_folder, is_remote, real_path
-
-EXTENSIONS = (".tif", ".tiff", ".jp2", ".img", ".vrt", ".bil", ".asc")
-"""What a folder's rasters end in; not what previews and archives of rasters do."""
+from geosegsr.errors import ConfigError
+from geosegsr.files import is_remote
+from geosegsr.imagery.find import find_rasters, is_unfinished, place_of
 
 DEFAULT_NAME = "{stem}_x{scale}.tif"
 NAME_FIELDS = ("stem", "parent", "scale", "model")
-
-_JOB_FOLDER = ".geosegsr"
-_STARS = re.compile(r"(|.*?/)\*\*(?:/+\*\*)*(?:/+(.*))?", re.DOTALL)
-"""What stands before and behind the first ** of a pattern, or several in a row."""
 
 
 def find_scenes(named: Iterable[str], lines: Iterable[str] = ()) -> list[str]:
     """The scenes that a user means, in their order and each once.
 
     Args:
-        named: Paths and whatever else GDAL opens, which are taken as they are; folders, of which the rasters right
-            inside are taken, by their extension; and patterns with *, ?, [] and ** such as "in/**/*.tif".
-        lines: Of a list: one path a line, taken as it is; blank lines, those that begin with # and files of unfinished
+        named: As for `find_rasters`; a folder stands for the images directly inside, because results may lie below.
+        lines: Of a list: one path a line, taken as it is. Blank lines, lines that begin with # and files of unfinished
             runs do not count.
 
     Raises:
@@ -39,11 +29,11 @@ def find_scenes(named: Iterable[str], lines: Iterable[str] = ()) -> list[str]:
     paths = [
         path
         for path in listed
-        if path.strip() and not path.lstrip().startswith("#") and not _is_ours(Path(path))
+        if path.strip() and not path.lstrip().startswith("#") and not is_unfinished(path)
     ]
     found: dict[str, str] = {}
-    for scene in [*(scene for name in named for scene in _behind(name)), *paths]:
-        found.setdefault(_place(scene), scene)
+    for scene in [*find_rasters(named, deep=False), *paths]:
+        found.setdefault(place_of(scene), scene)
     return list(found.values())
 
 
@@ -80,67 +70,6 @@ def name_results(
                 "apart, such as '{parent}_{stem}_x{scale}.tif', or run them with different -o."
             )
     return list(taken)
-
-
-def _behind(name: str) -> list[str]:
-    path = Path(name)
-    if is_remote(name):
-        return [name]
-    if is_folder(name):
-        inside = [e for e in _entries(path) if e.suffix.lower() in EXTENSIONS and is_file(e)]
-        found = [str(entry) for entry in inside if not entry.name.startswith(".")]
-        needed = f"a file that ends in {', '.join(EXTENSIONS)}. For others pass a pattern, such as '{path / '*.png'}'"
-    elif glob.has_magic(name) and not exists(name):
-        matches = sorted({str(Path(match)) for match in _matches(name) if is_file(match)})
-        found = [match for match in matches if not _is_ours(Path(match))]
-        needed = "a file that matches it. Check the pattern, and keep it in quotes"
-    else:
-        return [name]
-    if not found:
-        raise SceneError(f"Cannot find scenes in '{name}': there are none. Needed is {needed}.")
-    return found
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError as error:
-        raise SceneError(
-            f"Cannot find scenes in '{folder}': {error.strerror}. Needed is a folder that you may read."
-        ) from error
-
-
-def _matches(pattern: str) -> set[str]:
-    """What glob.glob finds, but behind ** each folder once: links in circles would have it go on for ever."""
-    found = _STARS.fullmatch(pattern)
-    if found is None:
-        return set(glob.glob(pattern))  # noqa: PTH207 - it may be absolute
-    before, behind = found.groups(default="*")
-    tops = glob.glob(before) if before else [os.curdir]  # noqa: PTH207
-    folders = {folder for top in tops for folder in _folders(top)}
-    return {match for folder in folders for match in _matches(f"{glob.escape(folder)}/{behind}")}
-
-
-def _folders(top: str) -> Iterator[str]:
-    """A folder and all below that are not hidden, each by one of its paths."""
-    seen = set()
-    for folder, inside, _ in os.walk(top, followlinks=True):
-        place = real_path(folder)
-        if place in seen:
-            inside.clear()
-            continue
-        seen.add(place)
-        inside[:] = sorted(name for name in inside if not name.startswith("."))
-        yield folder
-
-
-def _is_ours(path: Path) -> bool:
-    """A file of an unfinished run, which is no scene."""
-    return any(part.endswith(_JOB_FOLDER) for part in path.parts)
-
-
-def _place(scene: str) -> str:
-    return real_path(scene) if not is_remote(scene) and exists(scene) else scene
 
 
 def _check_fields(pattern: str) -> None:

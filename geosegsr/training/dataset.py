@@ -12,8 +12,9 @@ import numpy as np
 
 from geosegsr.errors import ConfigError, GeoSegSRWarning, SceneError
 from geosegsr.imagery.config import SourceConfig
+from geosegsr.imagery.find import find_images
 from geosegsr.imagery.ground import Part, find_overlaps, split_by_place, whole
-from geosegsr.imagery.images import find_images, open_images, radiometry_policy, report_left_out
+from geosegsr.imagery.images import open_images, radiometry_policy, report_left_out
 from geosegsr.imagery.pairs import AlignedPair, align, match_images
 from geosegsr.imagery.sources import PairSource, Patch, SceneSource, Source
 from geosegsr.raster.scene import Scene
@@ -64,7 +65,7 @@ def _scenes(config: TrainConfig) -> Dataset:
     sources = [SceneSource(scene, policy, scale) for scene in scenes]
     notes = [f"{len(scenes)} images, {scenes[0].count} bands of {scenes[0].dtype}"]
     if data.val:
-        val_scenes = open_images(find_images(data.val, "--val"), data)
+        val_scenes = open_images(find_images(data.val), data)
         _refuse_other_kind(scenes[0], val_scenes[0], "--val")
         _report_overlaps(scenes, val_scenes)
         val_sources = [SceneSource(scene, policy, scale) for scene in val_scenes]
@@ -97,7 +98,7 @@ def _mixture(config: TrainConfig) -> Dataset:
             grey=part.grey,
             shuffle_bands=part.shuffle_bands,
         )
-        scenes = open_images(find_images(part.hr, "data.sources"), own)
+        scenes = open_images(find_images(part.hr), own)
         sources = [
             SceneSource(scene, _policy_of(part, scene), scale, part.blur, part.zoom) for scene in scenes
         ]
@@ -111,7 +112,7 @@ def _mixture(config: TrainConfig) -> Dataset:
         )
         if len(sets) == 1:
             example = scenes[0]
-    val_scenes = open_images(find_images(data.val, "--val"), replace(data, bands=data.sources[0].bands))
+    val_scenes = open_images(find_images(data.val), replace(data, bands=data.sources[0].bands))
     _refuse_other_kind(example, val_scenes[0], "--val")
     policy = {"kind": "auto"}
     mixed = Mixture(sets, [part.share for part in data.sources], example.count, config.seed)
@@ -216,7 +217,7 @@ def _aligned(
     """Pairs on one grid, with their hr scenes; the lr scenes; the radiometry; what was found."""
     data, scale = config.data, config.model.scale
     hr_scenes = open_images(find_images(hr), data)
-    lr_scenes = open_images(find_images(lr, "--lr"), data)
+    lr_scenes = open_images(find_images(lr), data)
     policy = policy or radiometry_policy(lr_scenes, data, config.seed)
     matched, reasons = match_images(hr_scenes, lr_scenes)
     pairs, notes = [], []

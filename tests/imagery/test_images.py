@@ -5,27 +5,15 @@ from training_kit import as_dtype, folder_of, ground, write
 
 from geosegsr.errors import BandError, ConfigError, GeoSegSRWarning, SceneError
 from geosegsr.imagery.config import DataConfig
+from geosegsr.imagery.find import find_images
 from geosegsr.imagery.ground import find_overlaps, footprint, group_by_place, split_by_place
-from geosegsr.imagery.images import find_images, open_images, radiometry_policy
+from geosegsr.imagery.images import open_images, radiometry_policy
 from geosegsr.raster.radiometry import resolve_radiometry
 from geosegsr.raster.scene import Scene
 
 
 def opened(root, **data):
     return open_images(find_images([str(root)]), DataConfig(**data))
-
-
-def test_folders_patterns_and_files(tmp_path):
-    folder_of(tmp_path / "a" / "deep", 2)
-    (tmp_path / "a" / "notes.txt").write_text("no image")
-    by_folder = find_images([str(tmp_path / "a")])
-    assert [path.name for path in by_folder] == ["place_0.tif", "place_1.tif"]
-    assert find_images([str(tmp_path / "a/**/*.tif"), str(by_folder[0])]) == by_folder
-
-
-def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(SceneError, match=r"the folder holds no image.*Pass --hr"):
-        find_images([str(tmp_path)])
 
 
 def test_an_unreadable_file_among_good_ones_is_named_and_counted(tmp_path):

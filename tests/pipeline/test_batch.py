@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import io
 import json
@@ -268,63 +267,6 @@ def test_patterns_are_expanded_and_every_scene_counts_once(scenes: Path) -> None
     )
     names = [Path(scene).name for scene in found]
     assert sorted(names) == sorted(["[1].tif", "a.tif", "b c.tif", "deep.tif", "e.tif", "früh—雪.tif"])
-
-
-def test_links_in_circles_are_followed_once(
-    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (scenes / "deep" / ".hidden").mkdir(parents=True)
-    for name in ("deep/deep.tif", "deep/.hidden/x.tif"):
-        factory.write_plain(scenes / name)
-    for number in range(2):
-        (scenes / "deep" / f"circle{number}").symlink_to(scenes)
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    factory.write_plain(elsewhere / "far.tif")
-    (scenes / "link").symlink_to(elsewhere)
-    wanted = ["a.tif", "b c.tif", "deep.tif", "e.tif", "far.tif", "früh—雪.tif"]
-    monkeypatch.chdir(scenes)
-    for pattern in (f"{scenes}/**/*.tif", f"{scenes}/**/**/*.tif", "**/*.tif", "./**/*.tif"):
-        assert sorted(Path(scene).name for scene in find_scenes([pattern])) == wanted
-    assert find_scenes(["**/deep/*.tif"]) == ["deep/deep.tif"]
-    with pytest.raises(SceneError):
-        find_scenes(["**/"])
-
-
-@pytest.mark.parametrize(
-    "pattern",
-    [
-        "**",
-        "**/*.tif",
-        "in/**",
-        "in/**/*",
-        "i*/**/c/*",
-        "in/**/c/**/*.tif",
-        "in/**/**/*",
-        "./in/**/[ab].tif",
-        "**/.h/*",
-        "a**/x*",
-    ],
-)
-def test_patterns_find_what_glob_finds(pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = (
-        "in/a.tif", "in/b.tif", "in/b/c/d.tif", "in/b/c/c/e.tif", "in/b/.h/f.tif", "in/.g.tif", "in/[x]/b.tif", "a1/x.tif", "y.tif"
-    )  # fmt: skip
-    for name in names:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    monkeypatch.chdir(tmp_path)
-    for absolute in ("", f"{tmp_path}/"):
-        found = {Path(name) for name in glob.glob(absolute + pattern, recursive=True)}  # noqa: PTH207
-        wanted = [path for path in sorted(map(str, found)) if Path(path).is_file()]
-        assert find_scenes([absolute + pattern]) == wanted
-
-
-@pytest.mark.parametrize(
-    "address", ["/vsicurl/https://host/a[1]*.tif", "https://host/a?.tif", "s3://b/*.tif"]
-)
-def test_addresses_are_taken_as_they_are(address: str) -> None:
-    assert find_scenes([address], [address]) == [address]
 
 
 @pytest.mark.parametrize("nothing", ["", "none/*.tif"])

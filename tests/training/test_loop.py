@@ -301,7 +301,7 @@ def test_a_folder_in_use_or_full_is_refused(images, unbroken, tmp_path):
 
 def test_bad_data_leaves_no_run_behind(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SceneError, match="holds no image"):
+    with pytest.raises(SceneError, match="there are none"):
         train(tiny_config(tmp_path / "empty"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
