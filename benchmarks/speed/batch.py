@@ -108,7 +108,7 @@ def show(
 
     number, side = arguments.scenes, arguments.side
     print(
-        f"{number} scenes of {side} x {side}, x{arguments.scale}, model {upscaler.name}; "
+        f"{number} scenes of {side} x {side}, x{arguments.scale}, model {upscaler.facts.name}; "
         f"{len(os.sched_getaffinity(0))} cores, {torch.get_num_threads()} threads of torch\n"
     )
     print("| | scenes/s | s/scene | CPU s/scene |")

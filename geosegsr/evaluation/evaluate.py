@@ -141,7 +141,7 @@ def evaluate_model(
     steady = (degradation or own_degradation or Degradation()).at_rest()
     data = DataConfig(hr=tuple(hr), bands=tuple(bands))
     sources, failures = _sources(data, lr, upscaler, policy, user_range)
-    side = max(min(tile, upscaler.tile * scale) // scale, 1) * scale
+    side = max(min(tile, upscaler.facts.tile * scale) // scale, 1) * scale
     tally = _Tally(scale, border, _groups([name for name, _ in sources], hr))
     with arithmetic_threads(idle_threads()):
         for number, (name, source) in enumerate(sources):
@@ -164,7 +164,7 @@ def evaluate_model(
     ways = [
         way for way, on in (("mean over 8 orientations", ensemble), ("made to agree with lr", agree)) if on
     ]
-    return Evaluation(upscaler.name, scale, tuple(_rows(tally.measured)), seam, (made, *ways))
+    return Evaluation(upscaler.facts.name, scale, tuple(_rows(tally.measured)), seam, (made, *ways))
 
 
 def evaluate_file(
@@ -221,7 +221,7 @@ def evaluate_file(
 def _of_card(model: str | Path | Upscaler) -> tuple[dict[str, Any], int | None, Degradation | None]:
     """Radiometry, scale and degradation that a model brings along."""
     if not isinstance(model, str | Path):
-        return {"kind": "auto"}, model.scale, None
+        return {"kind": "auto"}, model.facts.scale, None
     if not Path(model).exists():
         return {"kind": "auto"}, None, None
     from geosegsr.models.checkpoint import read_card
@@ -239,7 +239,7 @@ def _sources(
     user_range: tuple[float, float] | None,
 ) -> tuple[list[tuple[str, Source]], list[str]]:
     """Images or pairs by name, and a message for each that cannot be used."""
-    scale = upscaler.scale
+    scale = upscaler.facts.scale
     if user_range is not None:
         policy = {"kind": "range", "lo": user_range[0], "hi": user_range[1]}
     with warnings.catch_warnings():
@@ -319,7 +319,7 @@ def _enlarged(
         bands = list(group.bands)
         sr[bands] = group_call(group, upscaler, None)(patch.lr[None, bands], guide)[0]
     if samplings:
-        scale = upscaler.scale
+        scale = upscaler.facts.scale
         cells = patch.valid.reshape(patch.lr.shape[1], scale, patch.lr.shape[2], scale)
         known = np.logical_and.reduce(cells, axis=(1, 3))
         by_band = samplings_by_band(samplings, groups, len(sr))

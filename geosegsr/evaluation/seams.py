@@ -97,7 +97,7 @@ def model_seam(
         source
         for _, source in sources
         if isinstance(source, SceneSource)
-        and max(source.scene.height, source.scene.width) // scale > upscaler.tile
+        and max(source.scene.height, source.scene.width) // scale > upscaler.facts.tile
     ]
     if not large:
         return None
@@ -118,7 +118,7 @@ def model_seam(
         ends = (source.radiometry.lo[0], source.radiometry.hi[0])
         same = len(set(source.radiometry.lo)) == len(set(source.radiometry.hi)) == 1
         result = Path(folder) / "sr.tif"
-        upscale(path, result, scale, upscaler, range=ends if same and not upscaler.linear else None)
+        upscale(path, result, scale, upscaler, range=ends if same and not upscaler.facts.linear else None)
         return file_seam(Scene.open(result), source.radiometry, scale, None, None)
 
 

@@ -58,10 +58,15 @@ def resolve_upscaler(
             f"Cannot find a model '{model}': it is no file and none of the built-in ones ({names}). "
             "Pass --model NAME or --model FILE.safetensors."
         )
-    if found.scale != scale:
+    if not isinstance(found, Upscaler):
         raise ConfigError(
-            f"Cannot upscale by {scale} with model '{found.name}': it was made for a scale of {found.scale}. "
-            f"Pass --scale {found.scale}, or another model."
+            f"Cannot use an object of type '{type(found).__name__}' as a model: it has no 'facts', or cannot be called. "
+            "Pass a model's name, a checkpoint file or an Upscaler."
+        )
+    if found.facts.scale != scale:
+        raise ConfigError(
+            f"Cannot upscale by {scale} with model '{found.facts.name}': it was made for a scale of {found.facts.scale}. "
+            f"Pass --scale {found.facts.scale}, or another model."
         )
     return found
 
@@ -160,7 +165,7 @@ def reopen(path: str, device: str, precision: str, fingerprint: str) -> Upscaler
     if own.is_file() and not Path(path).is_file():
         path = str(own)  # a model of this package, which is installed elsewhere here
     upscaler = shared_upscaler(path, read_card(path).scale, device=device, precision=precision)
-    if upscaler.fingerprint != fingerprint:
+    if upscaler.facts.fingerprint != fingerprint:
         raise CheckpointError(
             f"Cannot use '{path}': it is not the file that this run was planned with. "
             "Give every worker the same file, or start again."

@@ -1,69 +1,64 @@
-"""The contract between the raster pipeline and whatever model enlarges its tiles."""
+"""The contract between the raster pipeline and a model that enlarges its tiles."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from geosegsr.models.card import ModelCard
+
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
 BUNDLED = "bundled"
-"""The name of the model of this package that fits the scale."""
+"""The name of the bundled model that fits the scale."""
 DEFAULT_MODEL = BUNDLED
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the pipeline needs to know about a model to tile a scene. All lengths are in lr pixels."""
+
+    name: str
+    """Name for people; written into the tags of the result."""
+    fingerprint: str
+    """Changes whenever the model would compute other values; part of the key of a resumable run."""
+    scale: int
+    """Output pixels per input pixel, along each side."""
+    bands: int | None
+    """Bands that the model takes together; None if it treats each band alone and so takes any number."""
+    tile: int
+    """Side of a tile that suits the model."""
+    overlap: int
+    """Pixels that neighbouring tiles share; at least twice the halo."""
+    halo: int
+    """Margin of a tile that is context only: results closer to an inner edge are not used."""
+    multiple_of: int = 1
+    """Tile sides must be a multiple of this."""
+    min_size: int = 1
+    """The smallest tile side that the model accepts."""
+    batch: int = 1
+    """Tiles per call, at most."""
+    linear: bool = False
+    """Whether output follows input in offset and gain, so that DN pass through without a value range."""
+    device: str = ""
+    """What the model computes on in this process: "cpu", "cuda", or "" where it makes no difference."""
+    card: ModelCard | None = None
+    """Value range, band names and degradation of the training, if known."""
 
 
 @runtime_checkable
 class Upscaler(Protocol):
-    """A model as the pipeline sees it: pixels in, more pixels out, and the few facts needed to tile a scene.
+    """A model as the pipeline sees it: pixels in, more pixels out.
 
-    Calling it is deterministic and depends on nothing but its arguments: the pipeline computes a tile
-    again in another block, or another process, and relies on the same values coming out.
+    A call is deterministic and depends on its arguments only.
+    The pipeline computes a tile again in another block, or another process, and relies on the same values.
     """
 
     @property
-    def name(self) -> str:
-        """What a person calls the model; written into the tags of the result."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes whenever the model would compute other values; part of the key of a resumable job."""
-
-    @property
-    def scale(self) -> int:
-        """Output pixels per input pixel, along each side."""
-
-    @property
-    def bands(self) -> int | None:
-        """Bands the model takes together; None if it treats every band alone and so takes any number."""
-
-    @property
-    def tile(self) -> int:
-        """Side of a tile that suits the model, in lr pixels."""
-
-    @property
-    def overlap(self) -> int:
-        """Pixels that neighbouring tiles should share, in lr pixels; at least twice the halo."""
-
-    @property
-    def halo(self) -> int:
-        """Margin of a tile that is context only: results closer to an inner edge are not used (lr pixels)."""
-
-    @property
-    def multiple_of(self) -> int:
-        """Tile sides must be a multiple of this."""
-
-    @property
-    def min_size(self) -> int:
-        """The smallest tile side the model accepts, in lr pixels."""
-
-    @property
-    def batch(self) -> int:
-        """Tiles handed over in one call, at most."""
-
-    @property
-    def linear(self) -> bool:
-        """True if output follows input in offset and gain, so that DN pass through without a model range."""
+    def facts(self) -> Facts:
+        """What tiling needs to know; the same during a run."""
 
     def __call__(self, lr: FloatArray, guide: FloatArray | None = None) -> FloatArray:
         """Enlarge a batch of tiles; several threads may call at a time.
@@ -71,15 +66,22 @@ class Upscaler(Protocol):
         Args:
             lr: float32 (float64 too, for a linear model), shape (N, C, h, w), in the model's range
                 (0 to 1 unless the model is linear); no NaN.
-            guide: Red, green, blue of the same ground, shape (N, 3, h, w), same dtype and range, for a model
-                whose guidance comes from colours that `lr` does not hold; None to use `lr` itself.
+            guide: Red, green and blue of the same ground, shape (N, 3, h, w), same dtype and range, for a
+                model that is steered by colours that `lr` does not hold; None to use `lr` itself.
 
         Returns:
             Same dtype, shape (N, C, scale*h, scale*w), not clipped.
         """
 
 
+@runtime_checkable
+class MeasuredUpscaler(Upscaler, Protocol):
+    """An Upscaler that states how much memory it takes."""
+
+    def workspace_bytes(self, height: int, width: int) -> int:
+        """Bytes of main memory that a call takes for one tile, without its input and output; lr pixels."""
+
+
 def workspace_bytes(upscaler: Upscaler, height: int, width: int) -> int:
-    """Memory that a call takes for a tile of lr pixels, beside what it is given and gives; 0 for a model that does not say."""
-    tell = getattr(getattr(upscaler, "base", upscaler), "workspace_bytes", None)
-    return 0 if tell is None else int(tell(height, width))
+    """Bytes of main memory that a call takes for one tile of lr pixels, without input and output; 0 if unknown."""
+    return upscaler.workspace_bytes(height, width) if isinstance(upscaler, MeasuredUpscaler) else 0

@@ -1,16 +1,17 @@
-"""A model asked eight times: the mean over all flips and rotations of a tile, and how far the eight lie apart."""
+"""Geometric self-ensemble: mean and standard deviation over all flips and rotations of a tile."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geosegsr.errors import ConfigError
-from geosegsr.models.contract import FloatArray, Upscaler
+from geosegsr.models.contract import Facts, FloatArray, Upscaler, workspace_bytes
 from geosegsr.models.interpolation import Interpolator
 
 ORIENTATIONS = tuple((turns, mirrored) for mirrored in (False, True) for turns in range(4))
@@ -40,59 +41,19 @@ class Ensemble:
         """
         if isinstance(base, Interpolator):
             raise ConfigError(
-                f"Cannot make an ensemble of '{base.name}': interpolation gives the same in every orientation. "
+                f"Cannot make an ensemble of '{base.facts.name}': interpolation gives the same in every orientation. "
                 "Leave out --ensemble, or pass a trained model."
             )
         return cls(base)
 
-    @property
-    def name(self) -> str:
-        return self.base.name
+    @cached_property
+    def facts(self) -> Facts:
+        """The model's, under a fingerprint of their own."""
+        return replace(self.base.facts, fingerprint=f"{self.base.facts.fingerprint}-ensemble")
 
-    @property
-    def fingerprint(self) -> str:
-        return f"{self.base.fingerprint}-ensemble"
-
-    @property
-    def card(self) -> Any:
-        """The model's card, if it has one."""
-        return getattr(self.base, "card", None)
-
-    @property
-    def scale(self) -> int:
-        return self.base.scale
-
-    @property
-    def bands(self) -> int | None:
-        return self.base.bands
-
-    @property
-    def tile(self) -> int:
-        return self.base.tile
-
-    @property
-    def overlap(self) -> int:
-        return self.base.overlap
-
-    @property
-    def halo(self) -> int:
-        return self.base.halo
-
-    @property
-    def multiple_of(self) -> int:
-        return self.base.multiple_of
-
-    @property
-    def min_size(self) -> int:
-        return self.base.min_size
-
-    @property
-    def batch(self) -> int:
-        return self.base.batch
-
-    @property
-    def linear(self) -> bool:
-        return self.base.linear
+    def workspace_bytes(self, height: int, width: int) -> int:
+        """The model's: the eight calls follow each other."""
+        return workspace_bytes(self.base, height, width)
 
     def __call__(self, lr: FloatArray, guide: FloatArray | None = None) -> FloatArray:
         """The mean of the eight; see Upscaler."""

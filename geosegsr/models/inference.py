@@ -18,7 +18,7 @@ from geosegsr.cpu import keep_freed_memory
 from geosegsr.errors import ConfigError
 from geosegsr.models.card import ModelCard
 from geosegsr.models.checkpoint import load_checkpoint, read_card
-from geosegsr.models.contract import FloatArray, Upscaler
+from geosegsr.models.contract import Facts, FloatArray, Upscaler
 from geosegsr.models.segsr.config import SeGSRConfig
 
 log = logging.getLogger("geosegsr")
@@ -30,31 +30,42 @@ GPU_BATCH_PIXELS = 16 * 64 * 64  # lr pixels a call, where there is no reason fo
 
 
 class _Checkpoint:
-    """What a checkpoint's card says of it, and how it travels; for Upscalers."""
-
-    linear = False
+    """The facts of a checkpoint, and how it travels to another process; for Upscalers."""
 
     def __init__(
-        self, path: str | Path, card: ModelCard, wanted_device: str, precision: str, reopen: Reopen
+        self,
+        path: str | Path,
+        card: ModelCard,
+        wanted_device: str,
+        precision: str,
+        reopen: Reopen,
+        *,
+        device: str = "",
+        batch: int = 1,
     ) -> None:
         self.path = Path(path).absolute()
         self.card = card
         self.reopen = reopen
         self.wanted_device = wanted_device
         self.precision = precision
-        self.name = card.name
-        self.fingerprint = f"{card.sha256}-{precision}"
-        self.scale = card.scale
-        self.bands = card.bands
-        self.tile = card.tile
-        self.overlap = card.overlap
-        self.halo = card.halo
-        self.multiple_of = card.multiple_of
-        self.min_size = card.min_size
+        self.facts = Facts(
+            name=card.name,
+            fingerprint=f"{card.sha256}-{precision}",
+            scale=card.scale,
+            bands=card.bands,
+            tile=card.tile,
+            overlap=card.overlap,
+            halo=card.halo,
+            multiple_of=card.multiple_of,
+            min_size=card.min_size,
+            batch=batch,
+            device=device,
+            card=card,
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Another process opens the same file on its own device; another file under that name is refused."""
-        return self.reopen, (str(self.path), self.wanted_device, self.precision, self.fingerprint)
+        return self.reopen, (str(self.path), self.wanted_device, self.precision, self.facts.fingerprint)
 
 
 class TorchUpscaler(_Checkpoint):
@@ -71,10 +82,11 @@ class TorchUpscaler(_Checkpoint):
         if self.device.type == "cpu":
             keep_freed_memory()
         model, card = load_checkpoint(path)
-        super().__init__(path, card, device, precision, reopen)
+        batch = 1 if self.device.type == "cpu" else max(1, GPU_BATCH_PIXELS // card.tile**2)
+        super().__init__(path, card, device, precision, reopen, device=self.device.type, batch=batch)
         model.merge_lora().requires_grad_(False).to(memory_format=torch.channels_last)
         self.network: Callable[..., Tensor] = model.to(self.device, PRECISIONS[precision])
-        self.batch = 1 if self.device.type == "cpu" else max(1, GPU_BATCH_PIXELS // self.tile**2)
+        self.batch = batch  # halved where memory runs out
         self._lock = threading.Lock()
         self._threads = torch.get_num_threads()
 
@@ -86,7 +98,7 @@ class TorchUpscaler(_Checkpoint):
         """
         self._check(lr, guide)
         n, bands, height, width = lr.shape
-        sr = np.empty((n, bands, height * self.scale, width * self.scale), lr.dtype)
+        sr = np.empty((n, bands, height * self.facts.scale, width * self.facts.scale), lr.dtype)
         with self._turn(), torch.inference_mode():
             start = 0
             while start < n:  # a batch that did not fit is tried again from its first tile
@@ -101,7 +113,7 @@ class TorchUpscaler(_Checkpoint):
                 if self.batch > 1:
                     self.batch //= 2
                     log.warning(
-                        "Out of memory on %s: going on with %d tiles at a time.", self.device, self.batch
+                        "Out of memory on %s: continuing with %d tiles at a time.", self.device, self.batch
                     )
                 else:
                     sr[part] = self._in_pieces(lr[part], None if guide is None else guide[part])
@@ -109,7 +121,7 @@ class TorchUpscaler(_Checkpoint):
         return sr
 
     def workspace_bytes(self, height: int, width: int) -> int:
-        """Memory of this machine that a call for a tile of this size takes beside the weights; 0 on a GPU, which has its own."""
+        """Bytes of main memory that a call takes for one tile, beside the weights; 0 on a GPU, which has its own."""
         from geosegsr.models.segsr.workspace import workspace_bytes
 
         if self.device.type != "cpu":
@@ -150,18 +162,18 @@ class TorchUpscaler(_Checkpoint):
         """One tile as two overlapping halves, each split again if need be."""
         height, width = lr.shape[-2:]
         axis = 2 if height >= width else 3
-        side, margin = lr.shape[axis], max(self.halo, self.multiple_of)
+        side, margin = lr.shape[axis], max(self.facts.halo, self.facts.multiple_of)
         if side <= 2 * margin:
             raise ConfigError(
                 f"Cannot upscale a tile of {width} x {height} pixels on {self.device}: out of memory. "
                 "Close what else uses it, or pass --device cpu."
             )
-        middle = side // 2 // self.multiple_of * self.multiple_of or side // 2
+        middle = side // 2 // self.facts.multiple_of * self.facts.multiple_of or side // 2
         log.warning("Out of memory on %s: splitting a tile of %d x %d pixels.", self.device, width, height)
         halves = []
         for first, last, keep in (
-            (0, min(middle + margin, side), slice(0, middle * self.scale)),
-            (max(middle - margin, 0), side, slice(min(margin, middle) * self.scale, None)),
+            (0, min(middle + margin, side), slice(0, middle * self.facts.scale)),
+            (max(middle - margin, 0), side, slice(min(margin, middle) * self.facts.scale, None)),
         ):
             cut = tuple(slice(first, last) if i == axis else slice(None) for i in range(4))
             piece = self._piece(lr[cut], None if guide is None else guide[cut])
@@ -181,10 +193,10 @@ class TorchUpscaler(_Checkpoint):
             torch.cuda.empty_cache()
 
     def _check(self, lr: FloatArray, guide: FloatArray | None) -> None:
-        if lr.ndim != 4 or lr.shape[1] != self.bands:
+        if lr.ndim != 4 or lr.shape[1] != self.facts.bands:
             raise ConfigError(
-                f"Cannot upscale an array of shape {lr.shape} with '{self.name}': "
-                f"it takes (N, {self.bands}, h, w)."
+                f"Cannot upscale an array of shape {lr.shape} with '{self.facts.name}': "
+                f"it takes (N, {self.facts.bands}, h, w)."
             )
         if guide is not None and guide.shape != (len(lr), 3, *lr.shape[2:]):
             raise ConfigError(
@@ -199,14 +211,12 @@ class DistantUpscaler(_Checkpoint):
     Where it is unpickled it becomes a TorchUpscaler.
     """
 
-    batch = 1
-
     def __init__(self, path: str | Path, device: str, precision: str, reopen: Reopen) -> None:
         super().__init__(path, read_card(path), device, _distant_precision(precision, device), reopen)
 
     def __call__(self, lr: FloatArray, guide: FloatArray | None = None) -> FloatArray:
-        """There is nothing here to compute with."""
-        raise AssertionError(f"'{self.name}' was only described in this process")
+        """Not possible here: there is no network."""
+        raise AssertionError(f"'{self.facts.name}' was only described in this process")
 
 
 def choose_device(name: str) -> torch.device:

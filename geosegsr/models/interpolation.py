@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from geosegsr.cpu import single_threaded_blas
 from geosegsr.errors import ConfigError
-from geosegsr.models.contract import FloatArray
+from geosegsr.models.contract import Facts, FloatArray
 
 _CHUNK = (
     32  # lr pixels one product with the kernel matrix covers: the matrix is mostly zeros, so keep it small
@@ -58,30 +58,24 @@ class Interpolator:
     scale: int
     """Output pixels per input pixel."""
 
-    bands: int | None = None
-    tile: int = 512
-    multiple_of: int = 1
-    min_size: int = 1
-    batch: int = 1
-    linear: bool = True
-
     def __post_init__(self) -> None:
         if self.name not in KERNELS:
             raise ConfigError(f"Cannot interpolate by '{self.name}': choose one of {', '.join(KERNELS)}.")
 
-    @property
-    def halo(self) -> int:
-        """The kernel's reach: what a tile computes farther inside equals the whole scene's interpolation."""
-        return KERNELS[self.name][0]
-
-    @property
-    def overlap(self) -> int:
-        """Just the two halos: neighbours agree exactly, so there is nothing to fade."""
-        return 2 * self.halo
-
-    @property
-    def fingerprint(self) -> str:
-        return hashlib.sha256(f"interpolation 1 {self.name} x{self.scale}".encode()).hexdigest()
+    @cached_property
+    def facts(self) -> Facts:
+        """The halo is the kernel's reach; the overlap is two halos: neighbours are equal there, nothing is to fade."""
+        reach = KERNELS[self.name][0]
+        return Facts(
+            name=self.name,
+            fingerprint=hashlib.sha256(f"interpolation 1 {self.name} x{self.scale}".encode()).hexdigest(),
+            scale=self.scale,
+            bands=None,
+            tile=512,
+            overlap=2 * reach,
+            halo=reach,
+            linear=True,
+        )
 
     def __call__(self, lr: FloatArray, guide: FloatArray | None = None) -> FloatArray:
         """Enlarge a batch; see Upscaler. float32 or float64, shape (N, C, h, w) -> (N, C, s*h, s*w)."""

@@ -172,7 +172,7 @@ def _warn_of_alpha(raster: _ArrayRaster) -> None:
 
 def _lazy_blocks(raster: _ArrayRaster, rendering: Rendering) -> Any:
     """One delayed call a block, put together to a dask array of shape (bands, rows, cols)."""
-    scale, count = rendering.upscaler.scale, len(output_bands(rendering.groups))
+    scale, count = rendering.upscaler.facts.scale, len(output_bands(rendering.groups))
     blocks = rendering.grid.blocks
     shared = delayed(rendering, pure=False, traverse=False)
     rows: dict[int, list[Any]] = {}

@@ -57,36 +57,36 @@ def plan_rendering(
     Returns:
         The rendering, and the window that its grid counts from: the wanted part and some context.
     """
-    card = getattr(upscaler, "card", None)
+    facts = upscaler.facts
     groups = groups_for(upscaler, raster.colours, raster.path, other_bands)
     if range is not None and not (np.isfinite(range).all() and range[0] < range[1]):
         raise ConfigError(
             f"Cannot use range {range[0]:g} to {range[1]:g}: LO must be below HI, both finite. Pass --range LO HI."
         )
     radiometry: Radiometry | None = None
-    if not upscaler.linear:
-        policy = {"kind": "auto"} if card is None else card.radiometry
+    if not facts.linear:
+        policy = {"kind": "auto"} if facts.card is None else facts.card.radiometry
         radiometry = resolve_radiometry(raster, {**policy, "apart": bands_alone(groups)}, range)
         log.info("range of %s: %s", raster.path, radiometry.describe())
-    chosen_overlap = upscaler.overlap if overlap is None else overlap
-    if 0 <= chosen_overlap < 2 * upscaler.halo:
+    chosen_overlap = facts.overlap if overlap is None else overlap
+    if 0 <= chosen_overlap < 2 * facts.halo:
         warn(
-            f"an overlap of {chosen_overlap} is less than the {2 * upscaler.halo} pixels of context that "
-            f"'{upscaler.name}' needs: seams may show"
+            f"an overlap of {chosen_overlap} is less than the {2 * facts.halo} pixels of context that "
+            f"'{facts.name}' needs: seams may show"
         )
     # A pixel of the result is compared with its input `reach` around it; if it was moved, that read `margin` more.
     margin = max((s.reach + (s.margin if consistent else 0) for s in samplings), default=0)
-    region = wanted.grown(max(chosen_overlap, upscaler.halo, margin), raster.height, raster.width)
+    region = wanted.grown(max(chosen_overlap, facts.halo, margin), raster.height, raster.width)
     grid = TileGrid.plan(
         region.height,
         region.width,
-        tile=upscaler.tile if tile is None else tile,
+        tile=facts.tile if tile is None else tile,
         overlap=chosen_overlap,
-        halo=upscaler.halo,
-        block=_block_side(block, upscaler.scale, wanted),
+        halo=facts.halo,
+        block=_block_side(block, facts.scale, wanted),
         wanted=wanted.shifted(-region.row, -region.col),
-        multiple_of=upscaler.multiple_of,
-        min_size=upscaler.min_size,
+        multiple_of=facts.multiple_of,
+        min_size=facts.min_size,
         margin=margin,
     )
     rendering = Rendering(
@@ -100,13 +100,13 @@ def groups_for(
     upscaler: Upscaler, colours: tuple[str, ...], scene: str, other_bands: OtherBands | None = None
 ) -> tuple[BandGroup, ...]:
     """As `group_bands`, for a model that says itself what it was trained on."""
-    card = getattr(upscaler, "card", None)
+    facts = upscaler.facts
     return group_bands(
         colours,
-        model=upscaler.name,
-        model_bands=upscaler.bands,
-        model_band_names=() if card is None else tuple(card.band_names),
-        knows_grey=card is not None and card.grey,
+        model=facts.name,
+        model_bands=facts.bands,
+        model_band_names=() if facts.card is None else facts.card.band_names,
+        knows_grey=facts.card is not None and facts.card.grey,
         other_bands=other_bands,
         scene=scene,
     )

@@ -62,7 +62,7 @@ class Plan:
 
     @property
     def scale(self) -> int:
-        return self.rendering.upscaler.scale
+        return self.rendering.upscaler.facts.scale
 
     @property
     def grid(self) -> TileGrid:
@@ -140,8 +140,8 @@ class Plan:
         pixels = math.prod(max(stop - start for start, stop in span) for span in spans) * self.scale**2
         together = max(len(group.bands) for group in rendering.groups) * (2 if rendering.spread else 1)
         compared = 3 if rendering.samplings else 0  # planes beside the one that is compared with the input
-        work = working_dtype(self.scene.dtype, rendering.upscaler.linear).itemsize
-        tiles = grid.rows.tile * grid.cols.tile * self.scale**2 * rendering.upscaler.batch
+        work = working_dtype(self.scene.dtype, rendering.upscaler.facts.linear).itemsize
+        tiles = grid.rows.tile * grid.cols.tile * self.scale**2 * rendering.upscaler.facts.batch
         written = len(self.metadata.bands) * self.scene.dtype.itemsize
         if rendering.spread:
             written += len(self.kept_bands) * np.dtype(np.float32).itemsize
@@ -174,9 +174,9 @@ class Plan:
             }
         tags = {
             "GEOSEGSR_VERSION": __version__,
-            "GEOSEGSR_MODEL": upscaler.name,
-            "GEOSEGSR_MODEL_HASH": upscaler.fingerprint,
-            "GEOSEGSR_SCALE": str(upscaler.scale),
+            "GEOSEGSR_MODEL": upscaler.facts.name,
+            "GEOSEGSR_MODEL_HASH": upscaler.facts.fingerprint,
+            "GEOSEGSR_SCALE": str(upscaler.facts.scale),
             "GEOSEGSR_OPTIONS": json.dumps(options),
             "GEOSEGSR_NOTE": _SYNTHETIC,
         }
@@ -191,7 +191,7 @@ class Plan:
         return {
             "version": __version__,
             "source": source_identity(self.scene.path, self.scene.files),
-            "model": rendering.upscaler.fingerprint,
+            "model": rendering.upscaler.facts.fingerprint,
             "scale": self.scale,
             "device": self.device,
             "precision": self.precision,
@@ -276,7 +276,7 @@ def plan(
         tile=tile,
         overlap=overlap,
         block=block,
-        samplings=samplings_of(upscaler) if agree or not upscaler.linear else (),
+        samplings=samplings_of(upscaler) if agree or not upscaler.facts.linear else (),
         consistent=agree,
         spread=spread,
     )

@@ -115,7 +115,7 @@ def report_of(
         bands=len(metadata.bands),
         dtype=planned.scene.dtype.name,
         scale=planned.scale,
-        model=planned.rendering.upscaler.name,
+        model=planned.rendering.upscaler.facts.name,
         blocks=len(planned.grid.blocks),
         blocks_resumed=resumed,
         tiles=planned.grid.tiles * len(planned.rendering.groups),

@@ -129,7 +129,7 @@ def carry_out(
         log.info(
             "%s: %d x %d pixels from %s by %s, %d blocks, %d of them from before",
             target, planned.metadata.width, planned.metadata.height, planned.scene.path,
-            planned.rendering.upscaler.name, len(planned.grid.blocks), resumed,
+            planned.rendering.upscaler.facts.name, len(planned.grid.blocks), resumed,
         )  # fmt: skip
         _check_disk(planned, job)
         with timed(seconds, "blocks"):

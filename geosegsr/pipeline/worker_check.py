@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 import psutil
 
 from geosegsr.errors import ConfigError, SceneError
-from geosegsr.models.contract import Upscaler
 from geosegsr.pipeline.plan import Plan
 from geosegsr.raster.scene import Scene
 from geosegsr.raster.window import Window
@@ -37,8 +36,7 @@ class Preflight:
     def __call__(self, capacity: Capacity) -> str:
         """See `admission.Check`. By now the model was opened and compared: unpickling the plan does both."""
         self._check_source()
-        upscaler = self.planned.rendering.upscaler
-        device = device_kind(upscaler)
+        device = self.planned.rendering.upscaler.facts.device
         gpus = int(capacity.gpus) if device == "cuda" else 0
         blocks = min(capacity.threads, gpus) if gpus else capacity.threads
         self._check_memory(blocks, capacity.memory_bytes)
@@ -82,13 +80,6 @@ def _probe_windows(region: Window) -> Iterator[Window]:
     down, right = region.height - height, region.width - width
     for row, col in ((0, 0), (0, right), (down // 2, right // 2), (down, 0), (down, right)):
         yield Window(region.row + row, region.col + col, height, width)
-
-
-def device_kind(upscaler: Upscaler) -> str:
-    """What a model computes on in this process: "cpu", "cuda" or, for interpolation, ""."""
-    base = getattr(upscaler, "base", upscaler)
-    device = getattr(base, "device", None)
-    return "" if device is None else str(device.type)
 
 
 def fitting_block(planned: Plan, budget: int) -> int | None:

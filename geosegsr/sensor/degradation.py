@@ -366,7 +366,7 @@ def shall_agree(upscaler: Upscaler, asked: bool | None) -> bool:
 
     Interpolations, and models whose training is unknown, are left as they are.
     """
-    card = getattr(upscaler, "card", None)
+    card = upscaler.facts.card
     return asked if asked is not None else card is not None and card.degradation is not None
 
 
@@ -378,7 +378,7 @@ def samplings_of(upscaler: Upscaler) -> tuple[Sampling, ...]:
     Raises:
         ConfigError: The card describes no sensor of these bands.
     """
-    card = getattr(upscaler, "card", None)
+    card = upscaler.facts.card
     described = None if card is None else card.degradation
-    sensor = Degradation.from_dict(described or {}, f"the card of '{upscaler.name}'")
-    return sensor.samplings(upscaler.scale, upscaler.bands or 0)
+    sensor = Degradation.from_dict(described or {}, f"the card of '{upscaler.facts.name}'")
+    return sensor.samplings(upscaler.facts.scale, upscaler.facts.bands or 0)

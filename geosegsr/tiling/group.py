@@ -63,7 +63,7 @@ class GroupCall:
 
     @property
     def linear(self) -> bool:
-        return self.upscaler.linear
+        return self.upscaler.facts.linear
 
     @property
     def planes(self) -> int:
@@ -96,8 +96,8 @@ def group_call(
 ) -> GroupCall:
     """How a group of bands goes through a model, or past it."""
     if group.through == "bicubic":
-        upscaler, radiometry, spread = Interpolator("bicubic", upscaler.scale), None, False
-    channels = (upscaler.bands or 1) if group.through == "grey" else len(group.bands)
+        upscaler, radiometry, spread = Interpolator("bicubic", upscaler.facts.scale), None, False
+    channels = (upscaler.facts.bands or 1) if group.through == "grey" else len(group.bands)
     own = None if radiometry is None else radiometry.select(group.bands)
     return GroupCall(upscaler, group.bands, channels, group.guide, own, radiometry, spread)
 
@@ -116,7 +116,8 @@ def model_input(
         tile = filled.astype(dtype)
     else:
         tile = call.full_radiometry.select(tuple(call.read)).to_model(filled)
-    rows, cols = (fitted(side, call.upscaler.multiple_of, call.upscaler.min_size) for side in tile.shape[1:])
+    facts = call.upscaler.facts
+    rows, cols = (fitted(side, facts.multiple_of, facts.min_size) for side in tile.shape[1:])
     if (rows, cols) != tile.shape[1:]:
         tile = np.pad(tile, ((0, 0), (0, rows - tile.shape[1]), (0, cols - tile.shape[2])), mode="symmetric")
     return tile
@@ -129,7 +130,7 @@ def batched(
     counts: RenderCounts,
 ) -> Iterator[FloatArray]:
     """The model's result for each tile, in order, computed a batch at a time."""
-    size = max(1, call.upscaler.batch)
+    size = max(1, call.upscaler.facts.batch)
     own = [call.read.index(band) for band in call.bands]
     for start in range(0, len(tiles), size):
         check_stop()

@@ -85,7 +85,7 @@ def render_block(
             of the input pixel they lie in.
         cache: Where results of tiles are kept for the blocks beside and below; of the same rendering and scene.
     """
-    grid, scale = rendering.grid, rendering.upscaler.scale
+    grid, scale = rendering.grid, rendering.upscaler.facts.scale
     source, whole = grid.source_window(block), grid.computed_window(block)
     read = whole.shifted(-source.row, -source.col).slices
     inner = block.window.shifted(-whole.row, -whole.col)
@@ -149,7 +149,7 @@ def _settled(
     if sampling is not None:
         with counts.timed("agree"):
             residual = _residual(rounded, lr, inner, sampling)
-    image = rounded[inner.scaled(rendering.upscaler.scale).slices]
+    image = rounded[inner.scaled(rendering.upscaler.facts.scale).slices]
     _mark(image, lr.values[inner.slices], lr.wanted[inner.slices], rendering)
     return image, residual
 
@@ -177,7 +177,7 @@ def _render_group(
         DN, not rounded, shape (bands, scale * h, scale * w); the ensemble's deviation in DN, same shape, or None if
         there is none; and the lr pixels over which tiles were computed, shape (h, w).
     """
-    grid, scale = rendering.grid, rendering.upscaler.scale
+    grid, scale = rendering.grid, rendering.upscaler.facts.scale
     group = rendering.groups[number]
     call = group_call(group, rendering.upscaler, rendering.radiometry, spread=rendering.spread)
     dtype = working_dtype(rendering.dtype, call.linear)
@@ -282,7 +282,7 @@ def _mark(image: NDArray[Any], values: NDArray[Any], wanted: NDArray[np.bool_], 
     """Give the pixels of one band that are not wanted their mark again, in place."""
     if wanted.all():
         return
-    scale = rendering.upscaler.scale
+    scale = rendering.upscaler.facts.scale
     if rendering.nodata is None:
         fine = repeat_pixels(~wanted, scale)
         image[fine] = repeat_pixels(values, scale)[fine]

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -138,7 +139,7 @@ def test_a_finished_file_of_bicubic_is_bicubic(tmp_path):
 class Stamped(Flat):
     """Bicubic, but every tile has a level of its own, which depends on its corner."""
 
-    name, tile, overlap, halo = "stamped", 32, 0, 0
+    facts = replace(Flat.facts, name="stamped", tile=32, overlap=0, halo=0)
 
     def __call__(self, lr, guide=None):
         level = (lr[:, :1, :1, :1] * 997) % 0.2

@@ -14,7 +14,7 @@ from rasterio.windows import Window
 import geosegsr
 from geosegsr.errors import ConfigError
 from geosegsr.evaluation.evaluate import evaluate_model
-from geosegsr.models.catalogue import bundled_checkpoint, bundled_checkpoints, load_upscaler
+from geosegsr.models.catalogue import bundled_checkpoint, bundled_checkpoints, load_upscaler, resolve_upscaler
 from geosegsr.models.checkpoint import read_card
 from geosegsr.models.segsr.config import SCALES
 
@@ -86,3 +86,14 @@ def test_a_scale_without_one_is_named(monkeypatch, tmp_path):
     with pytest.raises(ConfigError, match=r"scale of 4.*none.*--model bicubic"):
         bundled_checkpoint(4)
     bundled_checkpoint.cache_clear()
+
+
+def test_an_object_that_is_no_upscaler_is_refused():
+    class Old:
+        name, scale = "old", 2
+
+        def __call__(self, lr, guide=None):
+            return lr
+
+    with pytest.raises(ConfigError, match="type 'Old' as a model: it has no 'facts'"):
+        resolve_upscaler(Old(), 2)

@@ -30,7 +30,6 @@ UPSCALE = import_module("geosegsr.pipeline.upscale")
 class Wry(Fake):
     """A model that sees one corner of a tile brighter: no two orientations agree."""
 
-    bands: int | None = 3
     tilt: float = 0.05
 
     def __call__(self, lr: FloatArray, guide: FloatArray | None = None) -> FloatArray:

@@ -17,8 +17,8 @@ from geosegsr.errors import CheckpointError, ConfigError
 from geosegsr.models import inference
 from geosegsr.models.card import ModelCard
 from geosegsr.models.catalogue import load_upscaler
-from geosegsr.models.checkpoint import load_checkpoint, save_checkpoint
-from geosegsr.models.contract import Upscaler
+from geosegsr.models.checkpoint import load_checkpoint, read_card, save_checkpoint
+from geosegsr.models.contract import Facts, Upscaler
 from geosegsr.models.inference import choose_device, choose_precision
 from geosegsr.models.segsr.network import SeGSR, preset
 
@@ -56,10 +56,13 @@ def upscaler(path):
 
 def test_it_is_an_upscaler_with_the_cards_facts(upscaler, path):
     assert isinstance(upscaler, Upscaler)
-    assert (upscaler.name, upscaler.scale, upscaler.bands, upscaler.tile) == ("small", 2, 3, 64)
-    assert (upscaler.overlap, upscaler.halo, upscaler.multiple_of, upscaler.min_size) == (16, 4, 1, 16)
-    assert upscaler.linear is False and upscaler.card.sha256 in upscaler.fingerprint
-    assert upscaler.fingerprint != load_upscaler(path, device="cpu", precision="bf16").fingerprint
+    card = read_card(path)
+    assert upscaler.facts == Facts(
+        "small", f"{card.sha256}-fp32", scale=2, bands=3, tile=64, overlap=16, halo=4, multiple_of=1, min_size=16,
+        batch=1, linear=False, device="cpu", card=card,
+    )  # fmt: skip
+    bf16 = load_upscaler(path, device="cpu", precision="bf16").facts
+    assert bf16.fingerprint == f"{card.sha256}-bf16"
 
 
 def test_it_computes_what_the_network_does(upscaler, path, tiles):
@@ -140,7 +143,7 @@ def test_on_a_cpu_a_call_uses_the_cores_of_its_block(upscaler, tiles):
 
 def test_another_process_gets_the_same_model(upscaler, tiles):
     copy = pickle.loads(pickle.dumps(upscaler))
-    assert copy.fingerprint == upscaler.fingerprint
+    assert copy.facts == upscaler.facts
     assert np.array_equal(copy(tiles), upscaler(tiles))
 
 
@@ -184,7 +187,6 @@ def test_out_of_memory_halves_the_batch_and_tries_the_same_tiles_again(upscaler,
 
 
 def test_out_of_memory_with_one_tile_splits_it(upscaler, caplog):
-    upscaler.multiple_of = 1
     upscaler.network = lambda lr, guide=None: lr.repeat_interleave(2, 2).repeat_interleave(2, 3)
     tiles = np.random.default_rng(0).random((2, 3, 50, 37), dtype=np.float32)
     expected = upscaler(tiles)
@@ -194,7 +196,7 @@ def test_out_of_memory_with_one_tile_splits_it(upscaler, caplog):
         assert np.array_equal(upscaler(tiles), expected)
         assert np.array_equal(upscaler(tiles, tiles), expected)
     assert any("splitting a tile of 37 x 50" in r.message for r in caplog.records)
-    assert min(shape[2] for shape in calls) > 2 * upscaler.halo
+    assert min(shape[2] for shape in calls) > 2 * upscaler.facts.halo
 
 
 def test_pieces_of_the_real_network_stay_close_to_the_whole(upscaler):
@@ -257,7 +259,7 @@ def test_cuda_agrees_with_the_cpu(path, tiles, upscaler):
         pytest.skip("no CUDA device")
     for precision, tolerance in (("fp32", 1e-3), ("bf16", 0.05), ("fp16", 0.02)):
         cuda = load_upscaler(path, device="cuda", precision=precision)
-        assert cuda.batch > 1
+        assert cuda.facts.batch > 1
         np.testing.assert_allclose(cuda(tiles), upscaler(tiles), atol=tolerance)
         assert np.array_equal(cuda(tiles[3:4])[0], cuda(tiles)[3])
 

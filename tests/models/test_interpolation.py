@@ -57,7 +57,7 @@ def test_a_tile_computes_what_the_whole_computes_within_its_halo(name: str) -> N
     whole = image(90, 80)
     tile = model(whole[None, None, 20:70, 10:60])[0, 0]
     expected = model(whole[None, None])[0, 0, 80:280, 40:240]
-    rim = model.halo * 4
+    rim = model.facts.halo * 4
     inside = slice(rim, 200 - rim)
     np.testing.assert_allclose(tile[inside, inside], expected[inside, inside], rtol=1e-12)
 

@@ -73,3 +73,5 @@ def test_a_block_is_planned_with_the_networks_memory(tmp_path: Path) -> None:
     more = by_network.block_bytes(by_network.grid) - by_bicubic.block_bytes(by_bicubic.grid)
     rows, cols = by_network.grid.rows.tile, by_network.grid.cols.tile
     assert more >= workspace_bytes(CONFIG, rows, cols, torch.float32)
+    ensemble = plan(scene, 2, upscaler, tile=128, overlap=32, ensemble=True)
+    assert ensemble.block_bytes(ensemble.grid) == by_network.block_bytes(by_network.grid)

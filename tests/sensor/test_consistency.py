@@ -11,7 +11,7 @@ import rioxarray
 import scene_factory as factory
 import xarray as xr
 from command_line import assert_refused, run_here
-from fakes import Fake, Flat, texture
+from fakes import FAKE, Fake, Flat, texture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from training_kit import folder_of
@@ -165,7 +165,7 @@ def rendered(
     top: float = 203.0,
 ) -> tuple[np.ndarray, tuple[Residual, ...]]:
     """Three bands through a model that leaves seams and shifts levels, block by block; and what is left over."""
-    model = Fake(tilt=0.1, halo=2, scale=4)
+    model = Fake(replace(FAKE, halo=2, scale=4), tilt=0.1)
     _, height, width = values.shape
     sampling = sampling_of(sensor, 4)
     grid = TileGrid.plan(

@@ -1,10 +1,10 @@
 """The heart of the promise: tiles, blocks and seams leave no trace in the pixels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from fakes import Fake, texture
+from fakes import FAKE, Fake, texture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,17 +35,17 @@ def render(
     """A whole array through `render_block`, block by block."""
     count, height, width = values.shape
     grid = TileGrid.plan(
-        height, width, tile=tile, overlap=overlap, halo=model.halo, block=block, wanted=wanted,
-        multiple_of=model.multiple_of, min_size=model.min_size,
+        height, width, tile=tile, overlap=overlap, halo=model.facts.halo, block=block, wanted=wanted,
+        multiple_of=model.facts.multiple_of, min_size=model.facts.min_size,
     )  # fmt: skip
     groups = groups or tuple(BandGroup((band,), "model") for band in range(count))
     rendering = Rendering(grid, model, groups, radiometry, values.dtype, nodata)
     valid = np.ones(values.shape, bool) if valid is None else valid
-    out = np.zeros((count, height * model.scale, width * model.scale), values.dtype)
+    out = np.zeros((count, height * model.facts.scale, width * model.facts.scale), values.dtype)
     for one in grid.blocks:
         source = (slice(None), *grid.source_window(one).slices)
         done = render_block(rendering, one, values[source], valid[source], valid[source])
-        out[(slice(None), *one.window.scaled(model.scale).slices)] = done.image
+        out[(slice(None), *one.window.scaled(model.facts.scale).slices)] = done.image
     return out
 
 
@@ -70,7 +70,7 @@ def test_tiled_nearest_equals_untiled_exactly(
 def test_tiled_interpolation_equals_untiled(name: str, dtype: str) -> None:
     values = texture(dtype, (1, 61, 47))
     model = Interpolator(name, 4)
-    tiled = render(values, model, tile=16, overlap=2 * model.halo, block=10)
+    tiled = render(values, model, tile=16, overlap=2 * model.facts.halo, block=10)
     untiled = render(values, model, tile=64, overlap=0, block=64)
     np.testing.assert_array_equal(tiled, untiled)
 
@@ -151,7 +151,7 @@ def test_a_scene_smaller_than_a_tile_is_padded_to_the_models_size() -> None:
             return super().__call__(lr, guide)
 
     values = texture("uint8", (3, 5, 19))
-    model = Picky(multiple_of=8, min_size=16)
+    model = Picky(replace(FAKE, multiple_of=8, min_size=16))
     radiometry, groups = Radiometry((0,) * 3, (255,) * 3), (BandGroup((0, 1, 2), "model"),)
     out = render(values, model, tile=32, overlap=8, block=64, radiometry=radiometry, groups=groups)
     np.testing.assert_array_equal(out, np.repeat(np.repeat(values, 2, 1), 2, 2))
@@ -195,7 +195,7 @@ def test_a_cache_of_tiles_changes_no_pixel_and_saves_computation() -> None:
     values = texture("uint16", (3, 90, 110))
     grid = TileGrid.plan(90, 110, tile=24, overlap=10, halo=2, block=28)
     rendering = Rendering(
-        grid, Fake(tilt=0.3, overlap=10, halo=2), (BandGroup((0, 1, 2), "model"),),
+        grid, Fake(replace(FAKE, overlap=10, halo=2), tilt=0.3), (BandGroup((0, 1, 2), "model"),),
         Radiometry((0,) * 3, (300,) * 3), values.dtype, None,
     )  # fmt: skip
     valid = np.ones(values.shape, bool)
