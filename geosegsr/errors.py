@@ -4,6 +4,15 @@ Every error says what could not be done and to which file, what was found, what 
 type. Each child is also the builtin that a caller who knows nothing of this package would catch.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown word: " Did you mean '...'?", or nothing if no known word is near."""
+    near = get_close_matches(word, list(known), n=1)
+    return f" Did you mean '{near[0]}'?" if near else ""
+
 
 class GeoSegSRError(Exception):
     """Base of every error that this package raises on purpose."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from geosegsr.errors import ConfigError
+from geosegsr.errors import ConfigError, did_you_mean
 
 _NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
@@ -28,9 +27,8 @@ def refuse_unknown_keys(values: Mapping[str, Any], known: Iterable[str], where: 
     known = list(known)
     for key in values:
         if key not in known:
-            near = get_close_matches(key, known, n=1, cutoff=0.4)
-            hint = f"Did you mean '{near[0]}'?" if near else f"Known keys are {', '.join(known)}."
-            raise ConfigError(f"Cannot read {where}: it has an unknown key '{key}'. {hint}")
+            hint = did_you_mean(key, known) or f" Known keys are {', '.join(known)}."
+            raise ConfigError(f"Cannot read {where}: it has an unknown key '{key}'.{hint}")
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
@@ -123,9 +121,9 @@ def choose(name: str, value: str, known: tuple[str, ...]) -> None:
         ConfigError: It is unknown.
     """
     if value not in known:
-        near = get_close_matches(value, known, n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise ConfigError(f"Cannot train with {name} = '{value}': it can be {', '.join(known)}.{hint}")
+        raise ConfigError(
+            f"Cannot train with {name} = '{value}': it can be {', '.join(known)}.{did_you_mean(value, known)}"
+        )
 
 
 def overlaid(base: Mapping[str, Any], over: Mapping[str, Any], whole: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from geosegsr.evaluation.metrics import LUMA
 from geosegsr.models.card import ModelCard
 from geosegsr.models.checkpoint import load_checkpoint, save_checkpoint
 from geosegsr.models.segsr.enlarge import bicubic, shuffled
@@ -29,7 +30,6 @@ from geosegsr.training.equivariance import Equivariance
 from geosegsr.training.losses import TERMS
 from geosegsr.training.optimisers import build_optimiser, set_rate
 
-LUMA = (65.481, 128.553, 24.966)
 MEAN = 0.43  # of the images, about
 SHARPNESS = -0.75  # of the bicubic enlargement under every network here
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {name: TERMS[name] for name in ("l1", "mse", "psnr")}
@@ -307,7 +307,7 @@ def batches(
 
 def validate(network: nn.Module, data: tuple[Tensor, Tensor], scale: int) -> float:
     """Mean PSNR of brightness, in dB, of 8-bit results cropped by the scale."""
-    weights = torch.tensor(LUMA)[:, None, None]
+    weights = torch.tensor(LUMA, dtype=torch.float32)[:, None, None]
     found = []
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         for lr, hr in zip(*data, strict=True):

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from geosegsr.evaluation.metrics import LUMA
 from geosegsr.models.catalogue import resolve_upscaler
 from geosegsr.models.checkpoint import load_checkpoint
 from geosegsr.models.contract import BUNDLED
@@ -27,7 +28,6 @@ from geosegsr.models.segsr.network import SeGSR
 from geosegsr.sensor.degradation import imresize_down
 
 Maps = list[Tensor]
-LUMA = (65.481, 128.553, 24.966)
 
 
 def main() -> None:
@@ -148,7 +148,9 @@ def ablate(
 def psnr_y(sr: Tensor, hr: NDArray[np.uint8], border: int) -> float:
     """Of 8-bit results, the border left out."""
     error = (sr.clamp(0, 1).mul(255).round() - torch.from_numpy(hr).float()) / 255
-    error = (error * torch.tensor(LUMA)[:, None, None]).sum(0)[border:-border, border:-border]
+    error = (error * torch.tensor(LUMA, dtype=torch.float32)[:, None, None]).sum(0)[
+        border:-border, border:-border
+    ]
     return 20 * math.log10(255) - 10 * math.log10(float(error.square().mean()))
 
 

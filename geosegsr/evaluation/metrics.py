@@ -27,6 +27,8 @@ from geosegsr.imagery.registration import phase_shift
 
 Image: TypeAlias = NDArray[np.floating[Any]]
 Mask: TypeAlias = NDArray[np.bool_]
+LUMA = np.array([65.481, 128.553, 24.966])
+"""Weights of red, green and blue in brightness, which spans 16 to 235 where they span 0 to 1."""
 SSIM_REACH = 5
 """Pixels at each edge that SSIM's and UQI's 11 x 11 window cannot be centred on."""
 
@@ -48,8 +50,7 @@ def luma(rgb: Image) -> Image:
     Source:
         ITU-R BT.601, with the constants of MATLAB's rgb2ycbcr.
     """
-    weights = np.array([65.481, 128.553, 24.966]) / 255
-    return np.tensordot(weights, rgb.astype(np.float64), axes=1)[None] + 16 / 255
+    return np.tensordot(LUMA / 255, rgb.astype(np.float64), axes=1)[None] + 16 / 255
 
 
 def psnr(sr: Image, hr: Image, valid: Mask | None = None, data_range: float = 1.0) -> float:

@@ -14,33 +14,18 @@ from numpy.typing import NDArray
 from geosegsr.cpu import single_threaded_blas
 from geosegsr.errors import ConfigError
 from geosegsr.models.contract import Facts, FloatArray
+from geosegsr.models.kernels import keys, lanczos3, triangle
 
 _CHUNK = (
     32  # lr pixels one product with the kernel matrix covers: the matrix is mostly zeros, so keep it small
 )
 
 
-def _triangle(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(np.abs(x) < 1, 1 - np.abs(x), 0)
-
-
-def _keys(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Cubic convolution with a = -0.5. Source: Keys, IEEE TASSP 29 (1981), equation 15."""
-    x = np.abs(x)
-    inner = (1.5 * x - 2.5) * x * x + 1
-    outer = ((-0.5 * x + 2.5) * x - 4) * x + 2
-    return np.where(x <= 1, inner, np.where(x < 2, outer, 0))
-
-
-def _lanczos3(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
-
-
 KERNELS: dict[str, tuple[int, Callable[[NDArray[np.float64]], NDArray[np.float64]] | None]] = {
     "nearest": (0, None),
-    "bilinear": (1, _triangle),
-    "bicubic": (2, _keys),
-    "lanczos": (3, _lanczos3),
+    "bilinear": (1, triangle),
+    "bicubic": (2, keys),
+    "lanczos": (3, lanczos3),
 }
 """Name -> (reach in lr pixels, kernel)."""
 

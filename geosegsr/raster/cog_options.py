@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from geosegsr.errors import ConfigError
+from geosegsr.errors import ConfigError, did_you_mean
 from geosegsr.raster.metadata import Metadata
 
 DEFAULT_OPTIONS = {
@@ -73,10 +72,9 @@ def creation_options(user: Mapping[str, str]) -> dict[str, str]:
     for key, value in user.items():
         name = key.upper()
         if name not in _KNOWN_OPTIONS:
-            near = difflib.get_close_matches(name, _KNOWN_OPTIONS, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
             raise ConfigError(
-                f"Cannot use creation option '{key}': GDAL's COG driver has no such option.{hint}"
+                f"Cannot use creation option '{key}': GDAL's COG driver has no such option."
+                f"{did_you_mean(name, _KNOWN_OPTIONS)}"
             )
         if name in _REGRIDDING_OPTIONS:
             raise ConfigError(

@@ -24,6 +24,7 @@ from scipy.sparse import csr_array
 
 from geosegsr.errors import ConfigError
 from geosegsr.models.contract import Upscaler
+from geosegsr.models.kernels import keys
 from geosegsr.schema import refuse_unknown_keys
 from geosegsr.sensor.consistency import Sampling
 
@@ -31,24 +32,6 @@ Array: TypeAlias = NDArray[np.float32]
 Range: TypeAlias = tuple[float, float]
 Kernel: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 KERNELS = ("bicubic", "box", "mtf")
-
-
-def cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Keys' cubic kernel with a = -0.5, the one of MATLAB's imresize.
-
-    Args:
-        x: Distances from the centre, in samples.
-
-    Returns:
-        Weights, same shape; 0 beyond a distance of 2.
-
-    Source:
-        R. G. Keys, "Cubic convolution interpolation for digital image processing", 1981, equation 15.
-    """
-    x = np.abs(x)
-    near = 1.5 * x**3 - 2.5 * x**2 + 1
-    far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
-    return np.where(x <= 1, near, np.where(x <= 2, far, 0.0))
 
 
 def sigma_of_mtf(mtf: float, scale: int) -> float:
@@ -70,7 +53,7 @@ def sigma_of_mtf(mtf: float, scale: int) -> float:
 def _kernel(name: str, scale: int, mtf: float) -> tuple[Kernel, float]:
     """A kernel over distances in hr pixels, and how far it reaches."""
     if name == "bicubic":
-        return (lambda x: cubic(x / scale)), 2.0 * scale
+        return (lambda x: keys(x / scale)), 2.0 * scale
     if name == "box":
         return (lambda x: (np.abs(x) <= scale / 2).astype(np.float64)), scale / 2
     sigma = sigma_of_mtf(mtf, scale)

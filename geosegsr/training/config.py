@@ -5,12 +5,11 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from geosegsr.errors import ConfigError
+from geosegsr.errors import ConfigError, did_you_mean
 from geosegsr.imagery.config import RADIOMETRIES, DataConfig, check_source
 from geosegsr.schema import build, choose, nested, overlaid, plain_values, read_toml
 from geosegsr.sensor.degradation import Degradation
@@ -253,9 +252,9 @@ def load_recipe(name: str) -> dict[str, Any]:
         ConfigError: There is none.
     """
     if name not in recipes():
-        near = get_close_matches(name, recipes(), n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise ConfigError(f"Cannot find a preset '{name}': there are {', '.join(recipes())}.{hint}")
+        raise ConfigError(
+            f"Cannot find a preset '{name}': there are {', '.join(recipes())}.{did_you_mean(name, recipes())}"
+        )
     file = resources.files("geosegsr.training") / "recipes" / f"{name}.toml"
     return tomllib.loads(file.read_text(encoding="utf-8"))
 

@@ -111,7 +111,7 @@ def test_the_command_line_has_the_last_word(monkeypatch: pytest.MonkeyPatch) -> 
         ("GEOSEGSR_UPSCALE_SCALE", "5", ["--scale", "cannot upscale by 5"]),
         ("GEOSEGSR_UPSCALE_RANGE", "7", ["--range", "2 values"]),
         ("GEOSEGSR_UPSCALE_TILE", "big", ["--tile", "big"]),
-        ("GEOSEGSR_UPSCALE_SCAEL", "2", ["Did you mean GEOSEGSR_UPSCALE_SCALE?"]),
+        ("GEOSEGSR_UPSCALE_SCAEL", "2", ["Did you mean 'GEOSEGSR_UPSCALE_SCALE'?"]),
     ],
 )
 def test_a_variable_that_cannot_be_used_is_named(

@@ -240,7 +240,7 @@ TILING = [
 ]
 WRITING = [
     (["--co", "FOO=1"], ["'FOO'", "no such option"]),
-    (["--co", "COMPRES=LZW"], ["'COMPRES'", "Did you mean COMPRESS?"]),
+    (["--co", "COMPRES=LZW"], ["'COMPRES'", "Did you mean 'COMPRESS'?"]),
     (["--co", "COMPRESS=ZIP"], ["COMPRESS=ZIP", "DEFLATE"]),
     (["--co", "COMPRESS=JPEG"], ["3 uint16 bands", "COMPRESS=JPEG", "--co"]),
     (["--co", "BLOCKSIZE=7"], ["BLOCKSIZE=7", "128"]),

@@ -8,6 +8,7 @@ from rasterio.transform import from_origin
 
 from geosegsr.errors import ConfigError
 from geosegsr.models.interpolation import KERNELS, Interpolator
+from geosegsr.models.kernels import keys
 
 GDAL = {"bilinear": Resampling.bilinear, "bicubic": Resampling.cubic, "lanczos": Resampling.lanczos}
 
@@ -70,3 +71,14 @@ def test_dtype_is_kept() -> None:
 def test_unknown_kernel_is_refused() -> None:
     with pytest.raises(ConfigError, match="choose one of nearest"):
         Interpolator("cubic", 2)
+
+
+@pytest.mark.parametrize("a", [-0.5, -0.75])
+def test_keys_kernel_has_the_value_and_the_slopes_of_its_definition(a):
+    x = np.arange(-3.0, 4)
+    np.testing.assert_array_equal(keys(x, a), x == 0)  # interpolates: 1 at its own sample, 0 at all others
+    step = 1e-6
+    slopes = (keys(np.array([1.0, 2.0]) + step, a) - keys(np.array([1.0, 2.0]) - step, a)) / (2 * step)
+    np.testing.assert_allclose(slopes, [a, 0], atol=1e-5)
+    taps = np.linspace(0, 1, 9)[:, None] - np.arange(-1, 3)
+    np.testing.assert_allclose(keys(taps, a).sum(axis=1), 1, atol=1e-15)

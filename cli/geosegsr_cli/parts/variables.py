@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterator
 
 import click
 from click.core import ParameterSource
+
+from geosegsr.errors import did_you_mean
 
 
 def prefix(command: str) -> str:
@@ -36,8 +37,7 @@ def refuse_unknown(command: click.Command, ctx: click.Context) -> None:
     known = [str(option.envvar) for option in _options(command)]
     for name in sorted(os.environ):
         if name.startswith(prefix(str(command.name))) and name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {near[0]}?" if near else " Unset it."
+            hint = did_you_mean(name, known) or " Unset it."
             raise click.UsageError(f"No option belongs to the environment variable {name}.{hint}", ctx)
 
 

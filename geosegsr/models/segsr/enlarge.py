@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from geosegsr.models.kernels import keys
 from geosegsr.models.segsr.config import SeGSRConfig
 from geosegsr.models.segsr.precision import conv_in_float32
 
@@ -68,12 +70,9 @@ def build_head(config: SeGSRConfig) -> nn.Sequential:
 @lru_cache(maxsize=8)
 def _kernel(scale: int, a: float) -> Tensor:
     """Weight of the 5x5 inputs around a pixel for each sub-pixel, float32, shape (scale**2, 1, 5, 5)."""
+    centres = (np.arange(scale) + 0.5) / scale - 0.5  # from the input pixel's own
+    weights = keys(centres[:, None] - np.arange(-2, 3), a)  # (scale, 5)
+    both = weights[:, None, :, None] * weights[None, :, None, :]  # (scale, scale, 5, 5)
     with torch.inference_mode(False):
-        centres = (torch.arange(scale, dtype=torch.float64) + 0.5) / scale - 0.5  # from the input pixel's own
-        away = (centres[:, None] - torch.arange(-2, 3)).abs()  # (scale, 5)
-        near = ((a + 2) * away - (a + 3)) * away**2 + 1
-        far = ((away - 5) * away + 8) * a * away - 4 * a
-        weights = torch.where(away <= 1, near, torch.where(away < 2, far, 0.0))
-        both = weights[:, None, :, None] * weights[None, :, None, :]  # (scale, scale, 5, 5)
-        kernel = both.reshape(scale**2, 1, 5, 5).float()
+        kernel = torch.from_numpy(both.reshape(scale**2, 1, 5, 5)).float()
         return kernel.contiguous(memory_format=torch.channels_last)
