@@ -1,0 +1,122 @@
+"""JPEG compression, read from the pixels: quantised DCT coefficients lie on a lattice.
+
+Whoever decodes a JPEG gets blocks of 8 x 8 pixels whose DCT coefficients are multiples of a step, up to rounding:
+
+    not compressed    . .. ...:::||||:::... .. .         coefficients over all blocks
+    compressed        .    :    |    :    .              the same, with a step of some DN
+
+The steps of all 64 coefficients follow from one number, the scale of libjpeg's table.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geosegsr.cpu import single_threaded_blas
+
+Floats = NDArray[np.float64]
+
+LUMINANCE = (
+    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29,
+    51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120,
+    101, 72, 92, 95, 98, 112, 100, 103, 99,
+)  # fmt: skip
+"""Steps of the 8 x 8 coefficients at a scale of 100 %, row by row: table K.1 of ITU-T T.81."""
+CHROMINANCE = (
+    17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99, 99, 99, 47, 66, 99, 99, 99,
+    99, 99, 99,
+) + (99,) * 32  # fmt: skip
+"""The same for colour differences: table K.2."""
+YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+"""Rows of Y, Cb and Cr over red, green and blue: JFIF's, of BT.601."""
+
+SCALES = tuple(float(200 - 2 * q if q >= 50 else round(5000 / q, 2)) for q in range(99, 19, -1))
+"""The scales that are told apart, in percent: those of quality 99 to 20."""
+_ROUNDING = (0.35, 0.7)  # DN: what decoding and rounding add to a coefficient, usually and at worst
+_OUTLIERS = 0.02  # share of coefficients that lie anywhere, compressed or not
+_ZERO = 1.5  # DN: a coefficient below this may have been quantised to 0
+_NEEDED = 20.0  # log-likelihood by which a lattice must explain the coefficients better
+_MOST_BLOCKS = 1024
+
+
+@lru_cache(maxsize=1)
+def dct_matrix() -> Floats:
+    """The orthonormal DCT-II of 8 samples, shape (8, 8)."""
+    k, n = np.mgrid[0:8, 0:8]
+    weights = np.where(k == 0, math.sqrt(1 / 8), 0.5)
+    return np.asarray(weights * np.cos(math.pi * (2 * n + 1) * k / 16))
+
+
+def steps_of(scale: float) -> Floats:
+    """Steps of the 64 luminance coefficients, in DN, at a scale in percent.
+
+    Source:
+        `jpeg_add_quant_table` of libjpeg's jcparam.c.
+    """
+    return np.clip(np.floor((np.asarray(LUMINANCE) * scale + 50) / 100), 1, 255)
+
+
+def coefficients(planes: NDArray[np.floating[Any]]) -> Floats:
+    """DCT coefficients of blocks that are neither constant nor clipped.
+
+    Args:
+        planes: Shape (N, h, w), in DN of 0 to 255; row 0 and column 0 begin a block.
+
+    Returns:
+        Shape (blocks, 64), at most `_MOST_BLOCKS` blocks, evenly drawn.
+    """
+    n, height, width = planes.shape
+    rows, columns = height // 8, width // 8
+    cut = planes[:, : rows * 8, : columns * 8].astype(np.float64)
+    blocks = cut.reshape(n, rows, 8, columns, 8).swapaxes(2, 3).reshape(-1, 8, 8)
+    low, high = blocks.min((1, 2)), blocks.max((1, 2))
+    blocks = blocks[(low > 0.5) & (high < 254.5) & (high > low)]
+    blocks = blocks[:: max(-(-len(blocks) // _MOST_BLOCKS), 1)]
+    dct = dct_matrix()
+    return np.asarray(dct @ blocks @ dct.T).reshape(-1, 64)
+
+
+def quantisation(planes: NDArray[np.floating[Any]]) -> tuple[float, float]:
+    """Scale of the quantisation tables that left these pixels.
+
+    Args:
+        planes: Shape (N, h, w), in DN of 0 to 255: luminance, or single bands; row 0 and column 0 begin a block.
+
+    Returns:
+        The scale in percent, 0 where nothing speaks for compression, and its standard deviation.
+    """
+    with single_threaded_blas():
+        found = coefficients(planes)[:, 1:]  # the first is the mean, which says little
+    gains = np.array([_gain(found, steps_of(scale)[1:]) for scale in SCALES])
+    best = int(gains.argmax())
+    if gains[best] < _NEEDED:
+        return 0.0, 0.0
+    scales = np.asarray(SCALES)
+    likely = np.exp(np.clip(gains - gains[best], -50, 0))
+    spread = math.sqrt(float(likely @ (scales - scales[best]) ** 2 / likely.sum()))
+    return SCALES[best], max(spread, 1.0)
+
+
+def _gain(found: Floats, steps: Floats) -> float:
+    """How much better a lattice explains coefficients than a smooth density does, in log-likelihood.
+
+    A coefficient near 0 says nothing: it may be small without compression too.
+
+    Args:
+        found: Shape (blocks, coefficients), in DN.
+        steps: Shape (coefficients,).
+    """
+    wide = np.broadcast_to(steps, found.shape)[np.abs(found) > _ZERO]
+    large = found[np.abs(found) > _ZERO]
+    multiple = np.rint(large / wide)
+    off = large - wide * multiple
+    usual, worst = (
+        wide / (sigma * math.sqrt(2 * math.pi)) * np.exp(-0.5 * (off / sigma) ** 2) for sigma in _ROUNDING
+    )
+    lattice = np.where(multiple == 0, 0, 0.8 * usual + 0.2 * worst)
+    return float(np.log((1 - _OUTLIERS) * lattice + _OUTLIERS).sum())
