@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from geosegsr.errors import ConfigError
 from geosegsr.models.segsr.network import SeGSR
+from geosegsr.models.segsr.sensor import GROUP
 
 _ORDERS = {"p4": 4, "p4m": 8}
 """Elements of each group: quarter turns (p4), and mirrors too (p4m)."""
@@ -54,6 +55,11 @@ class Equivariance:
             raise ConfigError(
                 f"Cannot keep {config.width} channels equivariant under {group}: it needs a multiple of {order}. "
                 "Pass another model.changes.width, or --set model.equivariance=none."
+            )
+        if config.sensor_width and order > GROUP:
+            raise ConfigError(
+                f"Cannot keep a trunk that is told of its sensor equivariant under {group}: its gains hold for fields of "
+                f"{GROUP} channels. Pass --set model.equivariance=p4."
             )
         self._places = list(_places(network, order))
 

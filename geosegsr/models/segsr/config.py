@@ -120,6 +120,10 @@ class SeGSRConfig:
     """Channels between guidance and modulation."""
     modulation_kernel: int = 3
     """Side of the modulation's convolutions, in lr pixels: 1 or 3."""
+    skip_every: int = 0
+    """After so many convolutions of a unit their sum with what went in; 0: around the whole unit alone (compact)."""
+    sensor_width: int = 0
+    """Hidden width of what turns the sensor's descriptor into gains and offsets; 0: nothing is told (compact)."""
 
     tower_width: int = 768
     """Channels of the tower."""
@@ -250,6 +254,12 @@ class SeGSRConfig:
         for name in ("mlp_ratio", "tower_mlp_ratio"):
             _within(name, getattr(self, name), 0.01, 16)
         _within("reach", self.reach, 0, 1)
+        _within("skip_every", self.skip_every, 0, 64)
+        _within("sensor_width", self.sensor_width, 0, 512)
+        if self.unit != "compact" and (self.skip_every or self.sensor_width):
+            raise ConfigError(
+                f"Cannot build the model: skip_every and sensor_width are for 'compact' units, not for '{self.unit}'."
+            )
         _within("base_sharpness", self.base_sharpness, -1, 0)
         _within("lora_rank", self.lora_rank, 0, self.tower_width)
         _within("lora_dropout", self.lora_dropout, 0, 0.99)
@@ -263,6 +273,10 @@ class SeGSRConfig:
         _divides("prompt_heads", self.prompt_heads, "tower_output", self.tower_output)
         if self.unit in ("hat", "swin"):
             _divides("heads", self.heads, "width", self.width)
+        if self.sensor_width and self.width % 4:
+            raise ConfigError(
+                f"Cannot build the model: width is {self.width}; with sensor_width it must be a multiple of 4."
+            )
         if self.unit == "hat" and round(self.window * self.reach) % 2:
             raise ConfigError(
                 f"Cannot build the model: reach {self.reach} of window {self.window} cannot be halved evenly."

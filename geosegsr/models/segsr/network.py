@@ -6,6 +6,7 @@ lr -> features -> unit 1 -> modulation 1 -> unit 2 -> ... -> enlargement -> sr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,9 @@ from geosegsr.models.segsr.enlarge import bicubic, build_head
 from geosegsr.models.segsr.guidance import SemanticFeatures, SemanticLocalisation
 from geosegsr.models.segsr.modulation import Modulation, channel_norm
 from geosegsr.models.segsr.precision import conv_in_float32
+from geosegsr.models.segsr.sensor import BICUBIC, SensorConditioning
 from geosegsr.models.segsr.units import build_unit
+from geosegsr.models.segsr.units.compact import CompactUnit
 
 __all__ = ["PRESETS", "Compat", "SeGSR", "SeGSRConfig", "preset"]
 
@@ -106,21 +109,26 @@ class SeGSR(nn.Module):
         self.final_norm = nn.LayerNorm(width) if config.final_norm else None
         self.conv_after = nn.Conv2d(width, width, 3, padding=1)
         self.head = build_head(config)
+        self.sensor = SensorConditioning(config) if config.sensor_width else None
         self.apply(_initialise)
         for modulation in modulations:
             modulation.start_plain()
+        if self.sensor is not None:
+            self.sensor.start_plain()
         if config.residual:
             _start_small(self.head)
         # Built after the initialisation above, which must never reach the tower's weights.
         self.features = SemanticFeatures(config)
         self.localisation = SemanticLocalisation(config)
 
-    def forward(self, lr: Tensor, guide: Tensor | None = None) -> Tensor:
+    def forward(self, lr: Tensor, guide: Tensor | None = None, descriptor: Tensor | None = None) -> Tensor:
         """Enlarge images.
 
         Args:
             lr: Shape (N, C, h, w), 0 to 1; any size.
             guide: Red, green, blue for the tower, shape (N, 3, h, w), where `lr` does not hold them.
+            descriptor: Of the sensor, shape (N, 4), as `sensor.DESCRIPTOR` names its numbers; that of antialiased
+                bicubic reduction by default. A network that is told nothing ignores it.
 
         Returns:
             Shape (N, C, scale*h, scale*w), float32, not clipped.
@@ -128,7 +136,7 @@ class SeGSR(nn.Module):
         height, width = lr.shape[-2:]
         maps = self.guidance(lr, guide)  # k times (N, 1, R, Q)
         # Only as far as the units need it: beyond what is padded the trunk meets the zeros that it learned with.
-        sr = self._enlarge(_padded(lr, self.config.unit_multiple), maps)
+        sr = self._enlarge(_padded(lr, self.config.unit_multiple), maps, self._conditions(lr, descriptor))
         return sr[..., : height * self.config.scale, : width * self.config.scale]
 
     def guidance(self, lr: Tensor, guide: Tensor | None = None) -> list[Tensor]:
@@ -143,13 +151,43 @@ class SeGSR(nn.Module):
         self.config = replace(self.config, lora_rank=0)
         return self
 
-    def _enlarge(self, lr: Tensor, maps: list[Tensor]) -> Tensor:
+    def specialise(self, descriptor: Sequence[float]) -> SeGSR:
+        """Fold what the descriptor of a scene's sensor changes into the weights; the configuration then has no `sensor_width`.
+
+        Args:
+            descriptor: Four numbers, see `sensor.DESCRIPTOR`.
+        """
+        if self.sensor is None:
+            return self
+        weight = self.conv_first.weight
+        with torch.no_grad():
+            conditions = self.sensor(weight.new_tensor([list(descriptor)]))
+            for unit, own in zip(self.units, conditions, strict=True):
+                assert isinstance(unit, CompactUnit)
+                for conv, (gain, offset) in zip(unit.convolutions(), own[..., 0, :, 0, 0], strict=True):
+                    assert conv.bias is not None
+                    conv.weight.mul_(gain[:, None, None, None])
+                    conv.bias.mul_(gain).add_(offset)
+        self.sensor = None
+        self.config = replace(self.config, sensor_width=0)
+        return self
+
+    def _conditions(self, lr: Tensor, descriptor: Tensor | None) -> tuple[Tensor, ...] | None:
+        """Gains and offsets of each unit's convolutions, or None where nothing is told."""
+        if self.sensor is None:
+            return None
+        told = lr.new_tensor(BICUBIC).expand(len(lr), -1) if descriptor is None else descriptor
+        conditions: tuple[Tensor, ...] = self.sensor(told)
+        return conditions
+
+    def _enlarge(self, lr: Tensor, maps: list[Tensor], conditions: tuple[Tensor, ...] | None) -> Tensor:
         dtype, mean = self.conv_after.weight.dtype, lr.new_tensor(self.config.band_mean).view(-1, 1, 1)
         first = self.conv_first
         shallow = conv_in_float32(lr - mean, first.weight, first.bias, padding=1)  # (N, W, h, w)
         x = shallow if self.embed_norm is None else channel_norm(shallow, self.embed_norm)
         for i, (unit, modulate) in enumerate(zip(self.units, self.modulations, strict=True)):
-            x = x + unit(x.to(dtype)).to(x.dtype)  # (N, W, h, w)
+            own = () if conditions is None else (conditions[i],)
+            x = x + unit(x.to(dtype), *own).to(x.dtype)  # (N, W, h, w)
             x = modulate(x, self._steering(i, maps[i], *x.shape[-2:]))  # (N, W, h, w)
         if self.final_norm is not None:
             x = channel_norm(x, self.final_norm)
