@@ -15,6 +15,12 @@ BUNDLED = "bundled"
 """The name of the bundled model that fits the scale."""
 DEFAULT_MODEL = BUNDLED
 
+DESCRIPTOR = ("mtf_quarter", "mtf_nyquist", "noise", "quantisation")
+"""What a model may be told of a scene's sensor: response of blur and sampling at 1/4 and 1/2 cycle per lr pixel, standard
+deviation of the noise in the model's range, and the scale of a JPEG's quantisation tables in percent (0: not compressed)."""
+BICUBIC = (0.94, 0.49, 0.0, 0.0)
+"""The descriptor of an input made by antialiased bicubic reduction, with neither noise nor compression."""
+
 
 @dataclass(frozen=True)
 class Facts:

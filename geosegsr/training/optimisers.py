@@ -134,7 +134,15 @@ class MuonAndAdamW(torch.optim.Optimizer):
 
 def _is_matrix(name: str, parameter: Tensor) -> bool:
     """Whether a parameter maps features to features; what reads images or writes them is left to AdamW."""
-    ends = ("conv_first", "head", "features.tower.vit.conv1", "positional", "upsamplers", "prompts", "sensor.")
+    ends = (
+        "conv_first",
+        "head",
+        "features.tower.vit.conv1",
+        "positional",
+        "upsamplers",
+        "prompts",
+        "sensor.",
+    )
     if parameter.ndim not in (2, 4) or any(end in name for end in ends):
         return False
     rows = len(parameter)

@@ -9,14 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from geosegsr.models.contract import DESCRIPTOR
 from geosegsr.models.segsr.config import SeGSRConfig
-
-DESCRIPTOR = ("mtf_quarter", "mtf_nyquist", "noise", "quantisation")
-"""What a descriptor holds: response of blur and sampling at 1/4 and 1/2 cycle per lr pixel, standard deviation of the
-noise in the model's range, and libjpeg's scale of its quantisation tables in percent (0 where nothing was compressed)."""
-
-BICUBIC = (0.93, 0.52, 0.0, 0.0)
-"""Descriptor of an input made by antialiased bicubic reduction, with neither noise nor compression."""
 
 GROUP = 4
 """Neighbouring channels that share gain and offset; a field of channels under quarter turns, see training.equivariance."""
@@ -50,7 +44,9 @@ class SensorConditioning(nn.Module):
     def forward(self, descriptor: Tensor) -> tuple[Tensor, ...]:
         """Descriptors (N, 4) to gains and offsets of each unit's convolutions, (depth, 2, N, W, 1, 1)."""
         n = len(descriptor)
-        x: Tensor = self.out(self.embed(_evened(descriptor.float()).to(self.out.weight.dtype)))  # (N, layers * 2 * groups)
+        x: Tensor = self.out(
+            self.embed(_evened(descriptor.float()).to(self.out.weight.dtype))
+        )  # (N, layers * 2 * groups)
         x = x.view(n, sum(self.depths), 2, self.groups).repeat_interleave(GROUP, -1)  # (N, layers, 2, W)
         x = x.permute(1, 2, 0, 3)[..., None, None]  # (layers, 2, N, W, 1, 1)
         gains = x + x.new_tensor([1.0, 0.0]).view(1, 2, 1, 1, 1, 1)
