@@ -11,7 +11,7 @@ from geosegsr.errors import CheckpointError, ConfigError
 from geosegsr.files import is_file
 from geosegsr.models import interpolation
 from geosegsr.models.checkpoint import read_card
-from geosegsr.models.contract import BUNDLED, Upscaler
+from geosegsr.models.contract import BUNDLED, Upscaler, for_sensor
 from geosegsr.models.segsr.config import SCALES
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def check_scale(scale: int) -> None:
 
 def bundled_checkpoints() -> tuple[Path, ...]:
     """All checkpoint files of the installed package, by name."""
-    return tuple(sorted(_FOLDER.glob("*.safetensors")))
+    return tuple(sorted(_FOLDER.glob("*-x[2348].safetensors")))
 
 
 @lru_cache
@@ -155,8 +155,17 @@ def describe_upscaler(path: str | Path, *, device: str = "auto", precision: str 
     return DistantUpscaler(path, device, precision, reopen)
 
 
-def reopen(path: str, device: str, precision: str, fingerprint: str) -> Upscaler:
+def reopen(
+    path: str, device: str, precision: str, checksum: str, descriptor: tuple[float, ...] | None = None
+) -> Upscaler:
     """The model that another process described or loaded; what a pickled Upscaler calls.
+
+    Args:
+        path: Of the checkpoint; one of this package is found wherever the package lies here.
+        device: As in `load_upscaler`.
+        precision: Likewise.
+        checksum: SHA-256 of the tensors, as the card says.
+        descriptor: Of the scene's sensor, if the model was told one.
 
     Raises:
         CheckpointError: The file of that name is another one here.
@@ -164,10 +173,11 @@ def reopen(path: str, device: str, precision: str, fingerprint: str) -> Upscaler
     own = _FOLDER / Path(path).name
     if own.is_file() and not Path(path).is_file():
         path = str(own)  # a model of this package, which is installed elsewhere here
-    upscaler = shared_upscaler(path, read_card(path).scale, device=device, precision=precision)
-    if upscaler.facts.fingerprint != fingerprint:
+    card = read_card(path)
+    upscaler = shared_upscaler(path, card.scale, device=device, precision=precision)
+    if card.sha256 != checksum:
         raise CheckpointError(
             f"Cannot use '{path}': it is not the file that this run was planned with. "
             "Give every worker the same file, or start again."
         )
-    return upscaler
+    return upscaler if descriptor is None else for_sensor(upscaler, descriptor)

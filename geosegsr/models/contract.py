@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -50,6 +51,8 @@ class Facts:
     """Whether output follows input in offset and gain, so that DN pass through without a value range."""
     device: str = ""
     """What the model computes on in this process: "cpu", "cuda", or "" where it makes no difference."""
+    takes_sensor: bool = False
+    """Whether the model takes the descriptor of a scene's sensor; see `for_sensor`."""
     card: ModelCard | None = None
     """Value range, band names and degradation of the training, if known."""
 
@@ -81,6 +84,14 @@ class Upscaler(Protocol):
 
 
 @runtime_checkable
+class SensorUpscaler(Upscaler, Protocol):
+    """An Upscaler that can be told how a scene was imaged."""
+
+    def for_sensor(self, descriptor: Sequence[float]) -> Upscaler:
+        """The same model, told the numbers that `DESCRIPTOR` names; under a fingerprint of its own."""
+
+
+@runtime_checkable
 class MeasuredUpscaler(Upscaler, Protocol):
     """An Upscaler that states how much memory it takes."""
 
@@ -91,3 +102,10 @@ class MeasuredUpscaler(Upscaler, Protocol):
 def workspace_bytes(upscaler: Upscaler, height: int, width: int) -> int:
     """Bytes of main memory that a call takes for one tile of lr pixels, without input and output; 0 if unknown."""
     return upscaler.workspace_bytes(height, width) if isinstance(upscaler, MeasuredUpscaler) else 0
+
+
+def for_sensor(upscaler: Upscaler, descriptor: Sequence[float]) -> Upscaler:
+    """A model that is told how a scene was imaged; a model that takes no descriptor stays as it is."""
+    if upscaler.facts.takes_sensor and isinstance(upscaler, SensorUpscaler):
+        return upscaler.for_sensor(descriptor)
+    return upscaler

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geosegsr.errors import ConfigError
-from geosegsr.models.contract import Facts, FloatArray, Upscaler, workspace_bytes
+from geosegsr.models.contract import Facts, FloatArray, Upscaler, for_sensor, workspace_bytes
 from geosegsr.models.interpolation import Interpolator
 
 ORIENTATIONS = tuple((turns, mirrored) for mirrored in (False, True) for turns in range(4))
@@ -50,6 +50,10 @@ class Ensemble:
     def facts(self) -> Facts:
         """The model's, under a fingerprint of their own."""
         return replace(self.base.facts, fingerprint=f"{self.base.facts.fingerprint}-ensemble")
+
+    def for_sensor(self, descriptor: Sequence[float]) -> Ensemble:
+        """The ensemble of the model that is told the descriptor."""
+        return Ensemble(for_sensor(self.base, descriptor))
 
     def workspace_bytes(self, height: int, width: int) -> int:
         """The model's: the eight calls follow each other."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,17 +15,18 @@ from torch import Tensor
 
 from geosegsr.context import cores_of_a_block
 from geosegsr.cpu import keep_freed_memory
-from geosegsr.errors import ConfigError
+from geosegsr.errors import CheckpointError, ConfigError
 from geosegsr.models.card import ModelCard
 from geosegsr.models.checkpoint import load_checkpoint, read_card
-from geosegsr.models.contract import Facts, FloatArray, Upscaler
+from geosegsr.models.contract import BICUBIC, Facts, FloatArray, Upscaler
 from geosegsr.models.segsr.config import SeGSRConfig
 
 log = logging.getLogger("geosegsr")
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-Reopen: TypeAlias = Callable[[str, str, str, str], Upscaler]
-"""Opens a checkpoint again in another process, from its path, device, precision and fingerprint."""
+Descriptor: TypeAlias = tuple[float, ...]
+Reopen: TypeAlias = Callable[[str, str, str, str, Descriptor | None], Upscaler]
+"""Opens a checkpoint again in another process, from its path, device, precision, checksum and the sensor it was told."""
 GPU_BATCH_PIXELS = 16 * 64 * 64  # lr pixels a call, where there is no reason for less
 
 
@@ -40,17 +41,19 @@ class _Checkpoint:
         precision: str,
         reopen: Reopen,
         *,
+        descriptor: Descriptor | None = None,
         device: str = "",
         batch: int = 1,
     ) -> None:
         self.path = Path(path).absolute()
         self.card = card
         self.reopen = reopen
+        self.descriptor = descriptor
         self.wanted_device = wanted_device
         self.precision = precision
         self.facts = Facts(
             name=card.name,
-            fingerprint=f"{card.sha256}-{precision}",
+            fingerprint="-".join([card.sha256, precision, *(f"{value:.6g}" for value in descriptor or ())]),
             scale=card.scale,
             bands=card.bands,
             tile=card.tile,
@@ -60,12 +63,14 @@ class _Checkpoint:
             min_size=card.min_size,
             batch=batch,
             device=device,
+            takes_sensor=bool(SeGSRConfig.from_dict(card.config).sensor_width),
             card=card,
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Another process opens the same file on its own device; another file under that name is refused."""
-        return self.reopen, (str(self.path), self.wanted_device, self.precision, self.facts.fingerprint)
+        own = (str(self.path), self.wanted_device, self.precision, self.card.sha256, self.descriptor)
+        return self.reopen, own
 
 
 class TorchUpscaler(_Checkpoint):
@@ -76,19 +81,48 @@ class TorchUpscaler(_Checkpoint):
     as many cores as `cores_of_a_block` says.
     """
 
-    def __init__(self, path: str | Path, device: str, precision: str, reopen: Reopen) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        device: str,
+        precision: str,
+        reopen: Reopen,
+        descriptor: Descriptor | None = None,
+    ) -> None:
         self.device = choose_device(device)
         precision = choose_precision(precision, self.device)
         if self.device.type == "cpu":
             keep_freed_memory()
         model, card = load_checkpoint(path)
         batch = 1 if self.device.type == "cpu" else max(1, GPU_BATCH_PIXELS // card.tile**2)
-        super().__init__(path, card, device, precision, reopen, device=self.device.type, batch=batch)
+        super().__init__(
+            path, card, device, precision, reopen,
+            descriptor=descriptor, device=self.device.type, batch=batch,
+        )  # fmt: skip
+        model.specialise(BICUBIC if descriptor is None else descriptor)
         model.merge_lora().requires_grad_(False).to(memory_format=torch.channels_last)
         self.network: Callable[..., Tensor] = model.to(self.device, PRECISIONS[precision])
         self.batch = batch  # halved where memory runs out
         self._lock = threading.Lock()
         self._threads = torch.get_num_threads()
+        self._for_sensor: dict[Descriptor, TorchUpscaler] = {}
+
+    def for_sensor(self, descriptor: Sequence[float]) -> TorchUpscaler:
+        """The same checkpoint, told how a scene was imaged; loaded once for each descriptor.
+
+        Raises:
+            CheckpointError: The file is another one by now.
+        """
+        told = tuple(float(value) for value in descriptor)
+        with self._lock:
+            if told not in self._for_sensor:
+                other = TorchUpscaler(self.path, self.wanted_device, self.precision, self.reopen, told)
+                if other.card.sha256 != self.card.sha256:
+                    raise CheckpointError(
+                        f"Cannot use '{self.path}': the file was replaced during the run. Give the command again."
+                    )
+                self._for_sensor[told] = other
+            return self._for_sensor[told]
 
     def __call__(self, lr: FloatArray, guide: FloatArray | None = None) -> FloatArray:
         """Enlarge a batch of tiles; see Upscaler.
@@ -211,8 +245,21 @@ class DistantUpscaler(_Checkpoint):
     Where it is unpickled it becomes a TorchUpscaler.
     """
 
-    def __init__(self, path: str | Path, device: str, precision: str, reopen: Reopen) -> None:
-        super().__init__(path, read_card(path), device, _distant_precision(precision, device), reopen)
+    def __init__(
+        self,
+        path: str | Path,
+        device: str,
+        precision: str,
+        reopen: Reopen,
+        descriptor: Descriptor | None = None,
+    ) -> None:
+        precision = _distant_precision(precision, device)
+        super().__init__(path, read_card(path), device, precision, reopen, descriptor=descriptor)
+
+    def for_sensor(self, descriptor: Sequence[float]) -> DistantUpscaler:
+        """The same facts for a checkpoint that is told how a scene was imaged."""
+        told = tuple(float(value) for value in descriptor)
+        return DistantUpscaler(self.path, self.wanted_device, self.precision, self.reopen, told)
 
     def __call__(self, lr: FloatArray, guide: FloatArray | None = None) -> FloatArray:
         """Not possible here: there is no network."""
