@@ -9,7 +9,7 @@ import rasterio
 import scene_factory as factory
 import torch
 from geosegsr_cli.main import main
-from published_kit import REFERENCE, published_state
+from published_kit import GOLDEN, REFERENCE, published_state
 from rio_cogeo.cogeo import cog_validate
 from scipy import ndimage
 
@@ -166,23 +166,30 @@ def test_tiles_without_overlap_show_their_seams(soft_scene: Path, tmp_path: Path
     assert seams(soft_scene, tmp_path / "out.tif", "bicubic", 0) > 3
 
 
-@pytest.mark.parametrize("which", ["segsr_x4", pytest.param("segsr_x2", marks=pytest.mark.slow)])
-def test_published_values_through_the_command_line(which: str, tmp_path: Path) -> None:
-    if not REFERENCE.exists():
-        pytest.skip("the equality data is not here")
-    state, prompts = published_state(which)
+@pytest.mark.parametrize(
+    ("which", "folder"),
+    [
+        ("segsr_small", GOLDEN),
+        ("segsr_x4", REFERENCE),
+        pytest.param("segsr_x2", REFERENCE, marks=pytest.mark.slow),
+    ],
+)
+def test_published_values_through_the_command_line(which: str, folder: Path, tmp_path: Path) -> None:
+    if not folder.exists():
+        pytest.skip("needs the equality data beside the repository")
+    state, prompts = published_state(which, folder)
     torch.save({"params_ema": state}, tmp_path / "net.pth")
     torch.save({f"text_locals.{i}": p[:, None] for i, p in enumerate(prompts)}, tmp_path / "prompts.pth")
     del state
     model = tmp_path / "model.safetensors"
     line = ["convert", f"{tmp_path}/net.pth", "-o", str(model), "--prompts", f"{tmp_path}/prompts.pth"]
     assert geosegsr_command(line) == 0
-    data = np.load(REFERENCE / f"{which}.npz")
+    data = np.load(folder / f"{which}.npz")
     scale = data["output"].shape[-1] // data["input"].shape[-1]
     tile = str(max(data["input"].shape[2:]))
     source = factory.write_scene(tmp_path / "in.tif", data["input"][0])
     line = ["upscale", str(source), "-o", f"{tmp_path}/out.tif", "--scale", str(scale), "--model", str(model)]
-    assert geosegsr_command([*line, "--range", "0", "1", "--precision", "fp32", "--tile", tile]) == 0
+    assert geosegsr_command([*line, "--range", "0", "1", "--precision", "fp32", "--tile", tile, "--overlap", "8"]) == 0
     with rasterio.open(tmp_path / "out.tif") as out:
         expected = data["output"][0]
         assert np.abs(out.read() - expected).max() / np.abs(data["output"]).max() < 1e-4
