@@ -6,6 +6,7 @@ Python); of one scene among many, os.path's plain "no" is wanted, and `check_pat
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 import uuid
@@ -20,7 +21,8 @@ from typing import IO
 from geosegsr.errors import SceneError
 
 __all__ = [
-    "JOB_SUFFIX", "check_path", "exists", "is_file", "is_folder", "is_remote", "is_same", "real_path", "temporary_folder", "whole_file",
+    "JOB_SUFFIX", "check_path", "exists", "has_locks", "is_file", "is_folder", "is_remote", "is_same", "real_path",
+    "temporary_folder", "whole_file",
 ]  # fmt: skip
 
 JOB_SUFFIX = ".geosegsr"
@@ -68,6 +70,28 @@ def check_path(path: str | Path, verb: str = "open") -> None:
         raise SceneError(
             f"Cannot {verb} '{name}': {reason}. Needed is a path that can be followed; check it."
         ) from error
+
+
+def has_locks(folder: Path) -> bool:
+    """Whether the file system of a folder has locks, which end with the process that holds them.
+
+    A lock file in their place, as filelock falls back to, outlives a killed process on another host.
+
+    Raises:
+        OSError: No file can be created in the folder.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows, where every file system has them
+        return True
+    with tempfile.TemporaryFile(dir=folder) as probe:
+        try:
+            fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+                return False
+            raise
+    return True
 
 
 @contextmanager

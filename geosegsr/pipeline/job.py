@@ -29,7 +29,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from geosegsr.errors import JobError, SceneError
-from geosegsr.files import JOB_SUFFIX, exists, is_file, whole_file
+from geosegsr.files import JOB_SUFFIX, exists, has_locks, is_file, whole_file
 from geosegsr.raster.statistics import BandStatistics
 from geosegsr.sensor.consistency import Residual
 
@@ -103,16 +103,16 @@ class Job:
 
     def __enter__(self) -> Job:
         try:
+            if not has_locks(self.target.parent):
+                raise JobError(
+                    f"Cannot write '{self.target}': the file system of its folder has no locks, which keep two runs "
+                    "apart. Pass -o on another file system, and move the result."
+                )
             self.folder.mkdir(exist_ok=True)
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise JobError(
                 f"Cannot write '{self.target}': another run is writing it now. Wait for it, or pass another -o."
-            ) from error
-        except NotImplementedError as error:
-            raise JobError(
-                f"Cannot write '{self.target}': the file system of its folder has no locks, which keep two runs apart. "
-                "Pass -o on another one, and move the result."
             ) from error
         except OSError as error:
             raise SceneError(

@@ -365,18 +365,19 @@ def test_a_device_out_of_memory_at_any_tile(
 # Locks.
 
 
-def test_a_file_system_without_locks(
-    scene: Path, target: Path, command: Run, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK])
+def test_a_file_system_without_locks_is_refused(
+    code: int, scene: Path, target: Path, command: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lock file that holds the process takes their place; one of a dead process is no obstacle."""
+    """A lock file in their place would outlive a run that was killed, and bar every later one."""
     fcntl = pytest.importorskip("fcntl")
 
     def missing(*args: object) -> None:
-        raise OSError(errno.ENOSYS, "Function not implemented")
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "flock", missing)
-    outcome = command(scene)
-    assert (outcome.code, outcome.said) == (0, []) or "has no locks" in outcome.err
+    assert_refused(command(scene), 1, f"'{target}'", "has no locks", "Pass -o")
+    assert not list(target.parent.iterdir())
 
 
 def test_two_runs_that_no_lock_keeps_apart(

@@ -22,7 +22,13 @@ from geosegsr_cli.main import main
 
 from geosegsr.errors import GeoSegSRWarning
 
-PROGRAM = [sys.executable, "-c", "from geosegsr_cli.main import main; main()"]
+# Under nohup, and in the background of a script, SIGINT is ignored, and children inherit that.
+_CODE = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from geosegsr_cli.main import main; main()"
+)
+PROGRAM = [sys.executable, "-c", _CODE]
+"""The command line in a process of its own, which Ctrl-C interrupts wherever the tests run."""
 PATIENCE_S = 120
 """Until a command counts as hung."""
 

@@ -12,7 +12,9 @@ from geosegsr.models.segsr.config import Compat
 from geosegsr.models.segsr.network import SeGSR
 from geosegsr.models.segsr.published import convert, unwrapped
 
-needs_reference = pytest.mark.skipif(not REFERENCE.exists(), reason="needs the equality data beside the repository")
+needs_reference = pytest.mark.skipif(
+    not REFERENCE.exists(), reason="needs the equality data beside the repository"
+)
 
 
 def built(state: dict, prompts: torch.Tensor) -> SeGSR:

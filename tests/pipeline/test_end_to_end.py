@@ -189,7 +189,12 @@ def test_published_values_through_the_command_line(which: str, folder: Path, tmp
     tile = str(max(data["input"].shape[2:]))
     source = factory.write_scene(tmp_path / "in.tif", data["input"][0])
     line = ["upscale", str(source), "-o", f"{tmp_path}/out.tif", "--scale", str(scale), "--model", str(model)]
-    assert geosegsr_command([*line, "--range", "0", "1", "--precision", "fp32", "--tile", tile, "--overlap", "8"]) == 0
+    assert (
+        geosegsr_command(
+            [*line, "--range", "0", "1", "--precision", "fp32", "--tile", tile, "--overlap", "8"]
+        )
+        == 0
+    )
     with rasterio.open(tmp_path / "out.tif") as out:
         expected = data["output"][0]
         assert np.abs(out.read() - expected).max() / np.abs(data["output"]).max() < 1e-4

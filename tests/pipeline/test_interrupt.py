@@ -129,8 +129,7 @@ def test_interrupted(
     process = start("upscale", scene, "-o", target, *MANY_BLOCKS, *workers)
     wait_for_blocks(process, target, 20)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)  # it takes a second or two; this is a guard against a hang
-    outcome = Outcome(process.returncode, out, err)
+    outcome = finish(process)
     assert outcome.code == 130
     assert [line for line in outcome.said if line] == ["Interrupted."]
     assert not target.exists()

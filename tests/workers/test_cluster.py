@@ -117,11 +117,27 @@ def refuse_bad(capacity: Capacity) -> str:
     return ""
 
 
+_other_helps = threading.Event()
+
+
+def where_with_help(index: int) -> tuple[int, str]:
+    """The worker called first gets no further than some blocks before another one computes any."""
+    name = str(get_worker().name)
+    if name != "first":
+        _other_helps.set()
+    elif index >= 25:
+        assert _other_helps.wait(PATIENCE_S)
+    return index, name
+
+
 def test_a_worker_that_joins_late_helps(lab: Lab, tmp_path: Path) -> None:
+    _other_helps.clear()
     lab.add("first")
-    results = work_through(lab, tmp_path, then=lambda done: lab.add("late") if done == 5 else None)
+    results = work_through(
+        lab, tmp_path, work=where_with_help, then=lambda done: lab.add("late") if done == 5 else None
+    )
     assert_each_once(results)
-    assert Counter(name for _, name in results)["late"] > 5
+    assert {name for _, name in results} == {"first", "late"}
 
 
 def test_a_worker_that_joins_late_and_cannot_help_gets_nothing(lab: Lab, tmp_path: Path) -> None:
@@ -266,6 +282,7 @@ def test_a_time_to_wait_that_is_none(lab: Lab, tmp_path: Path) -> None:
 
 def test_the_window_follows_the_workers(lab: Lab, tmp_path: Path) -> None:
     most: Counter[int] = Counter()
+    _other_helps.clear()
     lab.add("first", nthreads=2)
 
     def look(done: int) -> None:
@@ -274,7 +291,7 @@ def test_the_window_follows_the_workers(lab: Lab, tmp_path: Path) -> None:
         if done == 20:
             lab.add("second", nthreads=4)
 
-    assert_each_once(work_through(lab, tmp_path, blocks=150, then=look), 150)
+    assert_each_once(work_through(lab, tmp_path, blocks=150, work=where_with_help, then=look), 150)
     assert most[False] <= 2 * 2 + 2  # the two that are being delivered are still known
     assert 2 * 2 + 2 < most[True] <= 2 * 6 + 6
 
