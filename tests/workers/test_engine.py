@@ -154,25 +154,6 @@ def test_results_are_small_records(
     assert max(len(pickle.dumps(record)) for record in records) < 1000
 
 
-def double(index: int) -> int:
-    return 2 * index
-
-
-def test_few_blocks_are_in_flight_on_a_scheduler(cluster: LocalCluster, tmp_path: Path) -> None:
-    most = 0
-    results: list[int] = []
-
-    def on_done(result: int) -> None:
-        nonlocal most
-        most = max(most, len(cluster.scheduler.tasks))
-        results.append(result)
-
-    with engine.open_engine(scheduler=cluster.scheduler_address) as opened:
-        opened.run(double, range(200), on_done, together=200, shared_folder=tmp_path)
-    assert sorted(results) == [2 * index for index in range(200)]
-    assert most <= 50
-
-
 def test_few_blocks_are_in_flight_in_threads(tmp_path: Path) -> None:
     inside = most = 0
     lock = threading.Lock()
