@@ -16,12 +16,6 @@ BUNDLED = "bundled"
 """The name of the bundled model that fits the scale."""
 DEFAULT_MODEL = BUNDLED
 
-DESCRIPTOR = ("mtf_quarter", "mtf_nyquist", "noise", "quantisation")
-"""What a model may be told of a scene's sensor: response of blur and sampling at 1/4 and 1/2 cycle per lr pixel, standard
-deviation of the noise in the model's range, and the scale of a JPEG's quantisation tables in percent (0: not compressed)."""
-BICUBIC = (0.94, 0.49, 0.0, 0.0)
-"""The descriptor of an input made by antialiased bicubic reduction, with neither noise nor compression."""
-
 
 @dataclass(frozen=True)
 class Facts:
@@ -88,7 +82,7 @@ class SensorUpscaler(Upscaler, Protocol):
     """An Upscaler that can be told how a scene was imaged."""
 
     def for_sensor(self, descriptor: Sequence[float]) -> Upscaler:
-        """The same model, told the numbers that `DESCRIPTOR` names; under a fingerprint of its own."""
+        """The same model, told the numbers that `segsr.config.DESCRIPTOR` names; under a fingerprint of its own."""
 
 
 @runtime_checkable

@@ -18,8 +18,8 @@ from geosegsr.cpu import keep_freed_memory
 from geosegsr.errors import CheckpointError, ConfigError
 from geosegsr.models.card import ModelCard
 from geosegsr.models.checkpoint import load_checkpoint, read_card
-from geosegsr.models.contract import BICUBIC, Facts, FloatArray, Upscaler
-from geosegsr.models.segsr.config import SeGSRConfig
+from geosegsr.models.contract import Facts, FloatArray, Upscaler
+from geosegsr.models.segsr.config import BICUBIC, SeGSRConfig
 
 log = logging.getLogger("geosegsr")
 

@@ -10,9 +10,10 @@ from geosegsr.errors import CheckpointError
 from geosegsr.models.card import ModelCard
 from geosegsr.models.catalogue import describe_upscaler, load_upscaler
 from geosegsr.models.checkpoint import save_checkpoint
-from geosegsr.models.contract import BICUBIC, for_sensor
+from geosegsr.models.contract import for_sensor
 from geosegsr.models.ensemble import Ensemble
 from geosegsr.models.interpolation import Interpolator
+from geosegsr.models.segsr.config import BICUBIC
 from geosegsr.models.segsr.network import SeGSR, preset
 
 SOFT = (0.7, 0.2, 0.02, 50.0)

@@ -8,7 +8,7 @@ import torch
 from geosegsr.errors import ConfigError
 from geosegsr.models.card import ModelCard
 from geosegsr.models.checkpoint import load_checkpoint, save_checkpoint
-from geosegsr.models.contract import BICUBIC, DESCRIPTOR
+from geosegsr.models.segsr.config import BICUBIC, DESCRIPTOR
 from geosegsr.models.segsr.network import SeGSR, preset
 from geosegsr.training.equivariance import Equivariance
 

@@ -14,6 +14,11 @@ UNITS = ("hat", "swin", "residual", "compact")
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 RGB_MEAN = (0.4488, 0.4371, 0.4040)
+DESCRIPTOR = ("mtf_quarter", "mtf_nyquist", "noise", "quantisation")
+"""What a model may be told of a scene's sensor: response of blur and sampling at 1/4 and 1/2 cycle per lr pixel, standard
+deviation of the noise in the model's range, and the scale of a JPEG's quantisation tables in percent (0: not compressed)."""
+BICUBIC = (0.94, 0.49, 0.0, 0.0)
+"""The descriptor of an input made by antialiased bicubic reduction, with neither noise nor compression."""
 # Upper bounds that any sensible network stays far below; they keep a hostile file from asking for the moon.
 _LIMITS = {
     "bands": 64,

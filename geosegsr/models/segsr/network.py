@@ -15,8 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from geosegsr.errors import ConfigError
-from geosegsr.models.contract import BICUBIC
-from geosegsr.models.segsr.config import RGB_MEAN, Compat, SeGSRConfig
+from geosegsr.models.segsr.config import BICUBIC, RGB_MEAN, Compat, SeGSRConfig
 from geosegsr.models.segsr.enlarge import bicubic, build_head
 from geosegsr.models.segsr.guidance import SemanticFeatures, SemanticLocalisation
 from geosegsr.models.segsr.modulation import Modulation, channel_norm
@@ -128,7 +127,7 @@ class SeGSR(nn.Module):
         Args:
             lr: Shape (N, C, h, w), 0 to 1; any size.
             guide: Red, green, blue for the tower, shape (N, 3, h, w), where `lr` does not hold them.
-            descriptor: Of the sensor, shape (N, 4), as `contract.DESCRIPTOR` names its numbers; that of antialiased
+            descriptor: Of the sensor, shape (N, 4), as `config.DESCRIPTOR` names its numbers; that of antialiased
                 bicubic reduction by default. A network that is told nothing ignores it.
 
         Returns:
@@ -156,7 +155,7 @@ class SeGSR(nn.Module):
         """Fold what the descriptor of a scene's sensor changes into the weights; the configuration then has no `sensor_width`.
 
         Args:
-            descriptor: Four numbers, see `contract.DESCRIPTOR`.
+            descriptor: Four numbers, see `config.DESCRIPTOR`.
         """
         if self.sensor is None:
             return self

@@ -9,8 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from geosegsr.models.contract import DESCRIPTOR
-from geosegsr.models.segsr.config import SeGSRConfig
+from geosegsr.models.segsr.config import DESCRIPTOR, SeGSRConfig
 
 GROUP = 4
 """Neighbouring channels that share gain and offset; a field of channels under quarter turns, see training.equivariance."""
@@ -50,7 +49,8 @@ class SensorConditioning(nn.Module):
         x = x.view(n, sum(self.depths), 2, self.groups).repeat_interleave(GROUP, -1)  # (N, layers, 2, W)
         x = x.permute(1, 2, 0, 3)[..., None, None]  # (layers, 2, N, W, 1, 1)
         gains = x + x.new_tensor([1.0, 0.0]).view(1, 2, 1, 1, 1, 1)
-        return gains.split(self.depths)
+        conditions: tuple[Tensor, ...] = gains.split(self.depths)
+        return conditions
 
 
 def _evened(descriptor: Tensor) -> Tensor:
