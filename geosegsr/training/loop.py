@@ -183,7 +183,8 @@ class _Training:
             tell,
         )
         self.loss = Loss(config.loss)
-        self.network = build_network(config, data.bands).to(memory_format=torch.channels_last)
+        self.network = build_network(config, data.bands).to(accelerator.device)
+        self.network.to(memory_format=torch.channels_last)
         self.averaged = _averaged(self.network, config.optimiser.ema).to(accelerator.device)
         self.model, self.optimiser = accelerator.prepare(
             self.network, build_optimiser(self.network, config.optimiser)

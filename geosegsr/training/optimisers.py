@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim._muon import muon
-from torch.optim.adamw import adamw
 
 from geosegsr.training.config import OptimiserConfig
 
 _LEAST_SIDE = 16  # of a matrix that is worth orthogonalising
-_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
 def build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
@@ -50,14 +47,14 @@ def _groups(network: nn.Module, config: OptimiserConfig) -> list[dict[str, Any]]
 
 
 class MuonAndAdamW(torch.optim.Optimizer):
-    """Muon on matrices and convolution kernels, AdamW on all that is none.
+    """Muon for matrices and convolution kernels, AdamW for all other parameters.
 
-    A kernel (O, I, k, k) is the matrix (O, I*k*k). Steps are scaled to the size that AdamW's have, so both
-    take one learning rate.
+    torch.optim.Muon takes matrices only. A kernel (O, I, k, k) is handed to it as the matrix (O, k*k*I) that
+    shares the kernel's memory. Muon's steps are scaled to the size of AdamW's, so both use one learning rate.
 
     Source:
-        Muon: K. Jordan and others, 2024, as torch.optim.Muon has it; the scaling: "Muon is Scalable for LLM
-        Training", arXiv 2502.16982, section 2.2.
+        Muon: K. Jordan and others, 2024. The scaling: "Muon is Scalable for LLM Training", arXiv 2502.16982,
+        section 2.2.
     """
 
     def __init__(
@@ -69,67 +66,64 @@ class MuonAndAdamW(torch.optim.Optimizer):
         weight_decay: float = 0.0,
         momentum: float = 0.95,
     ) -> None:
-        """Groups say by `matrices` whether they are for Muon."""
-        super().__init__(
-            groups, {"lr": lr, "betas": betas, "weight_decay": weight_decay, "momentum": momentum}
-        )
+        """The parameters must be on their device, in their final memory layout.
+
+        Args:
+            groups: Parameter groups; `matrices` says whether a group is for Muon.
+            lr: Learning rate of groups without one of their own.
+            betas: AdamW's memory of the mean and the variance of gradients.
+            weight_decay: Decoupled weight decay.
+            momentum: Muon's memory of gradients.
+        """
+        super().__init__(groups, {"lr": lr})
+        kernels = [group for group in self.param_groups if group["matrices"]]
+        others = [group for group in self.param_groups if not group["matrices"]]
+        self._matrices = {p: nn.Parameter(_as_matrix(p.detach(), p)) for g in kernels for p in g["params"]}
+        self._parts: list[tuple[list[dict[str, Any]], torch.optim.Optimizer]] = []
+        if kernels:
+            muon = torch.optim.Muon(
+                [{"params": [self._matrices[p] for p in group["params"]]} for group in kernels],
+                weight_decay=weight_decay,
+                momentum=momentum,
+                adjust_lr_fn="match_rms_adamw",
+            )
+            self._parts.append((kernels, muon))
+        if others:
+            rest = [{"params": group["params"]} for group in others]
+            adamw = torch.optim.AdamW(rest, betas=betas, weight_decay=weight_decay, fused=True)
+            self._parts.append((others, adamw))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One step downhill from the gradients."""
+        """Update all parameters that have a gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            (self._muon if group["matrices"] else self._adamw)(group)
+        for p, matrix in self._matrices.items():
+            assert matrix.data_ptr() == p.data_ptr(), "the parameters were moved after the optimiser was built"
+            matrix.grad = None if p.grad is None else _as_matrix(p.grad, p)
+        for groups, part in self._parts:
+            for group, own in zip(groups, part.param_groups, strict=True):
+                own["lr"] = group["lr"]
+            part.step()
+        for matrix in self._matrices.values():
+            matrix.grad = None  # frees the gradient's memory together with the parameter's own
         return loss
 
-    def _muon(self, group: dict[str, Any]) -> None:
-        learning = [p for p in group["params"] if p.grad is not None]
-        for p in learning:
-            if not self.state[p]:
-                self.state[p]["momentum"] = torch.zeros_like(p)
-        muon(
-            [_as_matrix(p) for p in learning],
-            [_as_matrix(p.grad) for p in learning],
-            [_as_matrix(self.state[p]["momentum"]) for p in learning],
-            lr=group["lr"],
-            weight_decay=group["weight_decay"],
-            momentum=group["momentum"],
-            nesterov=True,
-            ns_coefficients=_NEWTON_SCHULZ,
-            eps=1e-7,
-            ns_steps=5,
-            adjust_lr_fn="match_rms_adamw",
-            has_complex=False,
-        )
+    def state_dict(self) -> dict[str, Any]:
+        """The states of Muon and of AdamW, in this order, under "parts"."""
+        return {"parts": [part.state_dict() for _, part in self._parts]}
 
-    def _adamw(self, group: dict[str, Any]) -> None:
-        learning = [p for p in group["params"] if p.grad is not None]
-        for p in learning:
-            if not self.state[p]:
-                self.state[p] |= {
-                    "step": torch.zeros((), dtype=torch.float32, device=p.device),
-                    "mean": torch.zeros_like(p),
-                    "square": torch.zeros_like(p),
-                }
-        adamw(
-            learning,
-            [p.grad for p in learning],
-            [self.state[p]["mean"] for p in learning],
-            [self.state[p]["square"] for p in learning],
-            [],
-            [self.state[p]["step"] for p in learning],
-            fused=True,
-            amsgrad=False,
-            beta1=group["betas"][0],
-            beta2=group["betas"][1],
-            lr=group["lr"],
-            weight_decay=group["weight_decay"],
-            eps=1e-8,
-            maximize=False,
-        )
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue from what state_dict returned.
+
+        Raises:
+            KeyError: The state belongs to another kind of optimiser.
+            ValueError: The state belongs to other parameters.
+        """
+        for (_, part), state in zip(self._parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
 
 
 def _is_matrix(name: str, parameter: Tensor) -> bool:
@@ -149,11 +143,13 @@ def _is_matrix(name: str, parameter: Tensor) -> bool:
     return min(rows, parameter.numel() // rows) >= _LEAST_SIDE
 
 
-def _as_matrix(tensor: Tensor) -> Tensor:
-    """A view of it with a row for each output; the order of the columns follows the layout in memory."""
+def _as_matrix(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """A parameter or its gradient as a matrix with one row per output, (O, I), (O, I*k*k) or (O, k*k*I).
+
+    The columns are in the order in which the parameter lies in memory, so its matrix is a view.
+    """
     if tensor.ndim == 2:
         return tensor
-    rows = len(tensor)
-    if tensor.is_contiguous():
-        return tensor.view(rows, -1)
-    return tensor.permute(0, 2, 3, 1).view(rows, -1)
+    if not parameter.is_contiguous():  # channels last
+        tensor = tensor.permute(0, 2, 3, 1)
+    return tensor.reshape(len(tensor), -1)
