@@ -17,6 +17,7 @@ from geosegsr.training.losses import Loss
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 EQUIVARIANCES = ("none", "p4", "p4m")
+TRACKERS = ("tensorboard", "wandb", "mlflow")
 _WHOLE = ("loss", "degradation")
 """Sections that are one description each, so that a change replaces all of them."""
 
@@ -142,6 +143,8 @@ class TrainConfig:
     """Everything random follows from it."""
     checkpoint_every: int = 500
     """Steps between two checkpoints."""
+    trackers: tuple[str, ...] = ()
+    """Where loss, scores and pictures are sent: "tensorboard", "wandb", "mlflow"."""
 
     def __post_init__(self) -> None:
         data, steps, plan = self.data, self.optimiser, self.schedule
@@ -152,6 +155,8 @@ class TrainConfig:
         choose("optimiser.name", steps.name, ("adam", "adamw", "muon"))
         choose("schedule.shape", plan.shape, ("cosine", "steps", "constant"))
         choose("model.train", self.model.train, ("all", "trunk", "lora"))
+        for tracker in self.trackers:
+            choose("trackers", tracker, TRACKERS)
         choose("model.equivariance", self.model.equivariance, EQUIVARIANCES)
         for name, value, least in (
             ("model.scale", self.model.scale, 2),

@@ -66,7 +66,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
         weight_decay: float = 0.0,
         momentum: float = 0.95,
     ) -> None:
-        """The parameters must be on their device, in their final memory layout.
+        """Build both optimisers.
 
         Args:
             groups: Parameter groups; `matrices` says whether a group is for Muon.
@@ -100,8 +100,8 @@ class MuonAndAdamW(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self._share_memory()
         for p, matrix in self._matrices.items():
-            assert matrix.data_ptr() == p.data_ptr(), "the parameters were moved after the optimiser was built"
             matrix.grad = None if p.grad is None else _as_matrix(p.grad, p)
         for groups, part in self._parts:
             for group, own in zip(groups, part.param_groups, strict=True):
@@ -122,8 +122,15 @@ class MuonAndAdamW(torch.optim.Optimizer):
             KeyError: The state belongs to another kind of optimiser.
             ValueError: The state belongs to other parameters.
         """
+        self._share_memory()
         for (_, part), state in zip(self._parts, state_dict["parts"], strict=True):
             part.load_state_dict(state)
+
+    def _share_memory(self) -> None:
+        """Lay the matrices over their parameters, which moving a network to a device puts elsewhere."""
+        for p, matrix in self._matrices.items():
+            matrix.data = _as_matrix(p.detach(), p)
+            assert matrix.data_ptr() == p.data_ptr(), "a parameter with gaps has no matrix of its own memory"
 
 
 def _is_matrix(name: str, parameter: Tensor) -> bool:

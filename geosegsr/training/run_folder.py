@@ -4,7 +4,7 @@ RUN/config.toml          the resolved configuration
 RUN/log.csv              one line a step: loss, learning rate, share of the run, seconds, data wait
 RUN/metrics.csv          one line a validation
 RUN/pictures/            lr, bicubic, sr, hr of some tiles, at each validation
-RUN/events/              the same for TensorBoard, where it is installed
+RUN/events/              the same for TensorBoard, where it is asked for
 RUN/last.pt              all that is needed to go on
 RUN/best.safetensors     the averaged weights that validated best, with their card
 RUN/model.safetensors    what the run is for: written when it is done
@@ -13,7 +13,6 @@ RUN/model.safetensors    what the run is for: written when it is done
 from __future__ import annotations
 
 import csv
-import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,8 +27,6 @@ from geosegsr.errors import CheckpointError, JobError
 from geosegsr.files import whole_file
 from geosegsr.schema import read_toml
 from geosegsr.training.config import TrainConfig
-
-log = logging.getLogger("geosegsr")
 
 LOG_COLUMNS = ("step", "elapsed_s", "share", "learning_rate", "loss", "data_wait_s")
 
@@ -58,7 +55,6 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._lock = FileLock(self.path / ".lock")
-        self._events: Any = None
 
     @property
     def last(self) -> Path:
@@ -116,15 +112,8 @@ class RunFolder:
             ) from error
 
     def close(self) -> None:
-        """Let others in, and finish the event file."""
-        try:
-            if self._events is not None:
-                self._events.close()
-        except OSError as error:  # what it had not written yet is a copy of metrics.csv
-            log.warning("cannot finish '%s': %s", self.path / "events", error)
-        finally:
-            self._events = None
-            self._lock.release()
+        """Let other processes use the run."""
+        self._lock.release()
 
     def save_last(self, state: Mapping[str, Any]) -> None:
         """Replace last.pt as a whole: it is the old one or the new one, never half of one.
@@ -201,33 +190,6 @@ class RunFolder:
             binary.write(("\n".join(lines) + "\n").encode())
 
         self.write_whole(file, write)
-
-    def show(self, step: int, numbers: Mapping[str, float], picture: Any = None) -> None:
-        """Hand numbers, and a picture of shape (3, H, W), to TensorBoard where it is installed.
-
-        Raises:
-            JobError: They cannot be written.
-        """
-        try:
-            events = self._writer()
-            if events is None:
-                return
-            for name, value in numbers.items():
-                events.add_scalar(name, value, step)
-            if picture is not None:
-                events.add_image("validation/lr, bicubic, sr, hr", picture, step)
-                events.flush()
-        except OSError as error:
-            raise JobError(f"Cannot write '{self.path / 'events'}': {error.strerror or error}.") from error
-
-    def _writer(self) -> Any:
-        if self._events is None:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                return None
-            self._events = SummaryWriter(str(self.path / "events"))
-        return self._events
 
 
 class StepLog:

@@ -1,10 +1,10 @@
-"""How far a run has come, and the learning rate that belongs to it."""
+"""How much of a run is over, and the learning rate at that point."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from geosegsr.training.config import OptimiserConfig, ScheduleConfig
 from geosegsr.training.run_folder import LoggedStep
@@ -14,13 +14,13 @@ def learning_rate(share: float, optimiser: OptimiserConfig, schedule: ScheduleCo
     """The learning rate at a share of the run.
 
     Args:
-        share: From 0 to 1.
+        share: Share of the run before the step, 0 to 1.
         optimiser: Holds the highest learning rate.
         schedule: Holds warm-up and shape.
     """
     top = optimiser.learning_rate
     if share < schedule.warmup:
-        # Never quite 0, so that the first step is one.
+        # Above 0, so that the first step changes the weights.
         return top * max(share / schedule.warmup, 1e-3)
     if schedule.shape == "constant":
         return top
@@ -31,29 +31,44 @@ def learning_rate(share: float, optimiser: OptimiserConfig, schedule: ScheduleCo
 
 
 class Clock:
-    """The share of a run that is over.
+    """How much of a run is over.
 
-    By steps it is a plain quotient. By minutes it follows the clock, but a step that was logged before keeps
-    the share it was logged with: a run that is killed and resumed repeats the steps after its last
-    checkpoint with the learning rates they had.
+    The share is the quotient of steps, or of minutes where the schedule has them. A step that was logged before
+    keeps its logged share: an interrupted run that is resumed repeats the steps after its last checkpoint with
+    the same learning rates.
     """
 
-    def __init__(self, schedule: ScheduleConfig, logged: Sequence[LoggedStep], elapsed: float) -> None:
+    def __init__(
+        self,
+        schedule: ScheduleConfig,
+        logged: Sequence[LoggedStep],
+        elapsed: float,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Start the clock.
+
+        Args:
+            schedule: Holds the length of the run.
+            logged: Steps made before the run was interrupted.
+            elapsed: Seconds of the run so far, breaks excluded.
+            now: Seconds since any fixed moment.
+        """
         self.schedule = schedule
         self._logged: Mapping[int, LoggedStep] = {row.step: row for row in logged}
         self._before = elapsed
-        self._started = time.monotonic()
+        self._now = now
+        self._started = now()
 
     @property
     def elapsed(self) -> float:
-        """Seconds of the run so far, breaks left out."""
-        return self._before + time.monotonic() - self._started
+        """Seconds of the run so far, breaks excluded."""
+        return self._before + self._now() - self._started
 
     def at(self, step: int) -> tuple[float, float]:
-        """(seconds, share) of the run before a step; a share of 1 or more means that it is over."""
+        """Seconds and share of the run before a step; a share of 1 or more means that the run is over."""
         row = self._logged.get(step)
         if row is not None:
-            self._before, self._started = row.elapsed_s, time.monotonic()
+            self._before, self._started = row.elapsed_s, self._now()
             return row.elapsed_s, row.share
         elapsed = self.elapsed
         if self.schedule.minutes is None:

@@ -12,7 +12,7 @@ import pytest
 import rasterio
 import torch
 from click.testing import CliRunner
-from training_kit import TINY, as_dtype, folder_of, ground, tiny_config, write
+from training_kit import TINY, as_dtype, folder_of, ground, ticking, tiny_config, write
 
 from geosegsr.errors import Cancelled, CheckpointError, ConfigError, GeoSegSRWarning, JobError, SceneError
 from geosegsr.models.checkpoint import load_checkpoint, read_card
@@ -20,9 +20,11 @@ from geosegsr.models.threads import idle_threads
 from geosegsr.pipeline.upscale import upscale
 from geosegsr.sensor.degradation import Degradation, imresize_down
 from geosegsr.training.equivariance import Equivariance
-from geosegsr.training.loop import Noted, Started, Stepped, Validated, train
+from geosegsr.training.events import Noted, Started, Stepped, Validated
+from geosegsr.training.loop import train
 from geosegsr.training.patches import Patches
 from geosegsr.training.run_folder import RunFolder
+from geosegsr.training.stop import stop_requests
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,7 +77,7 @@ def test_a_run_leaves_all_that_it_promises(unbroken):
         "step_0000003.png",
         "step_0000006.png",
     ]
-    assert any((folder / "events").iterdir())
+    assert not (folder / "events").exists()
     assert not list(folder.glob("*.part"))
     assert [row["step"] for row in rows_of(folder, "log.csv")] == list("012345")
     assert [row["step"] for row in rows_of(folder, "metrics.csv")] == ["3", "6"]
@@ -127,21 +129,24 @@ def test_the_trunk_stays_equivariant_unless_told_otherwise(images, unbroken, tmp
         trained(tiny_config(images, **{"model.init": str(free.model), "model.changes": {}}), tmp_path / "on")
 
 
+TICK = 0.125  # seconds between two looks at the clock of a run; exact in binary
+
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
-from training_kit import tiny_config
-from geosegsr.training.loop import Stepped, train
+from training_kit import ticking, tiny_config
+from geosegsr.training.events import Stepped
+from geosegsr.training.loop import train
 def kill(event):
     if isinstance(event, Stepped) and event.step == 5:
         os.kill(os.getpid(), signal.SIGKILL)
-train(tiny_config({images!r}, **{changes!r}), {folder!r}, on_event=kill)
+train(tiny_config({images!r}, **{changes!r}), {folder!r}, on_event=kill, now=ticking({tick!r}))
 """
 
 
 def killed_at_step_5(images, folder, **changes):
     code = KILLED.format(
-        tests=str(ROOT / "tests" / "kits"), images=str(images), folder=str(folder), changes=changes
+        tests=str(ROOT / "tests" / "kits"), images=str(images), folder=str(folder), changes=changes, tick=TICK
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False)
@@ -165,14 +170,27 @@ def test_resumed_after_kill_9_equals_unbroken(images, unbroken, tmp_path):
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+def test_a_run_by_the_clock_ends_when_its_time_is_over(images, tmp_path):
+    minutes = 8 * TICK / 60
+    result, events = trained(
+        tiny_config(images, **{"schedule.minutes": minutes}), tmp_path / "run", now=ticking(TICK)
+    )
+    elapsed = [float(row["elapsed_s"]) for row in rows_of(tmp_path / "run", "log.csv")]
+    assert elapsed == sorted(elapsed)
+    assert elapsed[-1] < 8 * TICK <= elapsed[-1] + 2 * TICK  # a checkpoint looks at the clock too
+    assert result.steps == len(elapsed)
+    assert [event.share for event in events.of(Stepped)] == [seconds / (8 * TICK) for seconds in elapsed]
+
+
 def test_a_run_by_the_clock_repeats_its_logged_steps_when_resumed(images, tmp_path):
     folder = tmp_path / "run"
-    killed_at_step_5(images, folder, **{"schedule.minutes": 0.02})
+    killed_at_step_5(images, folder, **{"schedule.minutes": 16 * TICK / 60})
     before = rows_of(folder, "log.csv")
-    _, events = trained(RunFolder(folder).read_config(), folder, resume=True)
+    _, events = trained(RunFolder(folder).read_config(), folder, resume=True, now=ticking(TICK))
     after = rows_of(folder, "log.csv")
     assert after[:5] == before
     assert [int(row["step"]) for row in after] == list(range(len(after)))
+    assert len(after) > 5
     assert events.losses[5] == float(before[4]["loss"])
     shares = [float(row["share"]) for row in after]
     assert shares == sorted(shares)
@@ -186,13 +204,29 @@ def test_a_log_cut_off_in_mid_line_is_taken_up_to_there(unbroken, tmp_path):
     assert [row.step for row in folder.read_log()] == [0, 1, 2, 3, 4]
 
 
-def test_ctrl_c_saves_and_can_be_resumed(images, unbroken, tmp_path):
+@pytest.fixture
+def default_interrupt():
+    """Python's own handler of SIGINT, which a process started by nohup or in the background does not have."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_ctrl_c_stops_at_once(default_interrupt):
+    with pytest.raises(KeyboardInterrupt), stop_requests() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.is_set()
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_saves_and_can_be_resumed(images, unbroken, tmp_path, default_interrupt):
     def interrupt(event):
         if isinstance(event, Stepped) and event.step == 3:
             signal.raise_signal(signal.SIGINT)
 
     folder = tmp_path / "run"
-    with pytest.raises(Cancelled, match=r"Stopped after 3 steps. Go on with --resume"):
+    with pytest.raises(Cancelled, match=r"Stopped after 3 steps. Resume with --resume"):
         train(tiny_config(images), folder, on_event=interrupt)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     _, events = trained(RunFolder(folder).read_config(), folder, resume=True)
@@ -277,7 +311,7 @@ def test_a_full_disk_at_a_checkpoint_loses_nothing(images, unbroken, tmp_path, m
     result, events = trained(tiny_config(images), folder)
     assert [note.text for note in events.of(Noted)] == [
         f"Cannot write '{folder / 'last.pt'}': No space left on device. The one written before is kept. "
-        "Free some space on its disk. The run goes on."
+        "Free some space on its disk. The run continues."
     ]
     assert calls == [2, 4, 6, 6]
     assert events.losses == unbroken[2].losses

@@ -57,6 +57,53 @@ def test_the_layout_in_memory_does_not_matter():
     torch.testing.assert_close(last.weight, plain.weight, rtol=0, atol=0.01)
 
 
+def test_parameters_may_move_after_the_optimiser_is_built():
+    stays, moves = kernel_and_bias(), kernel_and_bias()
+    one, two = muon(stays, 0.1), muon(moves, 0.1)
+    for n in range(3):
+        moves.weight.data = moves.weight.data.clone()
+        if n == 1:
+            state = two.state_dict()
+            two = muon(moves, 0.1)
+            moves.weight.data = moves.weight.data.clone()
+            two.load_state_dict(state)
+        one.step()
+        two.step()
+    assert torch.equal(stays.weight, moves.weight)
+
+
+def test_parameters_without_a_gradient_stay():
+    conv = kernel_and_bias()
+    before = conv.weight.detach().clone()
+    optimiser = muon(conv, 0.1)
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    after = conv.weight.detach().clone()
+    optimiser.step()
+    assert not torch.equal(before, after)
+    assert torch.equal(conv.weight, after)
+
+
+@pytest.mark.parametrize("matrices", [True, False])
+def test_a_network_of_one_kind_of_parameter_is_stepped(matrices):
+    conv = kernel_and_bias()
+    p = conv.weight if matrices else conv.bias
+    before = p.detach().clone()
+    MuonAndAdamW([{"params": [p], "matrices": matrices}], lr=0.1).step()
+    assert not torch.equal(p, before)
+
+
+def test_weight_decay_holds_for_both():
+    conv = kernel_and_bias()
+    for p in conv.parameters():
+        p.grad.zero_()
+    before = [p.detach().clone() for p in conv.parameters()]
+    groups = [{"params": [conv.weight], "matrices": True}, {"params": [conv.bias], "matrices": False}]
+    MuonAndAdamW(groups, lr=0.1, weight_decay=0.5).step()
+    for p, old in zip(conv.parameters(), before, strict=True):
+        torch.testing.assert_close(p.detach(), 0.95 * old)
+
+
 @pytest.mark.parametrize("name", ["adam", "adamw", "muon"])
 def test_every_parameter_of_a_network_is_stepped(name):
     torch.manual_seed(0)

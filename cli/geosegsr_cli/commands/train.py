@@ -13,7 +13,8 @@ from geosegsr_cli.parts.options import BandList, Places, Scale, human_seconds, o
 
 if TYPE_CHECKING:
     from geosegsr.training.config import TrainConfig
-    from geosegsr.training.loop import Event, Started, Stepped, TrainResult
+    from geosegsr.training.events import Event, Started, Stepped
+    from geosegsr.training.loop import TrainResult
     from geosegsr.training.validation import Score
 
 _LOG_EVERY_S = 30.0
@@ -43,6 +44,7 @@ _PLACES = {
     "device": "device",
     "precision": "precision",
     "seed": "seed",
+    "tracker": "trackers",
 }
 
 
@@ -104,6 +106,12 @@ _PLACES = {
 @click.option("--seed", type=int, help="Everything random follows from it. Default: 0.")
 @click.option("--device", help="auto, cpu or cuda.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), help="Arithmetic.")
+@click.option(
+    "--tracker",
+    type=click.Choice(["tensorboard", "wandb", "mlflow"]),
+    multiple=True,
+    help="Send loss, scores and pictures there; may be repeated.",
+)
 @click.option(
     "--run", type=click.Path(path_type=Path), help="Folder of the run. Default: runs/PRESET-xSCALE-TIME."
 )
@@ -206,19 +214,19 @@ class TrainLines:
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
-        from geosegsr.training import loop
+        from geosegsr.training import events
 
         if self._quiet:
             return
-        if isinstance(event, loop.Started):
+        if isinstance(event, events.Started):
             self._start(event)
-        elif isinstance(event, loop.Stepped):
+        elif isinstance(event, events.Stepped):
             self._step(event)
-        elif isinstance(event, loop.Validated):
+        elif isinstance(event, events.Validated):
             best = ", the best so far" if event.is_best else ""
             self._score = f", PSNR {event.score.main:.2f}"
             self._line(f"step {event.step}: {describe_score(event.score, event.baseline)}{best}")
-        elif isinstance(event, loop.Noted):
+        elif isinstance(event, events.Noted):
             self._line(event.text)
 
     def close(self) -> None:

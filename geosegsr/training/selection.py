@@ -1,0 +1,118 @@
+"""Model selection: the EMA weights are validated again and again, and the best are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+from numpy.typing import NDArray
+
+from geosegsr.imagery.pictures import contact_sheet, write_png
+from geosegsr.imagery.sources import Floats
+from geosegsr.models.interpolation import repeat_pixels
+from geosegsr.models.segsr.network import SeGSR
+from geosegsr.training.config import TrainConfig
+from geosegsr.training.dataset import Dataset
+from geosegsr.training.events import Reporter, Validated
+from geosegsr.training.network import save_model
+from geosegsr.training.run_folder import RunFolder
+from geosegsr.training.trackers import Trackers
+from geosegsr.training.validation import Score, Validation, span_of
+
+
+class Selection:
+    """Validates the EMA weights of a run in its main process, and keeps the best of them in its folder."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: Dataset,
+        folder: RunFolder,
+        reporter: Reporter,
+        trackers: Trackers,
+        accelerator: Accelerator,
+    ) -> None:
+        self._config, self._data, self._folder = config, data, folder
+        self._reporter, self._trackers, self._accelerator = reporter, trackers, accelerator
+        self._validation = _validation(config, data) if accelerator.is_main_process else None
+        self.best: Score | None = None
+        """Score of the best weights so far; None where nothing was validated."""
+
+    @property
+    def baseline(self) -> Score | None:
+        """Score of bicubic interpolation; None without validation."""
+        return None if self._validation is None else self._validation.baseline
+
+    def validate(self, step: int, network: SeGSR) -> None:
+        """Score the weights, record scores and a picture, and save the weights if they are the best so far."""
+        validation = self._validation
+        if validation is None:
+            return
+        with self._accelerator.autocast():
+            score, enlarged = validation.run(network, self._accelerator.device)
+        is_best = self.best is None or score.main > self.best.main
+        self._reporter.tell(Validated(step, score, validation.baseline, is_best))
+        values = _values(score, validation.baseline)
+        with self._reporter.going_on():
+            self._folder.add_metrics(step, values)
+        picture = self._picture(validation, enlarged)
+        with self._reporter.going_on():
+            write_png(self._folder.path / "pictures" / f"step_{step:07d}.png", picture)
+        with self._reporter.going_on():
+            self._trackers.log(step, {f"validation/{name}": value for name, value in values.items()}, picture)
+        if is_best:
+            with self._reporter.going_on():
+                metrics = _metrics(step, score, validation.baseline)
+                save_model(self._folder.best, network, self._config, self._data, metrics)
+                self.best = score
+
+    def write_model(self, network: SeGSR) -> None:
+        """Write the model of the finished run: the best weights, or `network` where nothing was validated.
+
+        Raises:
+            JobError: The file cannot be written.
+            CheckpointError: The file cannot be written.
+        """
+        if self.best is not None and self._folder.best.exists():
+            content = self._folder.best.read_bytes()
+            self._folder.write_whole(self._folder.model, lambda file: file.write(content))
+        else:
+            save_model(self._folder.model, network, self._config, self._data, {})
+
+    def _picture(self, validation: Validation, enlarged: Sequence[Floats]) -> NDArray[np.uint8]:
+        """Some tiles below each other: lr, bicubic, sr, hr; shape (3, H, W)."""
+        tiles, scale = validation.tiles, self._config.model.scale
+        count = min(len(tiles), self._config.validation.pictures)
+        chosen = np.linspace(0, len(tiles) - 1, count).round().astype(int)
+        return contact_sheet(
+            [
+                (repeat_pixels(tiles[i].lr, scale), validation.bicubic[i], enlarged[i], tiles[i].hr)
+                for i in chosen
+            ]
+        )
+
+
+def _validation(config: TrainConfig, data: Dataset) -> Validation | None:
+    if not data.tiles:
+        return None
+    kind = data.policy["kind"]
+    clip = kind == "dtype" or (kind == "auto" and data.dtype == "uint8")
+    return Validation(data.tiles, config.model.scale, clip=clip, data_range=span_of(data.tiles, kind))
+
+
+def _values(score: Score, baseline: Score) -> dict[str, float]:
+    """One line of metrics.csv."""
+    values = {"psnr": score.psnr, "bicubic_psnr": baseline.psnr}
+    if score.psnr_y is not None and baseline.psnr_y is not None:
+        values |= {"psnr_y": score.psnr_y, "bicubic_psnr_y": baseline.psnr_y}
+    return values
+
+
+def _metrics(step: int, score: Score, baseline: Score) -> dict[str, Any]:
+    """What the card says."""
+    metrics: dict[str, Any] = {"psnr": score.psnr, "psnr_bicubic": baseline.psnr, "steps": step}
+    if score.psnr_y is not None:
+        metrics |= {"psnr_y": score.psnr_y, "psnr_y_bicubic": baseline.psnr_y}
+    return metrics
