@@ -8,6 +8,7 @@ from typing import Any
 
 from geosegsr.errors import ConfigError
 from geosegsr.models.segsr.config import SeGSRConfig
+from geosegsr.models.segsr.registry import UNITS
 
 STORAGE = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 _RADIOMETRY = {
@@ -88,16 +89,19 @@ class ModelCard:
     @classmethod
     def of(cls, config: SeGSRConfig, name: str, **entries: Any) -> ModelCard:
         """A card for a network, with sizes that suit it; `entries` are fields that shall differ."""
-        multiple = config.multiple_of
-        # 288: at x4 a block of 2048 pixels is two tiles, and a layer's features are less than geosegsr.cpu can keep.
-        sides = (288, 32, 8) if config.unit == "compact" else (64, 16, 4)
-        tile, overlap, halo = (sides[0] // multiple or 1) * multiple, sides[1], sides[2]
+        multiple, unit = config.multiple_of, UNITS[config.unit]
+        tile = (unit.tile // multiple or 1) * multiple
         names = (
             ("red", "green", "blue")
             if config.bands == 3
             else tuple(f"band {i + 1}" for i in range(config.bands))
         )
-        known: dict[str, Any] = {"band_names": names, "tile": tile, "overlap": overlap, "halo": halo}
+        known: dict[str, Any] = {
+            "band_names": names,
+            "tile": tile,
+            "overlap": unit.overlap,
+            "halo": unit.halo,
+        }
         sizes = {
             "scale": config.scale,
             "bands": config.bands,

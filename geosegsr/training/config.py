@@ -11,6 +11,8 @@ from typing import Any
 
 from geosegsr.errors import ConfigError, did_you_mean
 from geosegsr.imagery.config import RADIOMETRIES, DataConfig, check_source
+from geosegsr.models.segsr.presets import presets
+from geosegsr.models.segsr.registry import UNITS
 from geosegsr.schema import build, choose, nested, overlaid, plain_values, read_toml
 from geosegsr.sensor.degradation import Degradation
 from geosegsr.training.losses import Loss
@@ -225,7 +227,7 @@ def resolve_config(
     """The defaults, then a recipe, then a file, then single changes: later ones win.
 
     Args:
-        preset: Name of a recipe that comes with the package; the file's own preset or "compact" by default.
+        preset: Name of a network preset, which brings its recipe; the file's own preset or "compact" by default.
         file: A TOML file.
         changes: Dotted names and values, such as {"optimiser.batch": 8}.
 
@@ -233,8 +235,9 @@ def resolve_config(
         ConfigError: No such recipe or file, or a key that nobody reads.
     """
     written = read_toml(file) if file else {}
-    name = preset or written.get("model", {}).get("preset", "compact")
-    merged = overlaid(load_recipe(name), written, _WHOLE)
+    section = written.get("model")
+    own = section.get("preset") if isinstance(section, Mapping) else None
+    merged = overlaid(load_recipe(str(preset or own or "compact")), written, _WHOLE)
     if preset:
         merged = overlaid(merged, {"model": {"preset": preset}}, _WHOLE)
     for key, value in (changes or {}).items():
@@ -242,26 +245,20 @@ def resolve_config(
     return TrainConfig.from_dict(merged, f"'{file}'" if file else "the configuration")
 
 
-def recipes() -> list[str]:
-    """Names of the recipes that come with the package."""
-    folder = resources.files("geosegsr.training") / "recipes"
-    return sorted(
-        entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")
-    )
-
-
-def load_recipe(name: str) -> dict[str, Any]:
-    """The recipe of that name, as plain values.
+def load_recipe(preset: str) -> dict[str, Any]:
+    """The recipe of a network preset, as plain values.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: There is no such preset.
     """
-    if name not in recipes():
+    known = presets()
+    if preset not in known:
         raise ConfigError(
-            f"Cannot find a preset '{name}': there are {', '.join(recipes())}.{did_you_mean(name, recipes())}"
+            f"Cannot find a preset '{preset}': there are {', '.join(known)}.{did_you_mean(preset, known)}"
         )
-    file = resources.files("geosegsr.training") / "recipes" / f"{name}.toml"
-    return tomllib.loads(file.read_text(encoding="utf-8"))
+    recipe = UNITS[known[preset]["unit"]].recipe
+    file = resources.files("geosegsr.training") / "recipes" / f"{recipe}.toml"
+    return overlaid(tomllib.loads(file.read_text(encoding="utf-8")), {"model": {"preset": preset}})
 
 
 def parse_change(text: str) -> tuple[str, Any]:

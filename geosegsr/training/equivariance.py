@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from geosegsr.errors import ConfigError
 from geosegsr.models.segsr.network import SeGSR
+from geosegsr.models.segsr.registry import UNITS
 from geosegsr.models.segsr.sensor import GROUP
 
 _ORDERS = {"p4": 4, "p4m": 8}
@@ -46,10 +47,11 @@ class Equivariance:
             ConfigError: The trunk has other layers than convolutions, or no whole fields of channels.
         """
         config, order = network.config, _ORDERS[group]
-        if config.unit != "compact" or config.head != "direct":
+        if not UNITS[config.unit].equivariant or config.head != "direct":
+            able = ", ".join(repr(name) for name, unit in UNITS.items() if unit.equivariant)
             raise ConfigError(
                 f"Cannot keep a trunk of '{config.unit}' units and a '{config.head}' head equivariant: it needs "
-                "'compact' units and a 'direct' head. Pass --set model.equivariance=none."
+                f"{able} units and a 'direct' head. Pass --set model.equivariance=none."
             )
         if config.width % order:
             raise ConfigError(

@@ -10,7 +10,7 @@ from geosegsr.errors import ConfigError
 from geosegsr.models.segsr.config import Compat, SeGSRConfig
 from geosegsr.models.segsr.enlarge import bicubic, shuffled
 from geosegsr.models.segsr.guidance import GuidanceUpsampler
-from geosegsr.models.segsr.network import PRESETS, SeGSR, preset
+from geosegsr.models.segsr.network import SeGSR, preset, presets
 from geosegsr.models.segsr.tower import Tower
 from geosegsr.models.segsr.units.attention import (
     WindowAttention,
@@ -37,15 +37,14 @@ TRANSFORMER = {"heads": 2, "window": 4, "squeeze": 4}
 
 def tiny(name: str = "segsr", scale: int = 4, bands: int = 3, **changes) -> SeGSR:
     torch.manual_seed(0)
-    small = (
-        {**TINY, **TRANSFORMER} if "unit" not in PRESETS[name] or PRESETS[name]["unit"] == "swin" else TINY
-    )
-    if PRESETS[name].get("lora_rank", 32):
+    fields = presets()[name]
+    small = {**TINY, **TRANSFORMER} if fields["unit"] in ("hat", "swin") else TINY
+    if fields.get("lora_rank", 32):
         small = {**small, "lora_rank": 4}
     return SeGSR(preset(name, scale=scale, bands=bands, **{**small, **changes})).eval()
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", presets())
 @pytest.mark.parametrize("scale", [2, 3, 4, 8])
 @pytest.mark.parametrize("size", [(1, 1), (5, 18), (16, 16)])
 def test_every_preset_takes_any_size_at_every_scale(name, scale, size):
@@ -57,7 +56,7 @@ def test_every_preset_takes_any_size_at_every_scale(name, scale, size):
     assert torch.isfinite(sr).all()
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", presets())
 @pytest.mark.parametrize("autocast", [False, True])
 def test_sixteen_bits_pass_features_on_in_thirty_two(name, autocast):
     model = tiny(name)
@@ -85,7 +84,7 @@ def test_any_number_of_bands(bands):
 
 
 def test_every_parameter_of_every_preset_is_learned():
-    for name in PRESETS:
+    for name in presets():
         model = tiny(name).train()
         model(torch.rand(1, 3, 16, 16)).square().mean().backward()
         still = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]

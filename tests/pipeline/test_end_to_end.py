@@ -17,7 +17,7 @@ import geosegsr
 from geosegsr.evaluation.seams import seam_ratio
 from geosegsr.models.card import ModelCard
 from geosegsr.models.checkpoint import save_checkpoint
-from geosegsr.models.segsr.network import PRESETS, SeGSR, preset
+from geosegsr.models.segsr.network import SeGSR, preset, presets
 
 SAMPLE = Path(__file__).resolve().parents[2] / "sample_data" / "scene.tif"
 
@@ -51,7 +51,7 @@ def test_the_compact_preset_at_every_scale(scale: int, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scale", [2, 3, 4, 8])
-@pytest.mark.parametrize("name", sorted(PRESETS))
+@pytest.mark.parametrize("name", sorted(presets()))
 def test_every_preset_at_every_scale_on_a_real_scene(
     name: str, scale: int, real_scenes: Path, tmp_path: Path
 ) -> None:

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from geosegsr.errors import ConfigError
+from geosegsr.models.segsr.registry import UNITS
 
 SCALES = (2, 3, 4, 8)
 """Output pixels per input pixel, along each side."""
-UNITS = ("hat", "swin", "residual", "compact")
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 RGB_MEAN = (0.4488, 0.4371, 0.4040)
@@ -94,7 +94,7 @@ class SeGSRConfig:
     """Parameter a of that bicubic enlargement: -0.5 leaves smooth ground as it is, -0.75 sharpens it."""
 
     unit: str = "hat"
-    """Kind of SR unit: "hat", "swin", "residual" or "compact"."""
+    """Kind of SR unit, a name in `registry.UNITS`."""
     depths: tuple[int, ...] = (6, 6, 6, 6, 6, 6)
     """Blocks in each unit; as many units as entries."""
     width: int = 180
@@ -184,7 +184,7 @@ class SeGSRConfig:
     @property
     def unit_multiple(self) -> int:
         """What the units need each side to be a multiple of, in lr pixels."""
-        return self.window if self.unit in ("hat", "swin") else 1
+        return UNITS[self.unit].multiple(self)
 
     @property
     def multiple_of(self) -> int:
@@ -230,7 +230,7 @@ class SeGSRConfig:
 
     def _check_choices(self) -> None:
         _one_of("scale", self.scale, SCALES)
-        _one_of("unit", self.unit, UNITS)
+        _one_of("unit", self.unit, tuple(UNITS))
         _one_of("head", self.head, ("stages", "direct"))
         _one_of("modulation_kernel", self.modulation_kernel, (1, 3))
         _one_of("tower_act", self.tower_act, ("quick_gelu", "gelu"))
@@ -261,10 +261,6 @@ class SeGSRConfig:
         _within("reach", self.reach, 0, 1)
         _within("skip_every", self.skip_every, 0, 64)
         _within("sensor_width", self.sensor_width, 0, 512)
-        if self.unit != "compact" and (self.skip_every or self.sensor_width):
-            raise ConfigError(
-                f"Cannot build the model: skip_every and sensor_width are for 'compact' units, not for '{self.unit}'."
-            )
         _within("base_sharpness", self.base_sharpness, -1, 0)
         _within("lora_rank", self.lora_rank, 0, self.tower_width)
         _within("lora_dropout", self.lora_dropout, 0, 0.99)
@@ -276,16 +272,22 @@ class SeGSRConfig:
     def _check_divisions(self) -> None:
         _divides("tower_heads", self.tower_heads, "tower_width", self.tower_width)
         _divides("prompt_heads", self.prompt_heads, "tower_output", self.tower_output)
-        if self.unit in ("hat", "swin"):
-            _divides("heads", self.heads, "width", self.width)
         if self.sensor_width and self.width % 4:
             raise ConfigError(
                 f"Cannot build the model: width is {self.width}; with sensor_width it must be a multiple of 4."
             )
-        if self.unit == "hat" and round(self.window * self.reach) % 2:
-            raise ConfigError(
-                f"Cannot build the model: reach {self.reach} of window {self.window} cannot be halved evenly."
-            )
+        self._check_unit()
+
+    def _check_unit(self) -> None:
+        unit = UNITS[self.unit]
+        for name in ("skip_every", "sensor_width"):
+            if getattr(self, name) and name not in unit.reads:
+                knowing = ", ".join(repr(kind) for kind, other in UNITS.items() if name in other.reads)
+                raise ConfigError(
+                    f"Cannot build the model: {name} is for {knowing} units, not for '{self.unit}'."
+                )
+        if fault := unit.fault(self):
+            raise ConfigError(f"Cannot build the model: {fault}.")
 
 
 def _known(what: str, values: Any, cls: type) -> dict[str, Any]:

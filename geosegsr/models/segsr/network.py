@@ -8,80 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from geosegsr.errors import ConfigError
-from geosegsr.models.segsr.config import BICUBIC, RGB_MEAN, Compat, SeGSRConfig
+from geosegsr.models.segsr.config import BICUBIC, Compat, SeGSRConfig
 from geosegsr.models.segsr.enlarge import bicubic, build_head
 from geosegsr.models.segsr.guidance import SemanticFeatures, SemanticLocalisation
 from geosegsr.models.segsr.modulation import Modulation, channel_norm
 from geosegsr.models.segsr.precision import conv_in_float32
+from geosegsr.models.segsr.presets import preset, presets
 from geosegsr.models.segsr.sensor import SensorConditioning
-from geosegsr.models.segsr.units import build_unit
-from geosegsr.models.segsr.units.compact import CompactUnit
+from geosegsr.models.segsr.units import ConditionedUnit, build_unit
 
-__all__ = ["PRESETS", "Compat", "SeGSR", "SeGSRConfig", "preset"]
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "segsr": {},
-    "segsr-swinir": {"unit": "swin", "window": 8},
-    "segsr-rcan": {
-        "unit": "residual",
-        "width": 64,
-        "depths": (20,) * 10,
-        "squeeze": 16,
-        "modulation_width": 64,
-        "embed_norm": False,
-        "final_norm": False,
-    },
-    "compact": {
-        "unit": "compact",
-        "width": 64,
-        "depths": (8, 8),
-        "residual": True,
-        "base_sharpness": -0.5,
-        "head": "direct",
-        "embed_norm": False,
-        "final_norm": False,
-        "modulation_width": 16,
-        "modulation_kernel": 1,
-        "tower_width": 96,
-        "tower_layers": 2,
-        "tower_heads": 3,
-        "tower_patch": 16,
-        "tower_grid": 8,
-        "tower_output": 64,
-        "tower_act": "gelu",
-        "tower_enlarge": False,
-        "prompt_heads": 4,
-        "lora_rank": 0,
-    },
-}
-
-
-def preset(name: str, *, scale: int, bands: int = 3, **changes: Any) -> SeGSRConfig:
-    """A configuration by name.
-
-    Args:
-        name: One of PRESETS.
-        scale: Output pixels per input pixel, along each side: 2, 3, 4 or 8.
-        bands: Bands of the input; other than 3, the first three (or the only one) feed the tower.
-        changes: Fields of SeGSRConfig that shall differ.
-
-    Raises:
-        ConfigError: No such preset, or fields that no network can be built from.
-    """
-    if name not in PRESETS:
-        raise ConfigError(f"Cannot find a preset '{name}'. It can be: {', '.join(PRESETS)}.")
-    values: dict[str, Any] = {**PRESETS[name], "scale": scale, "bands": bands}
-    if bands != 3:
-        values["tower_bands"] = tuple(min(b, max(bands - 1, 0)) for b in range(3)) if bands > 2 else (0, 0, 0)
-        values["band_mean"] = (sum(RGB_MEAN) / 3,) * bands
-    return SeGSRConfig.from_dict({**values, **changes})
+__all__ = ["Compat", "SeGSR", "SeGSRConfig", "preset", "presets"]
 
 
 class SeGSR(nn.Module):
@@ -163,7 +104,7 @@ class SeGSR(nn.Module):
         with torch.no_grad():
             conditions = self.sensor(weight.new_tensor([list(descriptor)]))
             for unit, own in zip(self.units, conditions, strict=True):
-                assert isinstance(unit, CompactUnit)
+                assert isinstance(unit, ConditionedUnit)
                 for conv, (gain, offset) in zip(unit.convolutions(), own[..., 0, :, 0, 0], strict=True):
                     assert conv.bias is not None
                     conv.weight.mul_(gain[:, None, None, None])

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from pkgutil import resolve_name
 
 from torch import nn
 
 from geosegsr.models.segsr.config import SeGSRConfig
-from geosegsr.models.segsr.units.compact import CompactUnit
-from geosegsr.models.segsr.units.hat import HATUnit
-from geosegsr.models.segsr.units.residual import ResidualUnit
-from geosegsr.models.segsr.units.swin import SwinUnit
+from geosegsr.models.segsr.registry import UNITS
 
-BUILDERS: dict[str, Callable[[SeGSRConfig, int], nn.Module]] = {
-    "hat": HATUnit,
-    "swin": SwinUnit,
-    "residual": ResidualUnit,
-    "compact": CompactUnit,
-}
+
+class ConditionedUnit(nn.Module, ABC):
+    """A unit whose convolutions take gains and offsets from the sensor's descriptor; see `SensorConditioning`."""
+
+    @abstractmethod
+    def convolutions(self) -> list[nn.Conv2d]:
+        """The conditioned ones in their order, as many as the unit's depth, each with a bias."""
 
 
 def build_unit(config: SeGSRConfig, depth: int) -> nn.Module:
     """A unit of the configured kind with `depth` blocks."""
-    return BUILDERS[config.unit](config, depth)
+    unit: nn.Module = resolve_name(UNITS[config.unit].builder)(config, depth)
+    return unit

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from geosegsr.models.segsr.config import SeGSRConfig
+from geosegsr.models.segsr.units import ConditionedUnit
 
 
-class CompactUnit(nn.Module):
+class CompactUnit(ConditionedUnit):
     """3x3 convolutions with an activation between, and a sum over every `skip_every` of them."""
 
     def __init__(self, config: SeGSRConfig, depth: int) -> None:
@@ -20,7 +21,7 @@ class CompactUnit(nn.Module):
         self.body = nn.Sequential(*layers[:-1])
 
     def convolutions(self) -> list[nn.Conv2d]:
-        """In their order; those that the sensor's descriptor conditions."""
+        """See ConditionedUnit."""
         return [layer for layer in self.body if isinstance(layer, nn.Conv2d)]
 
     def forward(self, x: Tensor, conditions: Tensor | None = None) -> Tensor:
