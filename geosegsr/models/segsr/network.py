@@ -121,7 +121,9 @@ class SeGSR(nn.Module):
         conditions: tuple[Tensor, ...] = self.sensor(told)
         return conditions
 
-    def _enlarge(self, lr: Tensor, maps: list[Tensor], conditions: tuple[Tensor, ...] | None) -> Tensor:
+    def _enlarge(
+        self, lr: Tensor, maps: list[Tensor], conditions: tuple[Tensor, ...] | None = None
+    ) -> Tensor:
         dtype, mean = self.conv_after.weight.dtype, lr.new_tensor(self.config.band_mean).view(-1, 1, 1)
         first = self.conv_first
         shallow = conv_in_float32(lr - mean, first.weight, first.bias, padding=1)  # (N, W, h, w)
