@@ -215,7 +215,7 @@ def main() -> None:
         row = Row(case, case.truth(args.scale), [])
         for seed, (_, hr) in enumerate(images):
             patches = np.stack(list(patches_of(case.of(hr, args.scale, seed)))).astype(np.float32) / 255
-            row.found.append(estimate(patches))
+            row.found.append(estimate(patches, args.scale))
         print(row.line(), flush=True)
         rows.append(row)
     every = np.concatenate([row.errors()[:, 1] for row in rows])

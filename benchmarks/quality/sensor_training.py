@@ -37,7 +37,7 @@ SHARES = {
     "oam": 0.06,
     "neon": 0.07,
 }  # of sources with many images; others alike
-CLEAN, NOISY, PACKED, GREY = 0.3, 0.45, 0.4, 0.2
+CLEAN, BLURRED, NOISY, PACKED, GREY = 0.1, 0.9, 0.45, 0.4, 0.2
 
 
 @dataclass
@@ -91,26 +91,32 @@ class Cutter:
 
     def batch(self, rng: np.random.Generator, count: int, scale: int, side: int) -> tuple[Tensor, Tensor]:
         """Regions (B, 3, (side + 2 REACH) * scale, ...) in 0 to 1, and which of them have more than 8 bits."""
-        zoom = float(rng.uniform(1, ZOOM)) if rng.random() < 0.5 and side * scale * ZOOM < 260 else 1.0
+        zoom = float(rng.uniform(1, ZOOM)) if rng.random() < 0.3 and side * scale * ZOOM < 260 else 1.0
         core, edge = round(side * scale * zoom), round(REACH * scale * zoom)
-        regions, deep = [], []
-        while len(regions) < count:
-            image = self.images[rng.choice(len(self.images), p=self.chances)]
-            height, width = image.pixels.shape[1:]
-            if min(height, width) < core - 4 * scale:
-                continue
+        hr = torch.empty(count, 3, core + 2 * edge, core + 2 * edge)
+        deep = torch.zeros(count, dtype=torch.bool)
+        for index in range(count):
+            image = self.drawn(rng, core - 4 * scale)
             rows, columns = (
                 mirrored(int(rng.integers(0, max(n - core, 0) + 1)) - edge, core + 2 * edge, n)
-                for n in (height, width)
+                for n in image.pixels.shape[1:]
             )
             cut = image.pixels[:, rows][:, :, columns]
-            regions.append(torch.from_numpy(cut).to(self.device).float() / np.iinfo(cut.dtype).max)
-            deep.append(image.deep)
-        hr = torch.stack(regions)
+            hr[index].copy_(torch.from_numpy(cut))
+            hr[index] *= 1 / np.iinfo(cut.dtype).max
+            deep[index] = image.deep
+        hr = hr.to(self.device)
         whole = (side + 2 * REACH) * scale
         if hr.shape[-1] != whole:
             hr = F.interpolate(hr, size=(whole, whole), mode="bicubic", antialias=True).clamp(0, 1)
-        return hr, torch.tensor(deep, device=self.device)
+        return hr, deep.to(self.device)
+
+    def drawn(self, rng: np.random.Generator, least: int) -> Image:
+        """An image whose sides are not shorter than `least`."""
+        while True:
+            image = self.images[rng.choice(len(self.images), p=self.chances)]
+            if min(image.pixels.shape[1:]) >= least:
+                return image
 
 
 def keys(x: Tensor) -> Tensor:
@@ -204,7 +210,7 @@ def degraded(hr: Tensor, deep: Tensor, scale: int, side: int) -> tuple[Tensor, T
         return torch.rand(count, device=device) < share
 
     spoilt, drawn = ~chance(CLEAN), uniform(0, 1)
-    blurred = spoilt & (drawn < 0.8)
+    blurred = spoilt & (drawn < BLURRED)
     kind = torch.where(blurred & (drawn < 0.2), 2, torch.where(blurred & (drawn < 0.28), 1, 0))
     sigma = torch.where(kind == 2, uniform(0.3, 0.78), uniform(0, 1.35) * torch.where(kind == 1, 0.8, 1.0))
     sigma = torch.where(blurred, sigma, 0.0)
@@ -252,7 +258,7 @@ def noisy(lr: Tensor, noise: Tensor, grey: Tensor, soft: Tensor, shot: Tensor) -
     return _wide(noise) * strength * z
 
 
-def loss_of(network: Regressor, lr: Tensor, truth: Tensor, grey: Tensor) -> tuple[Tensor, Tensor]:
+def loss_of(network: Regressor, lr: Tensor, truth: Tensor, grey: Tensor, scale: int) -> tuple[Tensor, Tensor]:
     """Gaussian log-likelihood, weighted by the standard deviation; and the absolute errors (B, 3).
 
     Source:
@@ -262,7 +268,7 @@ def loss_of(network: Regressor, lr: Tensor, truth: Tensor, grey: Tensor) -> tupl
     told = torch.where((told < 10) & (torch.rand_like(told) < 0.5), 0.0, told)
     planes = torch.where(_wide(grey), planes_of(lr[:, :1]), planes_of(lr))
     with torch.autocast(lr.device.type, torch.bfloat16):
-        values, variances = network(planes, told, grey.float())
+        values, variances = network(planes, told, grey.float(), torch.full_like(told, scale))
     wanted = torch.cat([truth[:, :2], noise_to_score(truth[:, 2:3])], 1)
     off = values - wanted
     likelihood = 0.5 * (off.square() / variances.exp() + variances)
@@ -301,7 +307,7 @@ def train(args: argparse.Namespace) -> None:
                 args.rate * min(1, (step + 1) / 100) * max(0.5 * (1 + math.cos(math.pi * share)), 1e-3)
             )
         lr, truth, grey = degraded(*cutter.batch(rng, args.batch, scale, side), scale, side)
-        loss, off = loss_of(network, lr, truth, grey)
+        loss, off = loss_of(network, lr, truth, grey, scale)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()

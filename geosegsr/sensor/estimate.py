@@ -58,13 +58,17 @@ class Estimate:
     """How far it may be off."""
 
 
-def estimate(patches: Array, *, dn_span: float = 255.0, jpeg_quality: float | None = None) -> Estimate:
+def estimate(
+    patches: Array, scale: int, *, dn_span: float = 255.0, jpeg_quality: float | None = None
+) -> Estimate:
     """Estimate blur, noise and compression of a scene.
 
     Args:
         patches: float32, shape (N, C, h, w), in the model's range, without nodata, at full resolution. Three bands are
             red, green and blue; of any other number each band is read alone. Sides from `MIN_SIDE` on; row 0 and
             column 0 of every patch lie at multiples of 8 pixels from the file's origin.
+        scale: hr pixels per lr pixel of the model that is to be told: each was taught its own idea of a clean scene, because
+            the images that it learned from are not sharp to the last pixel.
         dn_span: DN of an 8-bit file that the model's range spans; 0 for files of other types, which are never JPEG.
         jpeg_quality: Quality of the file's JPEG compression, 1 to 100, where the file states it.
 
@@ -76,12 +80,12 @@ def estimate(patches: Array, *, dn_span: float = 255.0, jpeg_quality: float | No
     """
     _check(patches)
     with _one_thread():
-        scale, spread = (
+        quantised, spread = (
             (quantisation_of(jpeg_quality), 0.0) if jpeg_quality else _quantisation(patches, dn_span)
         )
-        values, variances = _read(patches, scale)
+        values, variances = _read(patches, quantised, scale)
     mean, variance = combined(values, variances)
-    return concluded(mean, np.sqrt(variance), scale, spread)
+    return concluded(mean, np.sqrt(variance), quantised, spread)
 
 
 def combined(values: Floats, variances: Floats) -> tuple[Floats, Floats]:
@@ -153,7 +157,7 @@ def _quantisation(patches: Array, dn_span: float) -> tuple[float, float]:
     return found[0] * 255 / dn_span, found[1] * 255 / dn_span
 
 
-def _read(patches: Array, scale: float) -> tuple[Floats, Floats]:
+def _read(patches: Array, quantised: float, scale: int) -> tuple[Floats, Floats]:
     """Values and variances that the network gives, of each patch or of each of its bands; shape (N, 3)."""
     colour = patches.shape[1] == 3
     bands = torch.from_numpy(np.array(patches, np.float32))
@@ -161,8 +165,8 @@ def _read(patches: Array, scale: float) -> tuple[Floats, Floats]:
     network, parts = _network(), []
     with torch.inference_mode():
         for chunk in planes.split(_CHUNK):
-            told = torch.full((len(chunk),), float(scale))
-            parts.append(torch.stack(network(chunk, told, torch.full_like(told, float(not colour)))))
+            told = (torch.full((len(chunk),), float(value)) for value in (quantised, not colour, scale))
+            parts.append(torch.stack(network(chunk, *told)))
     values, logarithms = torch.cat(parts, 1).double().numpy()
     return values, np.exp(logarithms)
 

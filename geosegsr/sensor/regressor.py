@@ -2,7 +2,7 @@
 
     plane, colour differences ----> convolutions -> mean and spread over the patch --+
          |                                                                           +--> two layers --> value, log-variance
-         +--> spectrum, noise of flat parts, contrast, compression ------------------+     of 3 numbers
+         +--> spectrum, flat parts, JPEG's blocks, contrast, compression --------------+     of 3 numbers
 
 What enters is free of the patch's level. Convolutions and spectrum see it divided by its contrast; the contrast enters
 as one number of its own, because noise and rounding are in DN.
@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from geosegsr.sensor.jpeg import dct_matrix
+
 _WIDTH, _DEEP, _HIDDEN = 48, 64, 96
 _FINEST = 0.25 / 255  # contrast below which a patch is flat
 _LEVEL = 9  # pixels along a side, over which the level is taken
@@ -23,7 +25,8 @@ _WINDOW = 16  # pixels along a side of a spectrum's window
 _QUANTILES = (0.02, 0.1, 0.3, 0.6)
 _SPECTRUM = 2 * (_WINDOW // 2 + 1) ** 2
 _FLATNESS = 3 * len(_QUANTILES)
-_TOLD = 3
+_BLOCKS = 2 * 64
+_TOLD = 4
 OUTPUTS = 3
 """MTF at 1/4 and at 1/2 cycle per pixel, and noise as `noise_to_score` gives it."""
 
@@ -58,6 +61,7 @@ class Regressor(nn.Module):
     """Values and log-variances of blur and noise, from patches of any size from 48 pixels on."""
 
     hann: Tensor
+    dct: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,19 +70,23 @@ class Regressor(nn.Module):
         self.fine = nn.ModuleList(nn.Conv2d(_WIDTH, _WIDTH, 3, padding=1) for _ in range(3))
         self.down = nn.Conv2d(_WIDTH, _DEEP, 3, stride=2, padding=1)
         self.coarse = nn.ModuleList(nn.Conv2d(_DEEP, _DEEP, 3, padding=1) for _ in range(2))
-        self.mixed = nn.Linear(2 * _DEEP + _SPECTRUM + _FLATNESS + _TOLD, _HIDDEN)
+        self.mixed = nn.Linear(2 * _DEEP + _SPECTRUM + _FLATNESS + _TOLD + _BLOCKS, _HIDDEN)
         self.hidden = nn.Linear(_HIDDEN, _HIDDEN)
         self.head = nn.Linear(_HIDDEN, 2 * OUTPUTS)
         window = torch.hann_window(_WINDOW + 1)[1:]
         self.register_buffer("hann", window[:, None] * window[None], persistent=False)
+        self.register_buffer("dct", torch.from_numpy(dct_matrix()).float(), persistent=False)
 
-    def forward(self, planes: Tensor, quantisation: Tensor, single: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, planes: Tensor, quantisation: Tensor, single: Tensor, scale: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Read blur and noise.
 
         Args:
             planes: float32, shape (N, 3, h, w), as `planes_of` gives them.
             quantisation: Shape (N,), in percent.
             single: Shape (N,); 1 for single bands, 0 for colour.
+            scale: Shape (N,); hr pixels per lr pixel of the model that is to be told.
 
         Returns:
             Values and log-variances, both of shape (N, 3).
@@ -86,10 +94,10 @@ class Regressor(nn.Module):
         with torch.autocast(planes.device.type, enabled=False):
             detail = planes - _local_mean(planes)
             contrast = _contrast(planes[:, :1])  # (N, 1, 1, 1)
-            told = torch.stack(
-                [(contrast.flatten() * 255).log() / 2, torch.log1p(quantisation) / 2, single], 1
-            )
-            known = torch.cat([self._spectrum(detail[:, 0] / contrast[:, 0]), _flatness(detail), told], 1)
+            level = (contrast.flatten() * 255).log() / 2
+            told = torch.stack([level, torch.log1p(quantisation) / 2, single, scale.log2() - 2], 1)
+            spectrum = self._spectrum(detail[:, 0] / contrast[:, 0])
+            known = torch.cat([spectrum, _flatness(detail), told, self._blocks(planes[:, 0])], 1)
             gain, offset = self.told(told)[:, :, None, None].chunk(2, 1)
             detail = (detail / (3 * contrast)).clamp(-8, 8)
         x = self.stem(detail.contiguous(memory_format=torch.channels_last))  # (N, 48, h/2, w/2)
@@ -123,6 +131,20 @@ class Regressor(nn.Module):
         power = power + 1e-4
         both = torch.stack([power.log().mean((1, 2)), power.mean((1, 2)).log()], 1)
         return (both.flatten(1) - 3) / 4
+
+    def _blocks(self, plane: Tensor) -> Tensor:
+        """Of the 64 coefficients of JPEG's blocks: how many are not 0, and how large they are, in DN of 255.
+
+        Compression turns noise into few coefficients of one step, in blocks that are flat otherwise.
+
+        Args:
+            plane: Shape (N, h, w); row 0 and column 0 begin a block.
+        """
+        blocks = plane.unfold(1, 8, 8).unfold(2, 8, 8).flatten(1, 2)  # (N, blocks, 8, 8)
+        found = (self.dct @ (blocks * 255) @ self.dct.T).flatten(2).abs()
+        occupied = (found.square() / (1 + found.square())).mean(1)
+        found = torch.cat([occupied, torch.log1p(found.mean(1)) / 2], 1)
+        return found * (torch.arange(2 * 64, device=found.device) % 64 > 0)  # the level is not looked at
 
 
 def _local_mean(planes: Tensor) -> Tensor:

@@ -53,18 +53,18 @@ def imaged(blur: float = 0, noise: float = 0, quality: int = 0, count: int = 4) 
 
 
 def test_a_clean_scene_is_bicubic() -> None:
-    assert estimate(imaged()).sensor == BICUBIC
+    assert estimate(imaged(), SCALE).sensor == BICUBIC
 
 
 def test_more_blur_reads_softer() -> None:
-    found = [estimate(imaged(blur=blur)).sensor.mtf_nyquist for blur in (0, 0.5, 0.8, 1.2)]
+    found = [estimate(imaged(blur=blur), SCALE).sensor.mtf_nyquist for blur in (0, 0.5, 0.8, 1.2)]
     assert found == sorted(found, reverse=True)
     assert found[-1] < 0.06
 
 
 @pytest.mark.parametrize("noise", [4, 8])
 def test_noise_is_found(noise: float) -> None:
-    assert estimate(imaged(noise=noise)).sensor.noise * 255 == pytest.approx(noise, rel=0.3)
+    assert estimate(imaged(noise=noise), SCALE).sensor.noise * 255 == pytest.approx(noise, rel=0.3)
 
 
 @pytest.mark.parametrize("quality", [90, 75, 50])
@@ -73,7 +73,7 @@ def test_compression_is_found(quality: int, bands: slice) -> None:
     patches = imaged(quality=quality)
     if bands.stop == 1:
         patches = np.stack([through_grey_jpeg(patch[0], quality)[None] for patch in imaged()])
-    assert estimate(patches).sensor.jpeg_quality == quality
+    assert estimate(patches, SCALE).sensor.jpeg_quality == quality
 
 
 def through_grey_jpeg(plane: np.ndarray, quality: int) -> np.ndarray:
@@ -83,26 +83,26 @@ def through_grey_jpeg(plane: np.ndarray, quality: int) -> np.ndarray:
 
 
 def test_what_the_file_says_wins() -> None:
-    assert estimate(imaged(), jpeg_quality=80).sensor.quantisation == 40
+    assert estimate(imaged(), SCALE, jpeg_quality=80).sensor.quantisation == 40
 
 
 def test_numbers_of_other_types_are_no_jpeg() -> None:
-    assert estimate(imaged(quality=75), dn_span=0).sensor.quantisation == 0
+    assert estimate(imaged(quality=75), SCALE, dn_span=0).sensor.quantisation == 0
 
 
 def test_a_wider_range_has_finer_steps() -> None:
     patches = imaged(quality=75) * np.float32(0.5)  # a range of 510 DN
-    assert estimate(patches, dn_span=510).sensor.quantisation == 25
+    assert estimate(patches, SCALE, dn_span=510).sensor.quantisation == 25
 
 
 @pytest.mark.parametrize("bands", [1, 2, 4, 7])
 def test_any_number_of_bands(bands: int) -> None:
     planes = np.concatenate([imaged(blur=1.0, count=2)] * 3, axis=1)[:, :bands]
-    assert estimate(planes).sensor.mtf_nyquist < 0.15
+    assert estimate(planes, SCALE).sensor.mtf_nyquist < 0.15
 
 
 def test_a_flat_scene_is_taken_for_clean() -> None:
-    assert estimate(np.full((2, 3, 64, 64), 0.25, np.float32)).sensor == BICUBIC
+    assert estimate(np.full((2, 3, 64, 64), 0.25, np.float32), SCALE).sensor == BICUBIC
 
 
 def test_threads_change_no_bit() -> None:
@@ -111,7 +111,7 @@ def test_threads_change_no_bit() -> None:
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
-            found.append(estimate(patches))
+            found.append(estimate(patches, SCALE))
             assert torch.get_num_threads() == count
     finally:
         torch.set_num_threads(threads)
@@ -121,14 +121,14 @@ def test_threads_change_no_bit() -> None:
 def test_the_input_is_left_alone() -> None:
     patches = imaged(blur=0.7)
     before = patches.copy()
-    estimate(patches)
+    estimate(patches, SCALE)
     np.testing.assert_array_equal(patches, before)
 
 
 @pytest.mark.parametrize("size", [(48, 48), (64, 128), (120, 56)])
 def test_patches_of_any_size(size: tuple[int, int]) -> None:
     patches = np.tile(imaged(blur=1.0, count=1), (1, 1, 2, 2))[:, :, : size[0], : size[1]]
-    assert estimate(patches).sensor.mtf_nyquist < 0.2
+    assert estimate(patches, SCALE).sensor.mtf_nyquist < 0.2
 
 
 def test_patches_count_by_precision() -> None:
@@ -162,7 +162,7 @@ def test_blur_and_noise_are_judged_apart() -> None:
 @pytest.mark.parametrize("shape", [(0, 3, 64, 64), (1, 0, 64, 64), (1, 3, 47, 64), (3, 64, 64)])
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ConfigError, match="sides of at least 48 pixels"):
-        estimate(np.zeros(shape, np.float32))
+        estimate(np.zeros(shape, np.float32), SCALE)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -170,7 +170,7 @@ def test_values_that_are_no_numbers_are_refused(value: float) -> None:
     patches = np.zeros((1, 1, 64, 64), np.float32)
     patches[0, 0, 3, 4] = value
     with pytest.raises(ConfigError, match="not finite"):
-        estimate(patches)
+        estimate(patches, SCALE)
 
 
 def test_the_weights_are_small() -> None:
