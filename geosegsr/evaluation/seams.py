@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
-import rasterio
 
+from geosegsr.evaluation.enlarge import Enlarger
 from geosegsr.evaluation.metrics import Image
-from geosegsr.imagery.sources import SceneSource, Source
-from geosegsr.models.contract import Upscaler
-from geosegsr.pipeline.upscale import upscale
+from geosegsr.imagery.sources import SceneSource
 from geosegsr.raster.nodata import fill_invalid
-from geosegsr.raster.radiometry import Radiometry, to_dtype
+from geosegsr.raster.radiometry import Radiometry
 from geosegsr.raster.scene import Scene
 from geosegsr.raster.window import Window
 from geosegsr.sensor.degradation import Degradation
@@ -81,45 +76,35 @@ def file_seam(
     values, valid = result.read(area)
     if not valid.all():
         values = fill_invalid(values, valid)
+    return _at_borders(radiometry.to_model(values), axes, scale)
+
+
+def model_seam(enlarger: Enlarger, sources: Sequence[SceneSource], degradation: Degradation) -> float | None:
+    """The seam measure of a model on the largest image that takes several of its tiles.
+
+    Returns:
+        As of `seam_ratio`; None where no image is that large.
+    """
+    facts = enlarger.upscaler.facts
+    sides = {source: (source.scene.height, source.scene.width) for source in sources}
+    large = [source for source in sources if max(sides[source]) // facts.scale > facts.tile]
+    if not large:
+        return None
+    source = max(large, key=lambda candidate: math.prod(sides[candidate]))
+    height, width = (min(side, _SEAM_SIDE) // facts.scale * facts.scale for side in sides[source])
+    patch = source.cut(Window(0, 0, height, width), degradation, np.random.default_rng(0))
+    sr, grid = enlarger.render(source, patch.lr)
+    return _at_borders(sr, (grid.rows, grid.cols), facts.scale)
+
+
+def _at_borders(image: Image, axes: Sequence[Axis], scale: int) -> float | None:
+    """The seam measure at the first pixels of tiles and behind their last ones; None where there is no border."""
     borders = []
     for axis in axes:
         starts, ends = axis.origins[1:], (origin + axis.tile for origin in axis.origins[:-1])
         borders.append(sorted({place * scale for place in (*starts, *ends)}))
-    found = seam_ratio(radiometry.to_model(values), borders[0], borders[1])
+    found = seam_ratio(image, borders[0], borders[1])
     return None if math.isnan(found) else found
-
-
-def model_seam(
-    upscaler: Upscaler, sources: Sequence[tuple[str, Source]], scale: int, degradation: Degradation
-) -> float | None:
-    """The seam measure of the largest image that takes several of the model's tiles, through upscale itself."""
-    large = [
-        source
-        for _, source in sources
-        if isinstance(source, SceneSource)
-        and max(source.scene.height, source.scene.width) // scale > upscaler.facts.tile
-    ]
-    if not large:
-        return None
-    source = max(large, key=lambda candidate: candidate.scene.height * candidate.scene.width)
-    height, width = (
-        min(side, _SEAM_SIDE) // scale * scale for side in (source.scene.height, source.scene.width)
-    )
-    patch = source.cut(Window(0, 0, height, width), degradation, np.random.default_rng(0))
-    lr = to_dtype(source.radiometry.from_model(patch.lr), source.scene.dtype)
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a scratch file without georeference
-        bands, rows, cols = lr.shape
-        path = Path(folder) / "lr.tif"
-        with rasterio.open(
-            path, "w", count=bands, height=rows, width=cols, dtype=lr.dtype, driver="GTiff"
-        ) as out:
-            out.write(lr)
-        ends = (source.radiometry.lo[0], source.radiometry.hi[0])
-        same = len(set(source.radiometry.lo)) == len(set(source.radiometry.hi)) == 1
-        result = Path(folder) / "sr.tif"
-        upscale(path, result, scale, upscaler, range=ends if same and not upscaler.facts.linear else None)
-        return file_seam(Scene.open(result), source.radiometry, scale, None, None)
 
 
 def _are_counts(values: Any, number: int, least: int) -> TypeGuard[list[int]]:

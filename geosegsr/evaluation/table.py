@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ HIGHER_IS_BETTER = {
     "hallucination": False,
 }
 """Every measure, in the order of the table."""
+EVERYTHING = "all"
+"""Name of the row of all images."""
 Numbers = dict[str, float]
 
 
@@ -40,7 +43,7 @@ class Row:
     """Means over the tiles of a group."""
 
     group: str
-    """Name of the subfolder; "all" for everything."""
+    """Name of the subfolder, "." for images in none; "all" for everything."""
     images: int
     """Images it covers."""
     tiles: int
@@ -51,6 +54,8 @@ class Row:
     """Bicubic interpolation of the same input."""
     bands: tuple[BandScore, ...] = ()
     """The same by band; empty where the images of a group have different bands."""
+    kinds: tuple[str, ...] = ()
+    """Bands and dtype of its images, and which bands are used if not all; each once."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: NaN and infinities become null."""
@@ -60,6 +65,7 @@ class Row:
             "tiles": self.tiles,
             "model": _finite(self.model),
             "bicubic": _finite(self.bicubic),
+            "kinds": list(self.kinds),
             "bands": [{"name": band.name, **_finite(band.numbers)} for band in self.bands],
         }
 
@@ -126,13 +132,21 @@ def _line(name: str, model: float, bicubic: float) -> str:
 
 def _group_lines(evaluation: Evaluation) -> list[str]:
     main = [name for name in ("psnr", "ssim", "psnr_y", "ssim_y") if name in evaluation.total.model]
-    head = f"{'group':20}{'images':>8}" + "".join(f"{name:>10}{'bicubic':>10}" for name in main)
     width = max(20, *(len(row.group) + 1 for row in evaluation.rows))
-    lines = [head.replace(f"{'group':20}", f"{'group':{width}}")]
-    for row in evaluation.rows:
-        cells = "".join(f"{row.model[name]:10.4f}{row.bicubic[name]:10.4f}" for name in main)
-        lines.append(f"{row.group:{width}}{row.images:8d}{cells}")
-    return lines
+    head = "".join(f"{name:>10}{'bicubic':>10}" for name in main)
+    return [
+        f"{'group':{width}}{'images':>8}{head}  bands",
+        *(_group_line(row, main, width) for row in evaluation.rows),
+    ]
+
+
+def _group_line(row: Row, main: Sequence[str], width: int) -> str:
+    cells = "".join(
+        f"{side[name]:10.4f}" if name in side else f"{'-':>10}"
+        for name in main
+        for side in (row.model, row.bicubic)
+    )
+    return f"{row.group:{width}}{row.images:8d}{cells}  {'; '.join(row.kinds)}".rstrip()
 
 
 def _band_lines(row: Row) -> list[str]:

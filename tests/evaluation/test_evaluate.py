@@ -6,17 +6,23 @@ import numpy as np
 import pytest
 import rasterio
 from click.testing import CliRunner
-from fakes import Flat
+from fakes import FAKE, Fake, Flat
 from geosegsr_cli.commands.evaluate import command
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from training_kit import as_dtype, folder_of, ground, write
 
-from geosegsr.errors import BandError, ConfigError, GeoSegSRWarning, SceneError
+from geosegsr.errors import ConfigError, GeoSegSRWarning, SceneError
+from geosegsr.evaluation.enlarge import Enlarger
 from geosegsr.evaluation.evaluate import evaluate_file, evaluate_model
 from geosegsr.evaluation.table import table
+from geosegsr.imagery.sources import SceneSource
 from geosegsr.models.interpolation import Interpolator
 from geosegsr.pipeline.upscale import upscale
+from geosegsr.raster.radiometry import to_dtype
+from geosegsr.raster.scene import Scene
+from geosegsr.raster.window import Window
 from geosegsr.sensor.degradation import Degradation, imresize_down
+from geosegsr.tiling.render import render_block
 
 
 @pytest.fixture
@@ -69,8 +75,9 @@ def test_subfolders_get_rows_of_their_own(tmp_path):
 
 
 def test_large_images_are_measured_in_tiles_that_cover_them(tmp_path):
-    write(tmp_path / "a.tif", as_dtype(ground(1, 130, 70), "uint8"))
-    assert evaluate_model("bicubic", [str(tmp_path)], scale=2, tile=64).total.tiles == 3 * 2
+    write(tmp_path / "a.tif", as_dtype(ground(3, 330, 130), "uint8"))
+    assert Flat.facts.tile == 64  # lr pixels: 128 hr pixels
+    assert evaluate_model(Flat(), [str(tmp_path)]).total.tiles == 3 * 2
 
 
 def test_real_pairs(tmp_path):
@@ -99,7 +106,7 @@ def test_nodata_is_left_out(tmp_path):
     assert abs(holed["psnr"] - evaluate_model("bicubic", [str(whole)], scale=2).total.model["psnr"]) < 3
     assert "improvement" not in holed
     write(tmp_path / "c" / "a.tif", np.zeros_like(field), nodata=0)
-    with pytest.raises(SceneError, match="no image has a tile that is at least half valid"):
+    with pytest.raises(SceneError, match="it has no tile that is at least half valid"):
         evaluate_model("bicubic", [str(tmp_path / "c")], scale=2)
 
 
@@ -112,9 +119,65 @@ def test_an_unreadable_image_is_named_and_the_others_are_measured(images):
 def test_what_cannot_be_evaluated(tmp_path, images):
     with pytest.raises(ConfigError, match="without its scale"):
         evaluate_model("bicubic", [str(images)])
-    folder_of(tmp_path / "four", 1, count=4)
-    with pytest.raises(BandError, match=r"4 bands, but model .* was trained on 3"):
-        evaluate_model(Flat(), [str(tmp_path / "four")])
+    folder_of(tmp_path / "two", 1, count=2)
+    with pytest.raises(
+        SceneError, match=r"'flat' on '.*place_0.tif': it has 2 bands, and the model takes 3. Leave"
+    ):
+        evaluate_model(Flat(), [str(tmp_path / "two")])
+
+
+def of_sensors(root, *, loose=False):
+    """A folder of three sensors: RGB, RGBN, and the 13 bands of Sentinel-2 without names."""
+    folder_of(root / "aerial", 2)
+    folder_of(root / "naip", 1, count=4)
+    folder_of(root / "s2", 1, count=13, dtype="uint16")
+    if loose:
+        folder_of(root, 1)
+    return str(root)
+
+
+def test_every_sensor_of_a_mixed_folder_is_a_group_of_its_own(tmp_path):
+    root = of_sensors(tmp_path / "hr")
+    found = evaluate_model("bicubic", [root], scale=2)
+    assert [(row.group, row.images, row.kinds) for row in found.rows] == [
+        ("aerial", 2, ("3 bands, uint8",)),
+        ("naip", 1, ("4 bands, uint8",)),
+        ("s2", 1, ("13 bands, uint16",)),
+        ("all", 4, ("13 bands, uint16", "3 bands, uint8", "4 bands, uint8")),
+    ]
+    for row in found.rows[:3]:  # judged as if the others were not there
+        alone = evaluate_model("bicubic", [f"{root}/{row.group}"], scale=2).total
+        assert (alone.model, alone.bicubic, alone.bands) == (row.model, row.bicubic, row.bands)
+    assert found.total.bands == ()
+    means = [row.model["psnr"] for row in found.rows]
+    assert means[3] == pytest.approx((2 * means[0] + means[1] + means[2]) / 4)
+
+
+def test_a_model_takes_its_bands_of_more_and_names_the_images_that_do_not_fit(tmp_path):
+    root = of_sensors(tmp_path / "hr", loose=True)
+    with pytest.warns(
+        GeoSegSRWarning, match=r"1 of 5 images left out.*s2/place_0.tif': it has 13 bands, and"
+    ):
+        found = evaluate_model(Flat(), [root])
+    assert [(row.group, row.kinds) for row in found.rows[:3]] == [
+        (".", ("3 bands, uint8",)),
+        ("aerial", ("3 bands, uint8",)),
+        ("naip", ("bands 1, 2, 3 of 4, uint8",)),
+    ]
+    assert "s2/place_0.tif" in found.notes[-1] and "Pass --bands with 3 of them" in found.notes[-1]
+    lines = table(found).splitlines()
+    assert any("naip" in line and "bands 1, 2, 3 of 4, uint8" in line for line in lines)
+    by_hand = evaluate_model(Flat(), [f"{root}/naip"], bands=(1, 2, 3)).total
+    assert by_hand.model == found.rows[2].model
+
+
+def test_bands_are_taken_by_their_names(tmp_path):
+    path = write(tmp_path / "a.tif", as_dtype(ground(5, 64, 64), "uint16"))
+    with rasterio.open(path, "r+") as out:
+        out.descriptions = ("B02", "B03", "B04", "B05", "B08")
+    named = evaluate_model(Flat(), [str(path)]).total
+    assert named.kinds == ("bands 3, 2, 1 of 5, uint16",)
+    assert named.model == evaluate_model(Flat(), [str(path)], bands=(3, 2, 1)).total.model
 
 
 def finished(tmp_path, bands=3, size=(128, 128), **options):
@@ -125,6 +188,43 @@ def finished(tmp_path, bands=3, size=(128, 128), **options):
     sr = tmp_path / "sr.tif"
     upscale(lr, sr, 2, options.pop("model", "bicubic"), **options)
     return sr, hr, lr
+
+
+@pytest.mark.parametrize("consistency", [False, True])
+@pytest.mark.parametrize(("dtype", "count"), [("uint8", 3), ("uint16", 3), ("float32", 3), ("uint8", 4)])
+def test_a_model_is_measured_on_the_pixels_that_upscale_writes(tmp_path, dtype, count, consistency):
+    model = Fake(replace(FAKE, tile=128, multiple_of=16, bands=3 if count == 3 else None), tilt=0.1)
+    hr = write(
+        tmp_path / "hr.tif", as_dtype(ground(count, 90, 106), dtype), pixel=5.0, photometric="minisblack"
+    )
+    source = SceneSource(Scene.open(hr), {"kind": "auto"}, 2)
+    patch = source.cut(Window(0, 0, 90, 106), Degradation(), np.random.default_rng(0))
+    lr = to_dtype(source.radiometry.from_model(patch.lr), dtype)
+    ends = source.radiometry.lo[0], source.radiometry.hi[0]
+    lr_path = write(tmp_path / "lr.tif", lr, pixel=10.0, photometric="minisblack")
+    upscale(lr_path, tmp_path / "sr.tif", 2, model, range=ends, consistency=consistency)
+    with rasterio.open(tmp_path / "sr.tif") as file:
+        written = source.radiometry.to_model(file.read())
+    assert np.array_equal(Enlarger(model, consistent=consistency)(source, patch.lr), written)
+    of_model = evaluate_model(model, [str(hr)], consistency=consistency)
+    of_file = evaluate_file(tmp_path / "sr.tif", hr, lr_path, user_range=ends)
+    assert of_model.total.model == pytest.approx(of_file.total.model, rel=1e-6, abs=1e-9)
+
+
+def test_an_image_in_several_blocks_is_that_in_one(tmp_path):
+    path = write(tmp_path / "a.tif", as_dtype(ground(3, 300, 2400), "uint8"))
+    source = SceneSource(Scene.open(path), {"kind": "auto"}, 8)
+    patch = source.cut(Window(0, 0, 296, 2400), Degradation(), np.random.default_rng(0))
+    enlarge = Enlarger(Fake(replace(FAKE, scale=8), tilt=0.1))
+    whole, grid = enlarge.render(source, patch.lr)
+    assert len(grid.blocks) > 1
+    rendering = next(iter(enlarge._plans.values()))
+    one = replace(rendering, grid=replace(rendering.grid, block=10_000))
+    assert len(one.grid.blocks) == 1
+    dn = to_dtype(source.radiometry.from_model(patch.lr), "uint8")
+    valid = np.ones(dn.shape, bool)
+    at_once = render_block(one, one.grid.blocks[0], dn, valid, valid).image
+    assert np.array_equal(whole, source.radiometry.to_model(at_once))
 
 
 def test_a_finished_file_of_bicubic_is_bicubic(tmp_path):

@@ -1,4 +1,4 @@
-"""geosegsr evaluate: numbers for a model or a finished file, bicubic's beside them."""
+"""geosegsr evaluate: scores of a model or a finished file, beside those of bicubic interpolation."""
 
 from __future__ import annotations
 
@@ -35,7 +35,12 @@ from geosegsr_cli.parts.options import BandList, Places, Scale, json_option, one
 @click.option(
     "--degradation", metavar="NAME|FILE", help="hr to lr: bicubic, box or a TOML file. Default: the model's."
 )
-@click.option("-b", "--bands", type=BandList(), help="Bands to use, in this order: 1,2,3. Default: all.")
+@click.option(
+    "-b",
+    "--bands",
+    type=BandList(),
+    help="Bands to use, in this order: 1,2,3. Default: those that the model takes.",
+)
 @click.option("--range", "range_", type=float, nargs=2, metavar="LO HI", help="DN that count as 0 and 1.")
 @click.option("--border", type=int, help="Pixels left out at each edge. Default: the scale.")
 @click.option(
@@ -77,7 +82,7 @@ def command(
 ) -> None:
     """Measure a model on a folder (--model M --hr DIR) or a finished file (SR.tif --hr HR.tif).
 
-    Every number stands beside that of bicubic interpolation. Subfolders of --hr get rows of their own.
+    Bicubic interpolation is measured beside it. Each subfolder of --hr gets its own row; its images may differ in bands.
     """
     verbosity(quiet, 0)
     if (sr is None) == (model is None):
