@@ -38,6 +38,22 @@ def file(tmp_path):
     return tmp_path / "m.safetensors"
 
 
+@pytest.mark.parametrize(
+    ("overlap", "halo", "fits"),
+    [(0, 0, True), (8, 4, True), (9, 4, True), (7, 4, False), (5, 4, False), (63, 31, True), (64, 4, False)],
+)
+def test_a_cards_overlap_holds_two_halos_and_leaves_a_stride(overlap, halo, fits):
+    """With less, neither of two neighbours would have the whole context of the pixels between them."""
+    config = small_model().config
+    sizes = {"tile": 64, "overlap": overlap, "halo": halo}
+    if fits:
+        card = ModelCard.of(config, "small", **sizes)
+        assert (card.overlap, card.halo) == (overlap, halo)
+    else:
+        with pytest.raises(ConfigError, match=f"overlap {overlap}, halo {halo}"):
+            ModelCard.of(config, "small", **sizes)
+
+
 @pytest.mark.parametrize("storage", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("lora_rank", [0, 2])
 def test_written_read_and_written_again_is_the_same_file(tmp_path, storage, lora_rank):

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -97,6 +98,39 @@ def test_a_partial_batch_is_filled_up_to_the_fixed_size(upscaler, tiles):
     assert seen == [2, 2, 2]
     upscaler.batch = 1
     np.testing.assert_allclose(sr, upscaler(tiles), atol=1e-5)
+
+
+def box_mean(reach, scale):
+    """A network whose pixels depend on lr pixels up to `reach` away, and not on the size of its tile."""
+
+    def network(lr, guide=None):
+        side = 2 * reach + 1
+        wide = torch.nn.functional.pad(lr, (reach, reach, reach, reach), mode="reflect")
+        mean = torch.nn.functional.avg_pool2d(wide, side, stride=1)
+        return torch.nn.functional.interpolate(mean, scale_factor=scale, mode="nearest")
+
+    return network
+
+
+@pytest.mark.parametrize(("halo", "multiple_of"), [(7, 1), (3, 4)])
+@pytest.mark.parametrize("shape", [(64, 32), (32, 64), (61, 40)])
+def test_a_tile_split_for_want_of_memory_keeps_its_context(path, shape, halo, multiple_of):
+    """As far as the model's halo, and the multiple that its sides must be, reach."""
+    upscaler = load_upscaler(path, device="cpu", precision="fp32")
+    upscaler.facts = replace(upscaler.facts, halo=halo, multiple_of=multiple_of)
+    network = box_mean(max(halo, multiple_of), upscaler.facts.scale)
+    pixels_at_most = shape[0] * shape[1] * 2 // 3 + 16 * max(shape)
+
+    def short_of_memory(lr, guide=None):
+        if lr.shape[-2] * lr.shape[-1] > pixels_at_most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return network(lr)
+
+    lr = np.random.default_rng(0).random((1, 3, *shape), dtype=np.float32)
+    upscaler.network = network
+    whole = upscaler(lr)
+    upscaler.network = short_of_memory
+    np.testing.assert_allclose(upscaler(lr), whole, atol=1e-6)
 
 
 def watch(upscaler):

@@ -42,6 +42,39 @@ def test_a_box_is_snapped_outward_to_whole_pixels(scene: Scene) -> None:
     assert area == Area(Window(4, 3, 4, 8))
 
 
+def test_a_side_on_the_edge_of_a_pixel_adds_no_pixel_by_rounding(scene: Scene) -> None:
+    west, north = corner(scene, 3 - 1e-8, 4 - 1e-8)
+    east, south = corner(scene, 11 + 1e-8, 8 + 1e-8)
+    assert area_from_bbox(scene, (west, south, east, north)) == Area(Window(4, 3, 4, 8))
+    west, north = corner(scene, 3.01, 4.01)
+    east, south = corner(scene, 10.01, 7.01)
+    assert area_from_bbox(scene, (west, south, east, north)) == Area(Window(4, 3, 4, 8))
+
+
+def test_an_area_beyond_the_scene_ends_with_it(scene: Scene) -> None:
+    before, beyond = corner(scene, -5, -7), corner(scene, scene.width + 5, scene.height + 7)
+    last = corner(scene, scene.width - 2, scene.height - 3)
+    area = area_from_bbox(scene, (last[0], beyond[1], beyond[0], last[1]))
+    assert area == Area(Window(scene.height - 3, scene.width - 2, 3, 2))
+    area = area_from_bbox(scene, (before[0], beyond[1], beyond[0], before[1]))
+    assert area == Area(Window(0, 0, scene.height, scene.width))
+
+
+@pytest.mark.parametrize(
+    "polygon", [None, shapely.Polygon([(1000.31, 900.77), (1090.13, 1010.42), (1015.9, 1070.6)])]
+)
+def test_a_mask_has_the_same_pixels_in_any_window(polygon: shapely.Polygon | None) -> None:
+    """Polygons are burnt in squares of 1024 pixels; this one lies across four of them."""
+    area = Area(Window(890, 1001, 170, 80), None if polygon is None else shapely.to_wkb(polygon))
+    whole = np.zeros((1100, 1100), bool)
+    whole[area.window.slices] = True
+    if polygon is not None:
+        whole &= geometry_mask([polygon], whole.shape, Affine.identity(), all_touched=True, invert=True)
+    for window in (Window(0, 0, 1100, 1100), Window(1020, 1020, 10, 10), Window(1000, 990, 100, 110),
+                   Window(880, 1000, 150, 30), Window(1059, 1080, 3, 3)):  # fmt: skip
+        np.testing.assert_array_equal(area.mask(window), whole[window.slices])
+
+
 def test_a_polygon_masks_what_it_does_not_touch(scene: Scene) -> None:
     shape = polygon(scene, (2.5, 2.5), (20.5, 4.5), (9.5, 30.5))
     area = area_from_geometry(scene, shape.wkt)

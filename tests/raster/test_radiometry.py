@@ -205,3 +205,27 @@ def test_linear_models_keep_the_digits_of_wide_dtypes() -> None:
     assert working_dtype(np.dtype("uint16"), True) == np.float32
     assert working_dtype(np.dtype("int32"), True) == np.float64
     assert working_dtype(np.dtype("int32"), False) == np.float32
+
+
+@pytest.mark.parametrize(
+    ("median", "plausible"), [(-0.31, False), (-0.29, True), (0.2, True), (1.29, True), (1.31, False)]
+)
+def test_reflectance_is_plausible_from_just_below_zero_to_just_above_one(
+    median: float, plausible: bool
+) -> None:
+    """Over dark water the correction of the atmosphere goes below 0, and snow on a slope above 1."""
+    values = np.full((1, 9, 9), round(median * 10_000)).astype(np.int16)
+    values[0, 0, :4] = 30_000  # a few bright pixels decide nothing
+    radiometry = resolve_radiometry(FakeRaster(values, scales=(1e-4,)), {"kind": "auto"})
+    assert (radiometry.hi == (pytest.approx(10_000),)) is plausible
+    assert radiometry.origin.startswith("declared" if plausible else "percentiles")
+
+
+@pytest.mark.parametrize("end", [2**16, 2**19, 2**20, 2**20 + 5, 2**23, 2**31])
+@pytest.mark.parametrize("span", [1.0, 255.0, 65_535.0])
+def test_dn_are_exact_to_a_sixteenth_however_large_they_are(end: int, span: float) -> None:
+    model = np.random.default_rng(0).random((1, 50, 50)).astype(np.float32)
+    dn = Radiometry((end - span,), (float(end),)).from_model(model)
+    exact = model.astype(np.float64) * span + (end - span)
+    assert np.abs(dn - exact).max() <= 1 / 24
+    assert dn.dtype == (np.float64 if end >= 2**20 else np.float32), "float64 takes twice the memory"

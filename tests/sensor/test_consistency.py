@@ -370,3 +370,19 @@ def test_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> 
     refused = run_here(capfd, "upscale", source, "-o", tmp_path / "sr.tif", *simple, *options)
     assert_refused(refused, 1, "--uncertainty", "--ensemble")
     assert sorted(path.name for path in tmp_path.glob("*")) == ["in.tif", "out.tif"]
+
+
+@pytest.mark.parametrize("quantum", [1.0, 8.0])
+@pytest.mark.parametrize("amplitude", [0.1, 0.4, 1.0])
+def test_of_a_difference_the_share_that_rounding_explains_is_left(amplitude: float, quantum: float) -> None:
+    """Rounding to steps q has a variance of q * q / 12: what a checkerboard's variance holds beyond it is detail."""
+    board = np.indices((31, 31)).sum(0) % 2 * 2.0 - 1
+    result = np.zeros((31, 31))
+    lr = quantum * amplitude * board
+    project(result, lr, np.ones(lr.shape, bool), Sampling(1, (1.0,)), quantum=quantum)
+    # Of the 25 pixels around one, 13 have its sign.
+    level, variance = amplitude / 25, amplitude**2 * (1 - 1 / 625)
+    detail = max(0.0, 1 - (1 / 12) / variance)
+    wanted = np.clip(level + detail * (amplitude - level), amplitude - 0.5, amplitude + 0.5)
+    inner = (slice(2, -2), slice(2, -2))
+    np.testing.assert_allclose(result[inner], (quantum * wanted * board)[inner], rtol=1e-9)

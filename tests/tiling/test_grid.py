@@ -1,5 +1,7 @@
 """The grid covers every pixel, its blocks cover it once, and no tile leaves the scene."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -90,6 +92,32 @@ def test_a_hard_cut_between_tiles_computes_none_twice() -> None:
     grid = TileGrid.plan(1000, 1000, tile=64, overlap=4, halo=2, block=240)
     assert len(grid.blocks) > 1
     assert grid.tiles_computed == grid.tiles
+
+
+@pytest.mark.parametrize("margin", [0, 3, 9])
+@pytest.mark.parametrize(("tile", "overlap", "halo"), [(32, 8, 2), (24, 12, 0), (40, 6, 3)])
+def test_no_other_place_to_cut_blocks_needs_fewer_tiles(
+    tile: int, overlap: int, halo: int, margin: int
+) -> None:
+    """Also where a block's pixels depend on some beyond it, as those of a consistent result do."""
+    stride = tile - overlap
+    size = overlap + 12 * stride
+    axis = Axis(size, tile, overlap, halo, 0, size, margin)
+    side = 3 * stride
+    computed = sum(len(axis.touching(*block)) for block in axis.blocks(side))
+    for first in range(1, side + 1):
+        cuts = [0, *range(first, size, side), size]
+        assert computed <= sum(len(axis.touching(*block)) for block in pairwise(cuts))
+
+
+def test_a_margin_costs_no_more_tiles_than_it_must() -> None:
+    """Three blocks of four tiles: each but the first computes one tile again, whose ramp its margin reaches into."""
+    sizes = {"tile": 32, "overlap": 8, "halo": 2, "block": 96}
+    plain = TileGrid.plan(32, 8 + 12 * 24, **sizes)
+    wide = TileGrid.plan(32, 8 + 12 * 24, **sizes, margin=6)
+    assert [len(block.tile_cols) for block in plain.blocks] == [4, 5, 5]
+    assert [len(block.tile_cols) for block in wide.blocks] == [4, 5, 5]
+    assert wide.tiles_computed == plain.tiles_computed == wide.tiles + 2
 
 
 def test_tile_sides_obey_the_models_rules() -> None:

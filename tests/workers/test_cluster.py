@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dask
@@ -30,6 +33,7 @@ from geosegsr.errors import Cancelled, CheckpointError, ConfigError, GeoSegSRWar
 from geosegsr.models.card import ModelCard
 from geosegsr.models.checkpoint import save_checkpoint
 from geosegsr.models.segsr.network import SeGSR, preset
+from geosegsr.pipeline.block import compute_block
 from geosegsr.pipeline.plan import plan
 from geosegsr.pipeline.worker_check import Preflight
 from geosegsr.workers import cluster, engine, worker
@@ -553,6 +557,36 @@ def test_memory_for_the_blocks_of_a_worker(wide: Path) -> None:
     Preflight.of(smaller)(replace(scarce, memory_bytes=scarce.memory_bytes + 5_000_000))
     with pytest.raises(ConfigError, match="Give the workers more memory or fewer threads"):
         check(replace(capacity, memory_bytes=resident // 2))
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_worker_keeps_a_twentieth_of_its_memory_free(
+    threads: int, wide: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dask ends a worker that uses more than 95 % of its limit."""
+    planned = plan(wide, 4, "bicubic", tile=32, overlap=8, block=800)
+    process = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=700_000_000))
+    monkeypatch.setattr(psutil, "Process", lambda: process)
+    needed = 700_000_000 + threads * planned.block_bytes(planned.grid)
+    check = Preflight.of(planned)
+    capacity = Capacity(threads=threads, cores=1, gpus=0, memory_bytes=0)
+    check(replace(capacity, memory_bytes=math.ceil(needed / 0.95) + 1))
+    with pytest.raises(ConfigError, match=rf"^Cannot compute {threads} block"):
+        check(replace(capacity, memory_bytes=math.floor(needed / 0.95) - 1))
+
+
+def test_a_block_takes_no_more_memory_than_the_bound_says(wide: Path, tmp_path: Path) -> None:
+    planned = plan(wide, 4, "bicubic", tile=32, overlap=8, block=800)
+    (tmp_path / "blocks").mkdir()
+    compute_block(planned, tmp_path, "run", 0)  # what is loaded once is not a block's
+    tracemalloc.start()
+    try:
+        compute_block(planned, tmp_path, "other run", 0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    bound = planned.block_bytes(planned.grid)
+    assert bound / 6 < peak <= bound
 
 
 def test_a_device_that_workers_do_not_have(
