@@ -249,7 +249,14 @@ def a_plan(folder: Path, precision: str) -> Plan:
             target.write(noise)
     block = (TILE - OVERLAP) * SCALE
     return plan(
-        source, SCALE, model, block=block, range=(0, 4000), device="cpu", precision=precision, elsewhere=True
+        source,
+        SCALE,
+        model,
+        block=block,
+        value_range=(0, 4000),
+        device="cpu",
+        precision=precision,
+        elsewhere=True,
     )
 
 

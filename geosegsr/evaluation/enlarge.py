@@ -77,7 +77,7 @@ class Enlarger:
         upscaler: Upscaler,
         *,
         consistent: bool = False,
-        user_range: tuple[float, float] | None = None,
+        value_range: tuple[float, float] | None = None,
         quantised: bool = True,
     ) -> None:
         """Nothing is computed yet.
@@ -85,10 +85,10 @@ class Enlarger:
         Args:
             upscaler: The model.
             consistent: Whether results are adjusted for consistency with their input.
-            user_range: LO and HI in DN that the model sees as 0 and 1; from its card by default.
+            value_range: LO and HI in DN that the model sees as 0 and 1; from its card by default.
             quantised: Whether inputs are those of a file, so that they are whole DN where the image's dtype holds these.
         """
-        self.upscaler, self.quantised, self._range = upscaler, quantised, user_range
+        self.upscaler, self.quantised, self._range = upscaler, quantised, value_range
         self._samplings = samplings_of(upscaler) if consistent else ()
         self._plans: dict[tuple[str, tuple[int, ...], str], Rendering] = {}
 

@@ -26,7 +26,7 @@ from geosegsr.models.interpolation import Interpolator
 from geosegsr.models.threads import arithmetic_threads, idle_threads
 from geosegsr.raster.radiometry import resolve_radiometry
 from geosegsr.raster.scene import Scene
-from geosegsr.sensor.degradation import Degradation, shall_agree
+from geosegsr.sensor.degradation import Degradation, wants_consistency
 
 _BUNDLED_SCALE = 4
 
@@ -39,7 +39,7 @@ def evaluate_model(
     scale: int | None = None,
     degradation: Degradation | None = None,
     bands: Sequence[int] = (),
-    user_range: tuple[float, float] | None = None,
+    value_range: tuple[float, float] | None = None,
     border: int | None = None,
     device: str = "auto",
     precision: str = "auto",
@@ -57,7 +57,7 @@ def evaluate_model(
         scale: Output pixels per input pixel; by default a checkpoint's own, 4 for "bundled".
         degradation: hr to lr; by default the checkpoint's own, else bicubic.
         bands: 1-based bands to use; by default all that the model takes.
-        user_range: LO and HI in DN that the model sees as 0 and 1; by default as its card says.
+        value_range: LO and HI in DN that the model sees as 0 and 1; by default as its card says.
         border: Pixels left out at each edge; by default as many as the scale.
         device: As for `upscale`.
         precision: As for `upscale`.
@@ -71,11 +71,11 @@ def evaluate_model(
     """
     upscaler = _load(model, scale, device, precision, ensemble)
     policy, own = _of_card(upscaler)
-    if user_range is not None:
-        policy = {"kind": "range", "lo": user_range[0], "hi": user_range[1]}
+    if value_range is not None:
+        policy = {"kind": "range", "lo": value_range[0], "hi": value_range[1]}
     sensor = (degradation or own or Degradation()).at_rest()
-    consistent = shall_agree(upscaler, consistency)
-    enlarger = Enlarger(upscaler, consistent=consistent, user_range=user_range, quantised=sensor.quantise)
+    consistent = wants_consistency(upscaler, consistency)
+    enlarger = Enlarger(upscaler, consistent=consistent, value_range=value_range, quantised=sensor.quantise)
     subjects, failures = open_subjects(hr, lr, bands, upscaler, policy)
     tally = Tally(upscaler.facts.scale, border)
     with arithmetic_threads(idle_threads()):
@@ -100,7 +100,7 @@ def evaluate_file(
     scale: int | None = None,
     tile: int | None = None,
     overlap: int | None = None,
-    user_range: tuple[float, float] | None = None,
+    value_range: tuple[float, float] | None = None,
     border: int | None = None,
     picture: Path | None = None,
 ) -> Evaluation:
@@ -113,7 +113,7 @@ def evaluate_file(
         scale: Output pixels per input pixel; by default as the file's tags say.
         tile: Side of the tiles that the file was made of, in lr pixels; by default as its tags say.
         overlap: Pixels that these tiles share, in lr pixels; by default as its tags say.
-        user_range: LO and HI in DN that count as 0 and 1; by default by dtype, declared scale or percentiles of hr.
+        value_range: LO and HI in DN that count as 0 and 1; by default by dtype, declared scale or percentiles of hr.
         border: Pixels left out at each edge; by default as many as the scale.
         picture: A PNG to write: lr, bicubic, sr and hr of some windows.
 
@@ -124,7 +124,7 @@ def evaluate_file(
     source = None if lr is None else Scene.open(lr)
     scale = scale or scale_of(result, source)
     refuse_other_grid(result, truth, source, scale)
-    radiometry = resolve_radiometry(truth, {"kind": "auto"}, user_range)
+    radiometry = resolve_radiometry(truth, {"kind": "auto"}, value_range)
     label = Label(str(sr), EVERYTHING, f"{truth.count} bands, {truth.dtype}")
     bicubic, tally = Interpolator("bicubic", scale), Tally(scale, border)
     with arithmetic_threads(idle_threads()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import dask.array as da
 import numpy as np
@@ -21,11 +21,11 @@ from geosegsr.models.contract import DEFAULT_MODEL, Upscaler
 from geosegsr.models.ensemble import Ensemble
 from geosegsr.notices import warn
 from geosegsr.pipeline.layout import plan_rendering
-from geosegsr.raster.bands import OtherBands, colour_of
+from geosegsr.pipeline.options import RenderOptions, listed, with_defaults
+from geosegsr.raster.bands import colour_of
 from geosegsr.raster.metadata import scaled_gcp
 from geosegsr.raster.nodata import is_invalid
 from geosegsr.raster.window import Window
-from geosegsr.sensor.degradation import samplings_of, shall_agree
 from geosegsr.tiling.grid import Block
 from geosegsr.tiling.group import output_bands
 from geosegsr.tiling.render import Rendering, render_block
@@ -33,43 +33,26 @@ from geosegsr.tiling.render import Rendering, render_block
 _SAMPLE_SIDE = 1024
 
 
+@listed(RenderOptions)
 def super_resolve(
     data: xr.DataArray,
     scale: int = 4,
     model: str | Path | Upscaler = DEFAULT_MODEL,
-    *,
-    other_bands: OtherBands | None = None,
-    nodata: float | None = None,
-    range: tuple[float, float] | None = None,
-    tile: int | None = None,
-    overlap: int | None = None,
-    block: int | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    consistency: bool | None = None,
-    ensemble: bool = False,
+    **options: Unpack[RenderOptions],
 ) -> xr.DataArray:
-    """Enlarge an array, block by block and only when it is computed.
+    """Upscale an array, block by block and only when it is computed.
 
     The result has the pixels that `geosegsr.upscale` would write for a file with the same content, as far as an array
-    holds it: valid is what is neither NaN, infinite nor nodata. An alpha band counts as an image, a file's mask is not
-    known, and pixels that `masked=True` turned into floats are computed as floats, whose range is that of floats.
+    holds it. Valid is what is neither NaN, infinite nor nodata. An alpha band counts as an image, and the mask of a file
+    is unknown. Pixels that `masked=True` turned into floats are computed as floats, with the range of floats.
 
     Args:
         data: Shape (y, x) or (band, y, x) in any order of dimensions, with or without dask; NaN is invalid.
             A band coordinate or `long_name` that says "red", "nir" and so on names the bands.
         scale: Output pixels per input pixel along each side: 2, 3, 4 or 8.
         model: As for `upscale`.
-        other_bands: As for `upscale`.
-        nodata: Value of invalid pixels; by default the array's own (`data.rio.nodata`).
-        range: DN that a trained model sees as 0 and 1.
-        tile: Side of a tile, in input pixels.
-        overlap: Pixels that neighbouring tiles share.
-        block: Side of a block, in output pixels; blocks are the chunks of the result.
-        device: As for `upscale`.
-        precision: As for `upscale`.
-        consistency: As for `upscale`.
-        ensemble: As for `upscale`.
+        **options: See `geosegsr.pipeline.options.RenderOptions`. `nodata` is by default the array's own
+            (`data.rio.nodata`), and blocks are the chunks of the result.
 
     Returns:
         A dask-backed DataArray of the same dtype, dimensions, name, attributes and CRS, with coordinates and
@@ -77,30 +60,21 @@ def super_resolve(
 
     Raises:
         ConfigError: The scale or the dtype cannot work.
-        BandError: Dimensions or bands cannot work.
+        BandError: The dimensions or the bands cannot work.
+        TypeError: There is no such option.
     """
+    chosen = with_defaults(options, RenderOptions)
     check_scale(scale)
     if data.dtype.kind not in "iuf":
         raise ConfigError(f"Cannot upscale an array of {data.dtype}: needed are real numbers.")
+    nodata = chosen["nodata"]
     raster = _ArrayRaster.wrap(data, data.rio.nodata if nodata is None else nodata)
     _warn_of_alpha(raster)
-    upscaler = shared_upscaler(model, scale, device=device, precision=precision)
-    if ensemble:
+    upscaler = shared_upscaler(model, scale, device=chosen["device"], precision=chosen["precision"])
+    if chosen["ensemble"]:
         upscaler = Ensemble.of(upscaler)
-    agree = shall_agree(upscaler, consistency)
-    wanted = Window(0, 0, raster.height, raster.width)
-    rendering, _ = plan_rendering(
-        raster,
-        upscaler,
-        wanted,
-        other_bands=other_bands,
-        range=range,
-        tile=tile,
-        overlap=overlap,
-        block=block,
-        samplings=samplings_of(upscaler) if agree else (),
-        consistent=agree,
-    )
+    whole = Window(0, 0, raster.height, raster.width)
+    rendering, _ = plan_rendering(raster, upscaler, whole, chosen, measured=False)
     pixels = _lazy_blocks(raster, rendering)
     return _dressed(data, raster, pixels, output_bands(rendering.groups), scale)
 

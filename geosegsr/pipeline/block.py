@@ -14,7 +14,7 @@ from geosegsr.cpu import single_threaded_blas
 from geosegsr.errors import JobError, SceneError
 from geosegsr.files import whole_file
 from geosegsr.models.interpolation import repeat_pixels
-from geosegsr.pipeline.job import IMAGE, SPREAD, BlockRecord, FileRecord, block_path
+from geosegsr.pipeline.job import IMAGE, UNCERTAINTY, BlockRecord, FileRecord, block_path
 from geosegsr.pipeline.plan import Plan
 from geosegsr.raster.cog import SMALL_BYTES, block_bytes, pixel_checksum
 from geosegsr.raster.statistics import BandStatistics
@@ -75,12 +75,12 @@ def read_render_write(planned: Plan, folder: Path, run_id: str, index: int) -> B
     data = block_bytes(_with_alpha(image, fine_alpha, planned), mask, packed=packed)
     _write(folder, index, IMAGE, data)
     files = {IMAGE: _record(data, image, fine_alpha, fine_wanted)}
-    if rendered.spread is not None:
-        data = block_bytes(rendered.spread, None, packed=packed)
-        _write(folder, index, SPREAD, data)
-        files[SPREAD] = _record(data, rendered.spread, None, fine_wanted)
+    if rendered.uncertainty is not None:
+        data = block_bytes(rendered.uncertainty, None, packed=packed)
+        _write(folder, index, UNCERTAINTY, data)
+        files[UNCERTAINTY] = _record(data, rendered.uncertainty, None, fine_wanted)
     done = time.perf_counter()
-    model_s, agree_s = (counts.seconds.get(stage, 0.0) for stage in ("model", "agree"))
+    model_s, consistency_s = (counts.seconds.get(stage, 0.0) for stage in ("model", "consistency"))
     return BlockRecord(
         index=index,
         files=files,
@@ -90,8 +90,8 @@ def read_render_write(planned: Plan, folder: Path, run_id: str, index: int) -> B
         seconds={
             "read": read - began,
             "model": model_s,
-            "agree": agree_s,
-            "blend": blended - read - model_s - agree_s,
+            "consistency": consistency_s,
+            "blend": blended - read - model_s - consistency_s,
             "write": done - blended,
         },
     )

@@ -39,6 +39,28 @@ class Estimate:
     """Job folder and result side by side, extrapolated from some blocks."""
     seconds: float
     """Wall time on this machine without --workers, extrapolated from some blocks."""
+    finished: bool
+    """Whether the result exists already, so that there is nothing to do."""
+
+    @classmethod
+    def of(
+        cls, planned: Plan, *, disk_bytes: int = 0, seconds: float = 0.0, finished: bool = False
+    ) -> Estimate:
+        """What is known from the plan, with what was measured."""
+        grid, metadata = planned.grid, planned.metadata
+        return cls(
+            width=metadata.width,
+            height=metadata.height,
+            bands=len(metadata.bands),
+            dtype=planned.scene.dtype.name,
+            blocks=len(grid.blocks),
+            tiles=grid.tiles,
+            tiles_computed=0 if finished else grid.tiles_computed,
+            memory_bytes=0 if finished else planned.memory_bytes,
+            disk_bytes=disk_bytes,
+            seconds=seconds,
+            finished=finished,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -47,7 +69,7 @@ class Estimate:
 
 def estimate(planned: Plan) -> Estimate:
     """Compute as many blocks as run at a time, from the middle, into a temporary folder and extrapolate from them."""
-    grid, metadata = planned.grid, planned.metadata
+    grid = planned.grid
     first = max(0, (len(grid.blocks) - default_threads()) // 2)
     some = grid.blocks[first : first + default_threads()]
     records: list[BlockRecord] = []
@@ -67,15 +89,8 @@ def estimate(planned: Plan) -> Estimate:
     area = planned.area.window
     share = (area.height * area.width) / sum(block.window.height * block.window.width for block in some)
     written = sum(file.size for record in records for file in record.files.values())
-    return Estimate(
-        width=metadata.width,
-        height=metadata.height,
-        bands=len(metadata.bands),
-        dtype=planned.scene.dtype.name,
-        blocks=len(grid.blocks),
-        tiles=grid.tiles,
-        tiles_computed=grid.tiles_computed,
-        memory_bytes=planned.memory_bytes,
+    return Estimate.of(
+        planned,
         disk_bytes=int(written * share * (1 + _COG_TO_BLOCKS)),
         seconds=round(took * share + planned.output_bytes / _COG_BYTES_PER_S, 1),
     )

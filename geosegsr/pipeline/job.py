@@ -1,14 +1,13 @@
 """A run on disk: what it is, which blocks are done, and who is at work on it.
 
-out.tif.geosegsr/           beside the target, gone when the target stands
-    lock                    held by the running process; the system lets go of it however that ends
+out.tif.geosegsr/           beside the target, removed once the target is in place
+    lock                    held by the running process; the system releases it however that ends
     manifest.json           what this run is: source, model, options
     done.jsonl              one line a finished block: file, size, checksum; sealed, and of this manifest's run alone
-    blocks/000000.tif ...   written under another name and moved into place; an ensemble's spread as 000000.spread.tif
+    blocks/000000.tif ...   written under another name and moved into place; the uncertainty as 000000.uncertainty.tif
     blocks/result.vrt       the blocks as one raster, of which the COG is made
     result-1a2b3c4d.tif     the COG while it is written and verified, under a name that no other process uses
     run-1a2b3c4d5e6f        by which workers on a cluster know that they see this folder
-    verified                which files were complete and about to be moved into place; goes last
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ log = logging.getLogger("geosegsr")
 
 _PAGE = 4096  # bytes of a source's content looked at in one place
 _SAMPLED_PAGES = 64  # of all its files together
-IMAGE, SPREAD = "image", "spread"
-"""What a file shows: the enlarged scene, or how far the members of an ensemble lie apart."""
+IMAGE, UNCERTAINTY = "image", "uncertainty"
+"""What a file shows: the enlarged scene, or the standard deviation over an ensemble."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class BlockRecord:
     index: int
     """Its position in the grid."""
     files: dict[str, FileRecord]
-    """Of the image, and of the ensemble's spread where that is wanted."""
+    """Of the image, and of the uncertainty where that is asked for."""
     residuals: tuple[Residual, ...]
     """How far each image band is from the input; empty where the sensor is not known."""
     tiles: int
@@ -78,7 +77,7 @@ class BlockRecord:
     empty: int
     """Tiles skipped for it."""
     seconds: dict[str, float]
-    """Time by stage: read, model, blend, agree, write."""
+    """Time by stage: read, model, blend, consistency, write."""
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> BlockRecord:
@@ -91,10 +90,12 @@ class BlockRecord:
 class Job:
     """The folder of one run. Use it as a context manager: it holds the lock while open."""
 
-    def __init__(self, target: Path, spread_target: Path | None = None) -> None:
-        """Name the job of a target, and of the file beside it for an ensemble's spread; nothing is touched yet."""
+    def __init__(self, target: Path, uncertainty_target: Path | None = None) -> None:
+        """Name the job of a target, and of the file for the uncertainty; nothing is touched yet."""
         self.target = target
-        self.targets = {IMAGE: target} | ({} if spread_target is None else {SPREAD: spread_target})
+        self.targets = {IMAGE: target} | (
+            {} if uncertainty_target is None else {UNCERTAINTY: uncertainty_target}
+        )
         self.folder = target.with_name(target.name + JOB_SUFFIX)
         self._token = uuid.uuid4().hex[:8]
         self.done: dict[int, BlockRecord] = {}
@@ -141,40 +142,62 @@ class Job:
         return self.folder / f"result-{self._token}{_suffix(kind)}"
 
     def start(self, identity: Mapping[str, Any], *, resume: bool) -> None:
-        """Take up the run that is there, or begin one.
+        """Resume the run in the folder, or begin one.
 
         Args:
             identity: JSON of all that decides the pixels: source, model, options.
-            resume: Whether to go on with finished blocks; if not, they are discarded.
+            resume: Whether to keep finished blocks; if not, they are discarded.
 
         Raises:
             JobError: The folder holds a run of another identity.
         """
+        if resume:
+            self.check_identity(identity)
         manifest = self.folder / "manifest.json"
         wanted = json.loads(json.dumps(identity))
         with self._writing():
-            if resume and self.begun:
-                self._refuse_other(_read_json(manifest), wanted)
-            else:
+            if not (resume and self.begun):
                 self._discard()  # without its manifest, nobody knows what a block shows
-            (self.folder / "verified").unlink(missing_ok=True)
             self._seal_key = job_key(wanted)
             self.blocks.mkdir(exist_ok=True)
             if self.begun:
-                self._take_up()
+                self._resume()
                 return
             with whole_file(manifest, sync=True) as file:
                 file.write(json.dumps({**wanted, "key": self._seal_key}, indent=1).encode())
 
-    def finished_before(self, identity: Mapping[str, Any]) -> bool:
-        """Whether an earlier run of the same identity put all in place but could not clean up."""
-        if self.begun and _read_json(self.folder / "manifest.json").get("key") != job_key(identity):
-            return False
-        verified = _read_json(self.folder / "verified")
-        return verified.keys() == self.targets.keys() and all(
-            target.exists() and verified[kind] == _file_identity(target)
-            for kind, target in self.targets.items()
+    def check_identity(self, identity: Mapping[str, Any]) -> None:
+        """Refuse to resume a run of another source, model or options; nothing is written.
+
+        Raises:
+            JobError: The folder holds a run of another identity.
+        """
+        found = self._manifest()
+        if not self.begun or found.get("key") == job_key(identity):
+            return
+        wanted = json.loads(json.dumps(identity))
+        keys = sorted(k for k in {*found, *wanted} - {"key"} if found.get(k) != wanted.get(k))
+        changes = [f"{k} was {_short(found.get(k))}, now {_short(wanted.get(k))}" for k in keys]
+        changed = "; ".join(changes) if "key" in found else ""
+        raise JobError(
+            f"Cannot resume the unfinished run in '{self.folder}': {changed or 'its manifest is damaged'}. "
+            "Repeat the command that began it, or pass --no-resume to discard it and start anew."
         )
+
+    def check_free(self) -> None:
+        """Refuse a target that another process is writing; nothing is written.
+
+        Raises:
+            JobError: It is so.
+        """
+        if (self.folder / "lock").exists():
+            with self:
+                pass
+
+    def remove_own(self, identity: Mapping[str, Any]) -> None:
+        """Clear the folder away, unless it holds an unfinished run of another identity."""
+        if not self.begun or self._manifest().get("key") == job_key(identity):
+            self.remove()
 
     @property
     def begun(self) -> bool:
@@ -190,9 +213,6 @@ class Job:
     def commit(self, then: Callable[[], object] | None = None) -> None:
         """Move what was verified into place, the image last, and clear the job away."""
         with self._writing():
-            verified = {kind: _file_identity(self.part(kind)) for kind in self.targets}
-            with whole_file(self.folder / "verified") as file:
-                file.write(json.dumps(verified).encode())
             for kind, target in reversed(self.targets.items()):
                 os.replace(self.part(kind), target)
                 _sync_folder(target.parent)
@@ -201,17 +221,10 @@ class Job:
         self.remove()
 
     def remove(self) -> None:
-        """Delete the folder; the lock is let go of first, for systems that delete no open file.
-
-        Stopped halfway, it leaves the word that the targets are in place.
-        """
+        """Delete the folder; the lock is released first, for systems that delete no open file."""
         self._lock.release()
-        for entry in sorted(self.folder.glob("*"), key=lambda entry: entry.name == "verified"):
-            if entry.is_dir():
-                shutil.rmtree(entry, ignore_errors=True)
-            else:
-                with suppress(OSError):
-                    entry.unlink()
+        with suppress(OSError):
+            (self.folder / "manifest.json").unlink()  # what is left without it is no run
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextmanager
@@ -231,18 +244,10 @@ class Job:
             elif entry.name != "lock":
                 entry.unlink()
 
-    def _refuse_other(self, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-        if found.get("key") == job_key(wanted):
-            return
-        keys = sorted(k for k in {*found, *wanted} - {"key"} if found.get(k) != wanted.get(k))
-        changes = [f"{k} was {_short(found.get(k))}, now {_short(wanted.get(k))}" for k in keys]
-        changed = "; ".join(changes) if "key" in found else ""
-        raise JobError(
-            f"Cannot go on with the unfinished run in '{self.folder}': {changed or 'its manifest is damaged'}. "
-            "Give the command as it was then, or pass --no-resume to discard it and start again."
-        )
+    def _manifest(self) -> dict[str, Any]:
+        return _read_json(self.folder / "manifest.json")
 
-    def _take_up(self) -> None:
+    def _resume(self) -> None:
         """Find the blocks whose files are whole."""
         for leftover in self.folder.glob("result*"):
             leftover.unlink()
@@ -338,12 +343,6 @@ def _is_whole(path: Path, record: FileRecord) -> bool:
         return False
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == record.sha256
-
-
-def _file_identity(path: Path) -> list[int]:
-    """Size and time of change, which a file keeps when it is moved."""
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -10,11 +10,13 @@ import numpy as np
 from geosegsr.errors import ConfigError
 from geosegsr.models.contract import Upscaler
 from geosegsr.notices import warn
+from geosegsr.pipeline.options import RenderOptions
 from geosegsr.raster.bands import BandGroup, OtherBands, bands_alone, group_bands
 from geosegsr.raster.contract import Raster
 from geosegsr.raster.radiometry import Radiometry, resolve_radiometry
 from geosegsr.raster.window import Window
 from geosegsr.sensor.consistency import Sampling
+from geosegsr.sensor.degradation import samplings_of, wants_consistency
 from geosegsr.tiling.grid import TileGrid
 from geosegsr.tiling.render import Rendering
 
@@ -29,71 +31,81 @@ def plan_rendering(
     raster: Raster,
     upscaler: Upscaler,
     wanted: Window,
+    options: RenderOptions,
     *,
-    other_bands: OtherBands | None = None,
-    range: tuple[float, float] | None = None,
-    tile: int | None = None,
-    overlap: int | None = None,
-    block: int | None = None,
-    samplings: tuple[Sampling, ...] = (),
-    consistent: bool = False,
-    spread: bool = False,
+    measured: bool = True,
+    uncertainty: bool = False,
 ) -> tuple[Rendering, Window]:
     """Decide how a raster goes through a model.
 
     Args:
         raster: The input.
-        upscaler: The model.
+        upscaler: The model, or the ensemble of it.
         wanted: The part to compute, in the raster's pixels.
-        other_bands: See `group_bands`.
-        range: DN that the model sees as 0 and 1; by default as the model's card says.
-        tile: Side of a tile, in lr pixels; by default the model's.
-        overlap: Pixels that neighbouring tiles share; by default the model's.
-        block: Side of a block, in output pixels; by default 2048, or 1024 where only that gives nine blocks.
-        samplings: From `samplings_of`, to compare the result with its input; empty not to.
-        consistent: Whether to make the result agree with its input, as the samplings see it.
-        spread: Whether to tell the spread over an ensemble, which the model must then be.
+        options: All of them, as `with_defaults` returns them.
+        measured: Whether a trained model's result is compared with its input, even where it is not made consistent.
+        uncertainty: Whether to compute the standard deviation over an ensemble, which the model must then be.
 
     Returns:
         The rendering, and the window that its grid counts from: the wanted part and some context.
     """
-    facts = upscaler.facts
-    groups = groups_for(upscaler, raster.colours, raster.path, other_bands)
-    if range is not None and not (np.isfinite(range).all() and range[0] < range[1]):
-        raise ConfigError(
-            f"Cannot use range {range[0]:g} to {range[1]:g}: LO must be below HI, both finite. Pass --range LO HI."
-        )
-    radiometry: Radiometry | None = None
-    if not facts.linear:
-        policy = {"kind": "auto"} if facts.card is None else facts.card.radiometry
-        radiometry = resolve_radiometry(raster, {**policy, "apart": bands_alone(groups)}, range)
-        log.info("range of %s: %s", raster.path, radiometry.describe())
-    chosen_overlap = facts.overlap if overlap is None else overlap
-    if 0 <= chosen_overlap < 2 * facts.halo:
-        warn(
-            f"an overlap of {chosen_overlap} is less than the {2 * facts.halo} pixels of context that "
-            f"'{facts.name}' needs: seams may show"
-        )
+    groups = groups_for(upscaler, raster.colours, raster.path, options["other_bands"])
+    radiometry = _radiometry(raster, upscaler, groups, options["value_range"])
+    consistent = wants_consistency(upscaler, options["consistency"])
+    samplings = samplings_of(upscaler) if consistent or (measured and not upscaler.facts.linear) else ()
     # A pixel of the result is compared with its input `reach` around it; if it was moved, that read `margin` more.
     margin = max((s.reach + (s.margin if consistent else 0) for s in samplings), default=0)
-    region = wanted.grown(max(chosen_overlap, facts.halo, margin), raster.height, raster.width)
+    grid, region = _grid(raster, upscaler, wanted, options, margin)
+    rendering = Rendering(
+        grid, upscaler, groups, radiometry, raster.dtype, raster.nodata,
+        samplings_by_band(samplings, groups, raster.count), consistent, uncertainty,
+    )  # fmt: skip
+    return rendering, region
+
+
+def _radiometry(
+    raster: Raster, upscaler: Upscaler, groups: tuple[BandGroup, ...], value_range: tuple[float, float] | None
+) -> Radiometry | None:
+    """The DN that a trained model sees as 0 and 1; None for an interpolation, which has no range."""
+    if value_range is not None and not (np.isfinite(value_range).all() and value_range[0] < value_range[1]):
+        raise ConfigError(
+            f"Cannot use range {value_range[0]:g} to {value_range[1]:g}: LO must be below HI, both finite. "
+            "Pass --range LO HI."
+        )
+    if upscaler.facts.linear:
+        return None
+    card = upscaler.facts.card
+    policy = {"kind": "auto"} if card is None else card.radiometry
+    radiometry = resolve_radiometry(raster, {**policy, "apart": bands_alone(groups)}, value_range)
+    log.info("range of %s: %s", raster.path, radiometry.describe())
+    return radiometry
+
+
+def _grid(
+    raster: Raster, upscaler: Upscaler, wanted: Window, options: RenderOptions, margin: int
+) -> tuple[TileGrid, Window]:
+    """The grid of tiles and blocks, and the window that it counts from."""
+    facts = upscaler.facts
+    overlap = facts.overlap if options["overlap"] is None else options["overlap"]
+    if 0 <= overlap < 2 * facts.halo:
+        warn(
+            f"an overlap of {overlap} is less than the {2 * facts.halo} pixels of context that "
+            f"'{facts.name}' needs: seams may show"
+        )
+    region = wanted.grown(max(overlap, facts.halo, margin), raster.height, raster.width)
     grid = TileGrid.plan(
         region.height,
         region.width,
-        tile=facts.tile if tile is None else tile,
-        overlap=chosen_overlap,
+        tile=facts.tile if options["tile"] is None else options["tile"],
+        overlap=overlap,
         halo=facts.halo,
-        block=_block_side(block, facts.scale, wanted),
+        block=_block_side(options["block"], facts.scale, wanted),
         wanted=wanted.shifted(-region.row, -region.col),
         multiple_of=facts.multiple_of,
         min_size=facts.min_size,
         margin=margin,
     )
-    rendering = Rendering(
-        grid, upscaler, groups, radiometry, raster.dtype, raster.nodata,
-        samplings_by_band(samplings, groups, raster.count), consistent, spread,
-    )  # fmt: skip
-    return rendering, region
+    return grid, region
 
 
 def groups_for(

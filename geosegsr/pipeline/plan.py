@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import psutil
@@ -21,14 +20,13 @@ from geosegsr.models.ensemble import Ensemble
 from geosegsr.notices import warn
 from geosegsr.pipeline.job import source_identity
 from geosegsr.pipeline.layout import plan_rendering
+from geosegsr.pipeline.options import PlanOptions, listed, with_defaults
 from geosegsr.raster.area import Area, area_from_bbox, area_from_geometry, area_from_window
-from geosegsr.raster.bands import OtherBands
 from geosegsr.raster.metadata import BandMetadata, Metadata
 from geosegsr.raster.radiometry import working_dtype
 from geosegsr.raster.scene import AlphaPolicy, Scene
 from geosegsr.raster.window import Window
 from geosegsr.sensor.consistency import Sampling
-from geosegsr.sensor.degradation import samplings_of, shall_agree
 from geosegsr.tiling.grid import TileGrid
 from geosegsr.tiling.group import output_bands
 from geosegsr.tiling.render import Rendering
@@ -99,13 +97,13 @@ class Plan:
 
     @property
     def output_bytes(self) -> int:
-        """Size of the output's pixels, uncompressed; with those of the spread, where it is wanted."""
-        metadata, spread = self.metadata, 4 * len(self.kept_bands) if self.rendering.spread else 0
-        return metadata.height * metadata.width * (len(metadata.bands) * self.scene.dtype.itemsize + spread)
+        """Size of the output's pixels, uncompressed; with those of the uncertainty, where it is asked for."""
+        metadata, beside = self.metadata, 4 * len(self.kept_bands) if self.rendering.uncertainty else 0
+        return metadata.height * metadata.width * (len(metadata.bands) * self.scene.dtype.itemsize + beside)
 
     @cached_property
-    def spread_metadata(self) -> Metadata:
-        """Of the COG with the spread of the ensemble: the image bands' ground, in DN."""
+    def uncertainty_metadata(self) -> Metadata:
+        """Of the COG with the uncertainty: the image bands' ground, in DN."""
         image = self.metadata
         note = (
             "Standard deviation over the results for the eight flips and rotations of a tile, in DN. It ranks where the "
@@ -138,12 +136,12 @@ class Plan:
             for axis in (grid.rows, grid.cols)
         )
         pixels = math.prod(max(stop - start for start, stop in span) for span in spans) * self.scale**2
-        together = max(len(group.bands) for group in rendering.groups) * (2 if rendering.spread else 1)
+        together = max(len(group.bands) for group in rendering.groups) * (2 if rendering.uncertainty else 1)
         compared = 3 if rendering.samplings else 0  # planes beside the one that is compared with the input
         work = working_dtype(self.scene.dtype, rendering.upscaler.facts.linear).itemsize
         tiles = grid.rows.tile * grid.cols.tile * self.scale**2 * rendering.upscaler.facts.batch
         written = len(self.metadata.bands) * self.scene.dtype.itemsize
-        if rendering.spread:
+        if rendering.uncertainty:
             written += len(self.kept_bands) * np.dtype(np.float32).itemsize
         block = pixels * ((together * 3 + compared) * work + written * 3)
         call = workspace_bytes(rendering.upscaler, grid.rows.tile, grid.cols.tile)
@@ -181,7 +179,7 @@ class Plan:
             "GEOSEGSR_NOTE": _SYNTHETIC,
         }
         if rendering.radiometry is not None:
-            tags["GEOSEGSR_RANGE"] = rendering.radiometry.describe()
+            tags["GEOSEGSR_VALUE_RANGE"] = rendering.radiometry.describe()
         return tags
 
     def identity(self) -> dict[str, Any]:
@@ -202,7 +200,7 @@ class Plan:
             if rendering.radiometry is None
             else [rendering.radiometry.lo, rendering.radiometry.hi],
             "ensemble": self.ensemble,
-            "spread": rendering.spread,
+            "spread": rendering.uncertainty,  # by this name in the keys of all finished results
             "consistency": _sensor_key(rendering.samplings) if rendering.consistent else None,
             "tile": [self.grid.rows.tile, self.grid.cols.tile],
             "overlap": [self.grid.rows.overlap, self.grid.cols.overlap],
@@ -216,80 +214,61 @@ def _sensor_key(samplings: tuple[Sampling, ...]) -> str:
     return hashlib.sha256(repr([(s.scale, s.weights) for s in samplings]).encode()).hexdigest()[:16]
 
 
+@listed(PlanOptions)
 def plan(
     src: str | Path,
     scale: int = 4,
     model: str | Path | Upscaler = DEFAULT_MODEL,
     *,
-    bands: Sequence[int] | None = None,
-    other_bands: OtherBands | None = None,
-    nodata: float | None = None,
-    alpha: AlphaPolicy = "auto",
-    range: tuple[float, float] | None = None,
-    tile: int | None = None,
-    overlap: int | None = None,
-    block: int | None = None,
-    aoi: str | Path | None = None,
-    bbox: Sequence[float] | None = None,
-    aoi_crs: str | None = None,
-    window: Sequence[int] | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    consistency: bool | None = None,
-    ensemble: bool = False,
-    spread: bool = False,
+    uncertainty: bool = False,
     elsewhere: bool = False,
+    **options: Unpack[PlanOptions],
 ) -> Plan:
     """Work out what `upscale` with the same arguments would do; nothing is computed or written.
 
-    `consistency` makes the result, reduced as the model's card says, give the input again; by default wherever the
-    card says it.
-    `ensemble` takes the mean over the eight flips and rotations of each tile, and `spread` gathers their deviation.
-    `elsewhere` says that the blocks are computed by other machines, so that `device` is one of theirs.
+    Args:
+        src: A local path or anything GDAL opens.
+        scale: Output pixels per input pixel along each side: 2, 3, 4 or 8.
+        model: A name, a checkpoint file or an Upscaler; see `geosegsr.models.catalogue.resolve_upscaler`.
+        uncertainty: Whether to compute the standard deviation over the ensemble, too. Needs `ensemble=True`.
+        elsewhere: Whether other machines compute the blocks, so that `device` is one of theirs.
+        **options: See `geosegsr.pipeline.options.PlanOptions`.
 
     Raises:
         GeoSegSRError: What cannot be done, and what to do about it.
+        TypeError: There is no such option.
     """
+    chosen = with_defaults(options)
     check_scale(scale)
-    scene = Scene.open(src, bands, nodata, alpha)
+    scene = _open_scene(src, chosen)
+    model = str(model) if isinstance(model, Path) else model
+    device, precision, ensemble = chosen["device"], chosen["precision"], chosen["ensemble"]
+    upscaler = shared_upscaler(model, scale, device=device, precision=precision, elsewhere=elsewhere)
+    if ensemble:
+        upscaler = Ensemble.of(upscaler)
+    elif uncertainty:
+        raise ConfigError(
+            "Cannot write --uncertainty without --ensemble: it is the standard deviation over the ensemble. Pass both."
+        )
+    area = _area(scene, chosen)
+    rendering, region = plan_rendering(scene, upscaler, area.window, chosen, uncertainty=uncertainty)
+    return Plan(scene, area, region, rendering, model, device, precision, ensemble)
+
+
+def _open_scene(src: str | Path, options: PlanOptions) -> Scene:
+    scene = Scene.open(src, options["bands"], options["nodata"], options["alpha"])
     if scene.metadata.crs is None and scene.metadata.gcps_crs is None and not scene.metadata.rpcs:
         warn(f"'{scene.path}' has no coordinate reference system; neither will the result")
     if scene.alpha_looks_like_image:
         kind = "a mask, as you said" if scene.alpha_band is not None else "an image, such as near infrared"
         warn(f"the band of '{scene.path}' that is tagged alpha holds more than mask values: taken as {kind}")
-    model = str(model) if isinstance(model, Path) else model
-    upscaler = shared_upscaler(model, scale, device=device, precision=precision, elsewhere=elsewhere)
-    if ensemble:
-        upscaler = Ensemble.of(upscaler)
-    if spread and not ensemble:
-        raise ConfigError(
-            "Cannot write --uncertainty without --ensemble: it is how far the members of one lie apart. Pass both."
-        )
-    agree = shall_agree(upscaler, consistency)
-    area = _area(scene, aoi, bbox, aoi_crs, window)
-    rendering, region = plan_rendering(
-        scene,
-        upscaler,
-        area.window,
-        other_bands=other_bands,
-        range=range,
-        tile=tile,
-        overlap=overlap,
-        block=block,
-        samplings=samplings_of(upscaler) if agree or not upscaler.facts.linear else (),
-        consistent=agree,
-        spread=spread,
-    )
-    return Plan(scene, area, region, rendering, model, device, precision, ensemble)
+    return scene
 
 
-def _area(
-    scene: Scene,
-    aoi: str | Path | None,
-    bbox: Sequence[float] | None,
-    crs: str | None,
-    window: Sequence[int] | None,
-) -> Area:
+def _area(scene: Scene, options: PlanOptions) -> Area:
+    aoi, bbox, crs, window = (
+        options["aoi"], options["bbox"], options["aoi_crs"], options["window"],
+    )  # fmt: skip
     if sum(item is not None for item in (aoi, bbox, window)) > 1:
         raise ConfigError("Cannot combine areas: pass only one of --aoi, --bbox and --window.")
     if crs is not None and aoi is None and bbox is None:

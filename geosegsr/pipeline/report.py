@@ -1,19 +1,20 @@
-"""What a run did, and where it stands."""
+"""What a run did, and its progress."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from geosegsr.pipeline.job import IMAGE, BlockRecord
 from geosegsr.pipeline.task import Task
 from geosegsr.sensor.consistency import Residual
+
+Status = Literal["done", "skipped"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Report:
 
     path: str
     """The finished COG."""
+    status: Status
+    """"done", or "skipped" because the result was finished already."""
     width: int
     height: int
     bands: int
@@ -43,14 +46,14 @@ class Report:
     bytes: int
     """Size of the COG."""
     seconds: dict[str, float]
-    """Wall time by stage, and time in blocks (read, model, blend, agree, write) summed over threads."""
-    range: str | None = None
+    """Wall time by stage, and time in blocks (read, model, blend, consistency, write) summed over threads."""
+    value_range: str | None = None
     """The range of DN that the model saw."""
     consistency: tuple[dict[str, float | int], ...] = ()
     """How far each image band, reduced as the model's card says, is from the input: mean, RMS and largest difference in
     DN over the input pixels that see nothing but valid ones; empty for an interpolation without `consistency`."""
     uncertainty: str | None = None
-    """The COG with the spread of the ensemble."""
+    """The COG with the standard deviation over the ensemble."""
     warnings: tuple[str, ...] = ()
     """What was assumed."""
     stac: str | None = None
@@ -63,7 +66,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands."""
+    """Progress of a run."""
 
     done: int
     """Blocks finished, those of an earlier run included."""
@@ -88,28 +91,27 @@ def report_of(
     records: Mapping[int, BlockRecord],
     resumed: int,
     seconds: Mapping[str, float],
-    write_item: Callable[[], Path] | None,
 ) -> Report:
     """The report of a finished run.
 
     Args:
         task: What was done.
-        records: Of its blocks; empty where the result was there already.
+        records: Of its blocks; empty where the result was finished already.
         resumed: Blocks of an earlier run.
         seconds: Wall time by stage.
-        write_item: What wrote the STAC item, if one was wanted.
     """
     planned, metadata = task.planned, task.metadata
     stages = {"total": sum(seconds.values())} | {
         f"blocks_{s}": sum(r.seconds[s] for r in records.values())
-        for s in ("read", "model", "blend", "agree", "write")
+        for s in ("read", "model", "blend", "consistency", "write")
     }
     radiometry = planned.rendering.radiometry
     valid = [record.files[IMAGE].valid for record in records.values()]
     residuals = zip(*(record.residuals for record in records.values()), strict=True)
     return Report(
         path=str(task.target),
-        stac=None if write_item is None else str(task.target.with_suffix(".json")),
+        status="done" if records else "skipped",
+        stac=None if task.write_item is None else str(task.target.with_suffix(".json")),
         width=metadata.width,
         height=metadata.height,
         bands=len(metadata.bands),
@@ -124,8 +126,8 @@ def report_of(
         valid_pixels=tuple(np.sum(valid, axis=0).tolist()) if valid else (),
         bytes=task.target.stat().st_size,
         seconds={key: round(value, 3) for key, value in {**seconds, **stages}.items()},
-        range=None if radiometry is None else radiometry.describe(),
+        value_range=None if radiometry is None else radiometry.describe(),
         consistency=tuple(Residual.of_all(band).to_dict() for band in residuals),
-        uncertainty=None if task.spread_target is None else str(task.spread_target),
+        uncertainty=None if task.uncertainty_target is None else str(task.uncertainty_target),
         warnings=task.assumed,
     )

@@ -8,27 +8,29 @@ from functools import partial
 from pathlib import Path
 
 from geosegsr.errors import ConfigError, JobError, SceneError
-from geosegsr.files import check_path, exists, is_same
+from geosegsr.files import check_path, exists, is_folder, is_same
 from geosegsr.pipeline.job import Job
 
 
 def wanted_item(
-    target: Path, src: str, *, stac: bool, taken: str | None, spread: str | Path | None = None
+    target: Path, src: str, *, stac: bool, acquired: str | None, uncertainty: Path | None = None
 ) -> Callable[[], Path] | None:
-    """What writes the STAC item of a result that stands, and returns its path; None where none is wanted.
+    """What writes the STAC item of a finished result and returns its path; None where none is wanted.
 
     Raises:
-        ConfigError: The time is none.
-        JobError: The item would replace what is not its own, or its name is too long.
+        ConfigError: `acquired` is not a time, or there is no item to put it in.
+        JobError: The item would replace another file, or its name is too long.
     """
     if not stac:
-        if taken is not None:
+        if acquired is not None:
             raise ConfigError("Cannot use --datetime without an item to put it in: pass --stac as well.")
         return None
-    from geosegsr.raster.stac import Taken, check_item_path, write_item
+    from geosegsr.raster.stac import Acquired, check_item_path, write_item
 
-    check_item_path(target, src, None if spread is None else Path(spread))
-    return partial(write_item, target, src, None if taken is None else Taken.parse(taken), spread)
+    check_item_path(target, src, uncertainty)
+    return partial(
+        write_item, target, src, None if acquired is None else Acquired.parse(acquired), uncertainty
+    )
 
 
 def has_item(target: Path) -> bool:
@@ -40,25 +42,35 @@ def has_item(target: Path) -> bool:
     return describes(target)
 
 
-def check_target(target: Path, src: str) -> None:
+def check_target(target: Path, src: str, *, new_folder: bool = False) -> None:
     """Refuse a target that cannot be written, whatever the run.
 
+    Args:
+        target: The file to write.
+        src: The source.
+        new_folder: Whether the target's folder may still have to be created.
+
     Raises:
-        SceneError: A folder, or in a folder that does not exist or may not be written; a path that cannot be followed.
-        JobError: The source itself.
+        SceneError: The target is a folder or a device, or its folder does not exist or cannot be written.
+        JobError: The target is the source itself.
     """
     check_paths(target, src)
     if target.is_dir():
         raise SceneError(f"Cannot write '{target}': it is a folder. Pass -o with a file's name in it.")
     if target.exists() and not target.is_file():
         raise SceneError(f"Cannot write '{target}': it is a device or a pipe. Pass -o with a file's name.")
-    if not target.parent.is_dir():
+    folder = target.parent
+    while new_folder and not exists(folder):
+        folder = folder.parent
+    if not is_folder(folder):
+        if exists(folder):
+            raise SceneError(f"Cannot write '{target}': '{folder}' is not a folder. Pass another -o.")
         raise SceneError(
-            f"Cannot write '{target}': its folder does not exist. Create it first: mkdir -p '{target.parent}'."
+            f"Cannot write '{target}': its folder does not exist. Create it first: mkdir -p '{folder}'."
         )
     if exists(src) and target.exists() and target.samefile(src):
         raise JobError(f"Cannot write '{target}': it is the source itself. Pass another -o.")
-    if not os.access(target.parent, os.W_OK):
+    if not os.access(folder, os.W_OK):
         raise SceneError(
             f"Cannot write '{target}': its folder is read-only. Pass -o in a folder that you may write."
         )
@@ -90,24 +102,19 @@ def check_beside(target: Path) -> None:
             )
 
 
-def target_exists(target: Path) -> JobError:
-    """The error of a target that is not to be replaced."""
-    return JobError(f"Cannot write '{target}': it exists. Pass --overwrite to replace it, or another -o.")
-
-
-def check_spread_target(spread: Path, target: Path, src: str) -> None:
-    """As `check_target`, of the file for the uncertainty.
+def check_uncertainty_target(path: Path, target: Path, src: str) -> None:
+    """As `check_target`, of the COG for the uncertainty.
 
     Raises:
         ConfigError: It is the target itself, or on another file system.
     """
-    check_target(spread, src)
-    if is_same(spread, target):
+    check_target(path, src)
+    if is_same(path, target):
         raise ConfigError(
             f"Cannot write the image and its uncertainty to one file '{target}': pass another --uncertainty."
         )
-    if spread.parent.stat().st_dev != target.parent.stat().st_dev:
+    if path.parent.stat().st_dev != target.parent.stat().st_dev:
         raise ConfigError(
-            f"Cannot write '{spread}': it is not on the file system of '{target}', so that the two could not appear "
+            f"Cannot write '{path}': it is on another file system than '{target}', so that the two could not appear "
             "together. Pass --uncertainty in the same folder."
         )

@@ -1,9 +1,9 @@
-"""One scene's way to a COG, planned and not begun."""
+"""One scene's way to a COG, planned and not begun; and what a call asks of every scene."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from geosegsr.models.contract import DEFAULT_MODEL, Upscaler
+from geosegsr.models.contract import Upscaler
 from geosegsr.notices import kept_assumptions
-from geosegsr.pipeline.job import IMAGE, SPREAD, Job, job_key
+from geosegsr.pipeline.job import IMAGE, UNCERTAINTY, job_key
+from geosegsr.pipeline.options import PlanOptions
 from geosegsr.pipeline.plan import Plan, plan
-from geosegsr.pipeline.targets import check_spread_target
+from geosegsr.pipeline.targets import check_target, check_uncertainty_target, wanted_item
 from geosegsr.raster.cog_options import creation_options
-from geosegsr.raster.gdal import read_tag
 from geosegsr.raster.metadata import Metadata
 from geosegsr.raster.scene import AlphaPolicy
 
@@ -26,11 +26,68 @@ RESULT_KEY_TAG = "GEOSEGSR_RESULT"
 
 
 @dataclass(frozen=True)
+class Request:
+    """What a call asks of every scene; a single scene is a batch of one."""
+
+    scale: int
+    """Output pixels per input pixel along each side."""
+    model: str | Path | Upscaler
+    """A name, a checkpoint file or an Upscaler."""
+    options: PlanOptions
+    """How it is upscaled."""
+    creation: Mapping[str, str] | None = None
+    """Creation options of GDAL's COG driver, over the defaults."""
+    stac: bool = False
+    """Whether each result gets a STAC item."""
+    acquired: str | None = None
+    """The scenes' acquisition time, for the item."""
+    overwrite: bool = False
+    """Whether a file that this request did not make may be replaced."""
+    resume: bool = True
+    """Whether an unfinished run is resumed; if not, it is discarded."""
+    elsewhere: bool = False
+    """Whether other machines compute the blocks."""
+
+    @property
+    def recompute(self) -> bool:
+        """Whether even a finished result of this request is made again."""
+        return self.overwrite and not self.resume
+
+    def prepare(
+        self, src: str, target: Path, uncertainty: Path | None = None, *, new_folder: bool = False
+    ) -> Task:
+        """Check the paths of one scene and plan it; nothing is written.
+
+        Args:
+            src: The scene: a local path or anything GDAL opens.
+            target: The COG to write.
+            uncertainty: A second COG, for the standard deviation over an ensemble.
+            new_folder: Whether the target's folder may still have to be created.
+
+        Raises:
+            GeoSegSRError: What cannot be done, and what to do about it.
+        """
+        check_target(target, src, new_folder=new_folder)
+        item = wanted_item(target, src, stac=self.stac, acquired=self.acquired, uncertainty=uncertainty)
+        creation = creation_options(self.creation or {})
+        if uncertainty is not None:
+            check_uncertainty_target(uncertainty, target, src)
+        began = time.perf_counter()
+        with kept_assumptions() as assumed:
+            planned = plan(
+                src, self.scale, self.model,
+                uncertainty=uncertainty is not None, elsewhere=self.elsewhere, **self.options,
+            )  # fmt: skip
+        seconds = time.perf_counter() - began
+        return Task(planned, target, uncertainty, self, item, creation, tuple(assumed), seconds)
+
+
+@dataclass(frozen=True)
 class Product:
     """A COG that a run writes."""
 
     kind: str
-    """IMAGE or SPREAD."""
+    """IMAGE or UNCERTAINTY."""
     metadata: Metadata
     """Provenance included, without statistics."""
     dtype: np.dtype[Any]
@@ -47,8 +104,12 @@ class Task:
 
     planned: Plan
     target: Path
-    spread_target: Path | None
-    """The COG for the spread of an ensemble."""
+    uncertainty_target: Path | None
+    """The COG for the standard deviation over an ensemble."""
+    request: Request
+    """What was asked for."""
+    write_item: Callable[[], Path] | None
+    """Writes the STAC item of the finished result and returns its path; None if none was asked for."""
     creation: dict[str, str]
     """All creation options of the target."""
     assumed: tuple[str, ...]
@@ -56,16 +117,21 @@ class Task:
     seconds: float
     """What planning took."""
 
+    @property
+    def targets(self) -> tuple[Path, ...]:
+        """The files that the run makes: the image, and its uncertainty where that is asked for."""
+        return (self.target,) if self.uncertainty_target is None else (self.target, self.uncertainty_target)
+
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Of the run: what Plan.identity says, and where the spread goes."""
-        spread = self.spread_target
-        where = {} if spread is None else {"uncertainty": str(spread.absolute())}
+        """Of the run: what Plan.identity says, and where the uncertainty goes."""
+        beside = self.uncertainty_target
+        where = {} if beside is None else {"uncertainty": str(beside.absolute())}
         return {**self.planned.identity(), **where}
 
     @cached_property
     def result_key(self) -> str:
-        """Of the result: how a finished one is known again, by whatever version and in whatever blocks it was made."""
+        """Of the result: identifies a finished one, whichever version and block size made it."""
         decides = {
             key: value
             for key, value in self.identity.items()
@@ -82,44 +148,13 @@ class Task:
 
     @property
     def products(self) -> tuple[Product, ...]:
-        """What is to be written: the image, and the spread where it is wanted."""
+        """What is to be written: the image, and its uncertainty where that is asked for."""
         planned = self.planned
         image = Product(
             IMAGE, self.metadata, planned.scene.dtype, self.creation, planned.has_mask, planned.alpha
         )
-        if self.spread_target is None:
+        if self.uncertainty_target is None:
             return (image,)
-        spread = planned.spread_metadata
-        tagged = replace(spread, tags={**spread.tags, RESULT_KEY_TAG: self.result_key})
-        return image, Product(SPREAD, tagged, np.dtype(np.float32), creation_options({}), False, "auto")
-
-
-def prepare(
-    src: str | Path,
-    target: Path,
-    scale: int = 4,
-    model: str | Path | Upscaler = DEFAULT_MODEL,
-    *,
-    creation: Mapping[str, str] | None = None,
-    uncertainty: str | Path | None = None,
-    **options: Any,
-) -> Task:
-    """Plan a run; nothing is written. Arguments and errors as in `upscale`."""
-    cog_options = creation_options(creation or {})
-    spread_target = None if uncertainty is None else Path(uncertainty)
-    if spread_target is not None:
-        check_spread_target(spread_target, target, str(src))
-    began = time.perf_counter()
-    with kept_assumptions() as assumed:
-        planned = plan(src, scale, model, spread=spread_target is not None, **options)
-    return Task(planned, target, spread_target, cog_options, tuple(assumed), time.perf_counter() - began)
-
-
-def may_be_ours(target: Path) -> bool:
-    """Whether a target may be that of this very command, which was stopped before or after it was through."""
-    return Job(target).folder.exists() or read_tag(target, RESULT_KEY_TAG) is not None
-
-
-def is_result(path: Path, task: Task) -> bool:
-    """Whether a file is what this task makes, by the key in its tags."""
-    return path.exists() and read_tag(path, RESULT_KEY_TAG) == task.result_key
+        metadata = planned.uncertainty_metadata
+        tagged = replace(metadata, tags={**metadata.tags, RESULT_KEY_TAG: self.result_key})
+        return image, Product(UNCERTAINTY, tagged, np.dtype(np.float32), creation_options({}), False, "auto")

@@ -38,7 +38,7 @@ def describe(path: str | Path, *, nodata: float | None = None, alpha: AlphaPolic
         "mask": _mask(scene),
         "valid_share": round(float(valid.mean()), 4),
         "alpha_looks_like_image": scene.alpha_looks_like_image,
-        "range": _range(scene),
+        "value_range": _range(scene),
         "tags": metadata.tags,
         "bands": [
             {

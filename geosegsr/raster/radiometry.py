@@ -70,7 +70,7 @@ class Radiometry:
             )
         return dn
 
-    def spread_from_model(self, values: FloatArray) -> FloatArray:
+    def uncertainty_from_model(self, values: FloatArray) -> FloatArray:
         """Standard deviations in the model's range to DN; same dtype, shape (bands, h, w)."""
         dn: FloatArray = values * self._columns()[1].astype(values.dtype)
         return dn
@@ -91,7 +91,7 @@ class Radiometry:
 
 
 def resolve_radiometry(
-    scene: Raster, policy: dict[str, Any], user_range: tuple[float, float] | None = None
+    scene: Raster, policy: dict[str, Any], value_range: tuple[float, float] | None = None
 ) -> Radiometry:
     """The range of DN that a model sees, fixed for the whole scene.
 
@@ -105,14 +105,14 @@ def resolve_radiometry(
             {"kind": "percentiles", "lo": 0..100, "hi": 0..100}: of the scene's valid pixels, all bands together;
             with "apart": [...], these positions each by percentiles of its own, wherever percentiles are taken;
             {"kind": "standard", "mean": [...], "std": [...]}: DN of the training set, one for each band.
-        user_range: LO and HI in DN; beats the policy.
+        value_range: LO and HI in DN; beats the policy.
 
     Raises:
         ConfigError: The policy does not fit the scene's dtype or number of bands.
     """
     count = scene.count
-    if user_range is not None:
-        return _same(count, *user_range, "given")
+    if value_range is not None:
+        return _same(count, *value_range, "given")
     kind = policy["kind"]
     if kind == "auto" and scene.dtype.itemsize > 1:
         return _automatic(scene, policy.get("apart", ()))

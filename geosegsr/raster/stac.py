@@ -1,4 +1,4 @@
-"""A STAC item beside a result: where it lies, when it was taken, what it holds and how it was made.
+"""A STAC item beside a result: where it lies, when it was acquired, what it holds and how it was made.
 
 pystac writes it; rio-stac, which makes items of any raster, takes the present for the time of a scene that names none and the
 whole Earth for the place of one without a CRS.
@@ -38,7 +38,7 @@ _RASTER = f"{_EXTENSIONS}/raster/v2.0.0/schema.json"
 _EO = f"{_EXTENSIONS}/eo/v2.0.0/schema.json"
 _SHA256_MULTIHASH = "1220"  # the code of SHA-256 and the length of its digest, before the digest itself
 
-# Where files say when they were taken; the first that holds a time counts. TIFF's own tag comes last: it may be the time of
+# Where files say when they were acquired; the first that holds a time counts. TIFF's own tag comes last: it may be the time of
 # the file.
 _TIME_TAGS = (
     "IMAGERY.ACQUISITIONDATETIME", "ACQUISITIONDATETIME", "SENSING_TIME", "DATATAKE_1_DATATAKE_SENSING_START",
@@ -54,8 +54,8 @@ _one_at_a_time = Lock()
 
 
 @dataclass(frozen=True)
-class Taken:
-    """When a scene was taken: a moment, or between two."""
+class Acquired:
+    """When a scene was acquired: a moment, or an interval."""
 
     start: datetime
     """In UTC."""
@@ -63,7 +63,7 @@ class Taken:
     """The same where the moment is known."""
 
     @classmethod
-    def parse(cls, text: str) -> Taken:
+    def parse(cls, text: str) -> Acquired:
         """From "2024-05-01T10:20:30Z" or "2024-05-01/2024-05-31"; without a zone it is UTC.
 
         Raises:
@@ -79,7 +79,7 @@ class Taken:
         return cls(moments[0], moments[1])
 
     @classmethod
-    def of_tags(cls, tags: Mapping[str, str]) -> Taken | None:
+    def of_tags(cls, tags: Mapping[str, str]) -> Acquired | None:
         """What a file's tags say, if anything."""
         for name in _TIME_TAGS:
             text = tags.get(name, "").strip()
@@ -91,7 +91,7 @@ class Taken:
         return None
 
     @classmethod
-    def at_the_latest(cls, source: str) -> Taken:
+    def at_the_latest(cls, source: str) -> Acquired:
         """All that is known of a file that does not say: it was there when it was last changed."""
         path = Path(source)
         changed = datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.exists() else datetime.now(UTC)
@@ -111,13 +111,13 @@ def item_path(result: Path) -> Path:
     return result.with_suffix(".json")
 
 
-def check_item_path(result: Path, source: str, spread: Path | None = None) -> None:
+def check_item_path(result: Path, source: str, uncertainty: Path | None = None) -> None:
     """Refuse an item that has the name of one of the run's files or of another file, or that could not be written.
 
     Args:
         result: What the item is of.
         source: What the result is made of.
-        spread: The file of an ensemble's spread.
+        uncertainty: The COG with the uncertainty.
 
     Raises:
         JobError: It would replace what is not its own, or its name is too long.
@@ -131,7 +131,7 @@ def check_item_path(result: Path, source: str, spread: Path | None = None) -> No
         )
     if is_same(path, result):
         raise JobError(f"{refused}: the image itself has that name. Pass another -o, such as one with .tif.")
-    if spread is not None and is_same(path, spread):
+    if uncertainty is not None and is_same(path, uncertainty):
         raise JobError(f"{refused}: the uncertainty has that name. Pass another --uncertainty.")
     if is_same(path, Path(source)):
         raise JobError(f"{refused}: it is the source itself. Pass another -o.")
@@ -170,15 +170,15 @@ def describes(result: Path) -> bool:
 
 
 def write_item(
-    result: Path, source: str, taken: Taken | None = None, spread: str | Path | None = None
+    result: Path, source: str, acquired: Acquired | None = None, uncertainty: str | Path | None = None
 ) -> Path:
     """Write the item of a finished result beside it, whole or not at all.
 
     Args:
         result: A COG that `upscale` made.
         source: What it was made of, as it was named.
-        taken: When that was taken; by default what its tags say, and else an interval that ends at its last change.
-        spread: The COG of an ensemble's spread that was made with it.
+        acquired: When that was acquired; by default what its tags say, and else an interval that ends at its last change.
+        uncertainty: The COG with the uncertainty that was made with it.
 
     Returns:
         The item's path.
@@ -187,13 +187,13 @@ def write_item(
         JobError: As `check_item_path`.
         SceneError: It could not be written.
     """
-    spread = None if spread is None else Path(spread)
-    item = build_item(result, source, taken, spread)
+    uncertainty = None if uncertainty is None else Path(uncertainty)
+    item = build_item(result, source, acquired, uncertainty)
     path = item_path(result)
     text = json.dumps(item.to_dict(include_self_link=False), indent=2, ensure_ascii=False, allow_nan=False)
     try:
         with _one_at_a_time:
-            check_item_path(result, source, spread)
+            check_item_path(result, source, uncertainty)
             with whole_file(path, sync=True) as file:
                 file.write(text.encode() + b"\n")
     except OSError as error:
@@ -205,33 +205,35 @@ def write_item(
 
 
 def build_item(
-    result: Path, source: str, taken: Taken | None = None, spread: Path | None = None
+    result: Path, source: str, acquired: Acquired | None = None, uncertainty: Path | None = None
 ) -> pystac.Item:
     """The item of a result; arguments as in `write_item`."""
     written = Scene.open(result)
     metadata = written.metadata
     tags = metadata.tags
-    taken = taken or Taken.of_tags(tags)
-    if taken is None:
-        taken = Taken.at_the_latest(source)
-        warn(f"'{source}' does not say when it was taken; its STAC item says: before {taken.end:%Y-%m-%d}")
-    known = taken.start == taken.end
+    acquired = acquired or Acquired.of_tags(tags)
+    if acquired is None:
+        acquired = Acquired.at_the_latest(source)
+        warn(
+            f"'{source}' does not say when it was acquired; its STAC item says: before {acquired.end:%Y-%m-%d}"
+        )
+    known = acquired.start == acquired.end
     outline = footprint(metadata)
     item = pystac.Item(
         id=result.stem,
         geometry=None if outline is None else json.loads(shapely.to_geojson(outline)),
         bbox=None if outline is None else bounding_box(outline),
-        datetime=taken.start if known else None,
-        start_datetime=None if known else taken.start,
-        end_datetime=None if known else taken.end,
+        datetime=acquired.start if known else None,
+        start_datetime=None if known else acquired.start,
+        end_datetime=None if known else acquired.end,
         properties=_properties(metadata, result),
         stac_extensions=[_PROCESSING],
     )
     _add_grid(item, metadata)
     folder = result.absolute().parent
     _add_asset(item, "data", result, written, folder)
-    if spread is not None:
-        _add_asset(item, "uncertainty", spread, Scene.open(spread), folder)
+    if uncertainty is not None:
+        _add_asset(item, "uncertainty", uncertainty, Scene.open(uncertainty), folder)
         item.assets["uncertainty"].title = "Standard deviation over the members of the ensemble, in DN"
     item.add_link(_source_link(source, result))
     return item
@@ -250,7 +252,7 @@ def _properties(metadata: Metadata, result: Path) -> dict[str, Any]:
         "geosegsr:model": model,
         "geosegsr:model_hash": tags.get("GEOSEGSR_MODEL_HASH"),
         "geosegsr:scale": None if scale is None else int(scale),
-        "geosegsr:range": tags.get("GEOSEGSR_RANGE"),
+        "geosegsr:value_range": tags.get("GEOSEGSR_VALUE_RANGE"),
     }
     return {key: value for key, value in properties.items() if value is not None}
 

@@ -344,8 +344,8 @@ def _listed(value: Any) -> Any:
     return [_listed(item) for item in value] if isinstance(value, tuple) else value
 
 
-def shall_agree(upscaler: Upscaler, asked: bool | None) -> bool:
-    """Whether results are made to agree with their input: as asked, else where a card says how a model's input was made.
+def wants_consistency(upscaler: Upscaler, asked: bool | None) -> bool:
+    """Whether results are made consistent with their input: as asked, else where a card says how a model's input was made.
 
     Interpolations, and models whose training is unknown, are left as they are.
     """

@@ -30,7 +30,7 @@ class RenderCounts:
     empty: int = 0
     """Tiles skipped because nothing in them is wanted."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Time in the model ("model") and in comparing with the input ("agree")."""
+    """Time in the model ("model") and in comparing with the input ("consistency")."""
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -58,8 +58,8 @@ class GroupCall:
     """Of the group's bands."""
     full_radiometry: Radiometry | None
     """Of all image bands."""
-    spread: bool
-    """Whether results carry the ensemble's deviation behind the bands."""
+    uncertainty: bool
+    """Whether the standard deviation over the ensemble follows the bands in results."""
 
     @property
     def linear(self) -> bool:
@@ -68,7 +68,7 @@ class GroupCall:
     @property
     def planes(self) -> int:
         """Planes of a result."""
-        return len(self.bands) * (2 if self.spread else 1)
+        return len(self.bands) * (2 if self.uncertainty else 1)
 
     def __call__(self, lr: FloatArray, guide: FloatArray | None) -> FloatArray:
         """A batch through the model: (N, bands, h, w) -> (N, planes, scale * h, scale * w)."""
@@ -79,7 +79,7 @@ class GroupCall:
         def own(sr: FloatArray) -> FloatArray:
             return sr.mean(axis=1, keepdims=True) if grey else sr
 
-        if not self.spread:
+        if not self.uncertainty:
             return own(self.upscaler(lr, guide))
         assert isinstance(self.upscaler, Ensemble)
         members = (own(member) for member in self.upscaler.members(lr, guide))
@@ -92,14 +92,14 @@ class GroupCall:
 
 
 def group_call(
-    group: BandGroup, upscaler: Upscaler, radiometry: Radiometry | None, *, spread: bool = False
+    group: BandGroup, upscaler: Upscaler, radiometry: Radiometry | None, *, uncertainty: bool = False
 ) -> GroupCall:
     """How a group of bands goes through a model, or past it."""
     if group.through == "bicubic":
-        upscaler, radiometry, spread = Interpolator("bicubic", upscaler.facts.scale), None, False
+        upscaler, radiometry, uncertainty = Interpolator("bicubic", upscaler.facts.scale), None, False
     channels = (upscaler.facts.bands or 1) if group.through == "grey" else len(group.bands)
     own = None if radiometry is None else radiometry.select(group.bands)
-    return GroupCall(upscaler, group.bands, channels, group.guide, own, radiometry, spread)
+    return GroupCall(upscaler, group.bands, channels, group.guide, own, radiometry, uncertainty)
 
 
 def model_input(

@@ -48,8 +48,8 @@ class Rendering:
     samplings: tuple[Sampling, ...] = ()
     """Of the sensor, for each image band, to compare the result with its input; empty not to."""
     consistent: bool = False
-    """Whether the result is made to agree with its input."""
-    spread: bool = False
+    """Whether the result is made consistent with its input."""
+    uncertainty: bool = False
     """Whether to tell how far the members of an ensemble lie apart."""
 
 
@@ -59,8 +59,8 @@ class Rendered:
 
     image: NDArray[Any]
     """The scene's dtype, shape (bands in output order, scale * rows, scale * cols)."""
-    spread: NDArray[np.float32] | None
-    """Same shape, in DN: standard deviation over the ensemble, NaN where the image has no data; None if not asked for."""
+    uncertainty: NDArray[np.float32] | None
+    """Same shape, in DN: standard group_uncertainty over the ensemble, NaN where the image has no data; None if not asked for."""
     residuals: tuple[Residual, ...]
     """How far each band is from its input; empty where the sensor is not known."""
     counts: RenderCounts
@@ -92,11 +92,13 @@ def render_block(
     bands = output_bands(rendering.groups)
     shape = (len(bands), inner.height * scale, inner.width * scale)
     image = np.empty(shape, dtype=rendering.dtype)
-    spread = np.empty(shape, dtype=np.float32) if rendering.spread else None
+    uncertainty = np.empty(shape, dtype=np.float32) if rendering.uncertainty else None
     residuals = [Residual() for _ in bands if rendering.samplings]
     counts = RenderCounts()
     for number, group in enumerate(rendering.groups):
-        dn, deviation, covered = _render_group(rendering, number, block, values, valid, wanted, counts, cache)
+        dn, group_uncertainty, covered = _render_group(
+            rendering, number, block, values, valid, wanted, counts, cache
+        )
         for position, band in enumerate(group.bands):
             slot = bands.index(band)
             lr = _Input(
@@ -105,10 +107,14 @@ def render_block(
             image[slot], residual = _settled(dn[position], lr, inner, rendering, band, counts)
             if residual is not None:
                 residuals[slot] = residual
-            if spread is not None:
-                spread[slot] = 0 if deviation is None else deviation[position][inner.scaled(scale).slices]
-                spread[slot][repeat_pixels(~lr.wanted[inner.slices], scale)] = np.nan
-    return Rendered(image, spread, tuple(residuals), counts)
+            if uncertainty is not None:
+                uncertainty[slot] = (
+                    0
+                    if group_uncertainty is None
+                    else group_uncertainty[position][inner.scaled(scale).slices]
+                )
+                uncertainty[slot][repeat_pixels(~lr.wanted[inner.slices], scale)] = np.nan
+    return Rendered(image, uncertainty, tuple(residuals), counts)
 
 
 @dataclass(frozen=True)
@@ -127,7 +133,7 @@ class _Input:
     """Row and column of the first pixel, in the region."""
 
     def known(self, sampling: Sampling) -> NDArray[np.bool_]:
-        """Pixels that results can be made to agree with, in or around the part that is wanted."""
+        """Pixels that results can be made consistent with, in or around the part that is wanted."""
         return self.valid & footprint(self.covered, sampling)
 
     def compared(self, sampling: Sampling) -> NDArray[np.bool_]:
@@ -138,16 +144,16 @@ class _Input:
 def _settled(
     dn: FloatArray, lr: _Input, inner: Window, rendering: Rendering, band: int, counts: RenderCounts
 ) -> tuple[NDArray[Any], Residual | None]:
-    """One band of a block as it comes out: in agreement if asked for, rounded and marked; and how far it is off."""
+    """One band of a block as it comes out: consistent if asked for, rounded and marked; and how far it is off."""
     sampling = rendering.samplings[band] if rendering.samplings else None
     residual = None
     if rendering.consistent and sampling is not None:
-        with counts.timed("agree"):
+        with counts.timed("consistency"):
             quantum = quantum_of(rendering.dtype)
             project(dn, lr.values, lr.known(sampling), sampling, lr.corner, quantum)
     rounded = _rounded(dn, rendering)
     if sampling is not None:
-        with counts.timed("agree"):
+        with counts.timed("consistency"):
             residual = _residual(rounded, lr, inner, sampling)
     image = rounded[inner.scaled(rendering.upscaler.facts.scale).slices]
     _mark(image, lr.values[inner.slices], lr.wanted[inner.slices], rendering)
@@ -174,12 +180,12 @@ def _render_group(
     """One group's bands over all that is computed for a block.
 
     Returns:
-        DN, not rounded, shape (bands, scale * h, scale * w); the ensemble's deviation in DN, same shape, or None if
+        DN, not rounded, shape (bands, scale * h, scale * w); the standard deviation over the ensemble in DN, same shape, or None if
         there is none; and the lr pixels over which tiles were computed, shape (h, w).
     """
     grid, scale = rendering.grid, rendering.upscaler.facts.scale
     group = rendering.groups[number]
-    call = group_call(group, rendering.upscaler, rendering.radiometry, spread=rendering.spread)
+    call = group_call(group, rendering.upscaler, rendering.radiometry, uncertainty=rendering.uncertainty)
     dtype = working_dtype(rendering.dtype, call.linear)
     source = grid.source_window(block)
     bands = list(group.bands)
@@ -221,11 +227,13 @@ def _render_group(
             covered[part.shifted(-whole.row, -whole.col).slices] = True
         weights = _weights(grid.rows, tile_row, first, stop, scale)
         rows.add(strip, weights, (first - whole.row) * scale)
-    sr, deviation = mean[: len(bands)], mean[len(bands) :] if call.spread else None
+    sr, group_uncertainty = mean[: len(bands)], mean[len(bands) :] if call.uncertainty else None
     if call.radiometry is not None:
         sr = call.radiometry.from_model(sr)
-        deviation = None if deviation is None else call.radiometry.spread_from_model(deviation)
-    return sr, deviation, covered
+        group_uncertainty = (
+            None if group_uncertainty is None else call.radiometry.uncertainty_from_model(group_uncertainty)
+        )
+    return sr, group_uncertainty, covered
 
 
 def _part_of(

@@ -97,7 +97,7 @@ def _freeze(network: SeGSR, what: str) -> None:
     if what == "lora" and not tower.adapted:
         raise ConfigError(
             "Cannot train the adapters only: this network's tower has none (lora_rank 0). "
-            "Pass --train trunk or all, or a preset with adapters."
+            "Pass --train-only trunk or all, or a preset with adapters."
         )
 
 

@@ -88,7 +88,7 @@ def test_pairs_lists_counts_and_empty_variables(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("GEOSEGSR_UPSCALE_OVERWRITE", "no")
     monkeypatch.setenv("GEOSEGSR_UPSCALE_NODATA", "")
     values = parsed("upscale", "in.tif", "-o", "out.tif")
-    assert values["range_"] == (-10, 4000.5)
+    assert values["value_range"] == (-10, 4000.5)
     assert values["window"] == (1, 2, 3, 4)
     assert (values["verbose"], values["overwrite"], values["nodata"]) == (2, False, None)
 

@@ -17,10 +17,11 @@ import rasterio
 import scene_factory as factory
 from command_line import Outcome, assert_refused, run, run_here, run_in_shell
 
+import geosegsr
 from geosegsr.errors import SceneError, VerificationError
 
-UPSCALE = import_module("geosegsr.pipeline.upscale")
-"""The module: the package offers its function under the same name."""
+RUN = import_module("geosegsr.pipeline.run")
+"""Where tests replace the steps of a run."""
 Run = Callable[..., Outcome]
 SMALL_BLOCKS = ("--tile", 32, "--overlap", 8, "--block", 96)
 TRIANGLE = "POLYGON ((463300 5426300, 463500 5426300, 463500 5426100, 463300 5426300))"
@@ -433,7 +434,7 @@ def test_overwrite_keeps_the_old_target_when_the_source_breaks_off(
 def test_overwrite_keeps_the_old_target_when_the_new_one_is_not_what_was_computed(
     tmp_path: Path, folder: Path, upscale: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = UPSCALE.write_cog
+    honest = RUN.write_cog
 
     def write_one_wrong_pixel(part: Path, *args: object, **kwargs: object) -> None:
         honest(part, *args, **kwargs)  # type: ignore[arg-type]
@@ -443,7 +444,7 @@ def test_overwrite_keeps_the_old_target_when_the_new_one_is_not_what_was_compute
         assert content.count(row) == 1
         part.write_bytes(content.replace(row, bytes([row[0] ^ 1]) + row[1:]))
 
-    monkeypatch.setattr(UPSCALE, "write_cog", write_one_wrong_pixel)
+    monkeypatch.setattr(RUN, "write_cog", write_one_wrong_pixel)
     source = factory.write_plain(tmp_path / "source.tif", count=1)
     (folder / "out.tif").write_bytes(b"precious")
     outcome = upscale(source, "--overwrite", "--co", "COMPRESS=NONE")
@@ -461,7 +462,7 @@ def test_a_result_that_is_not_accepted_never_stands_under_the_target_name(
     def refuse(*args: object, **kwargs: object) -> None:
         raise VerificationError("Cannot accept it.")
 
-    monkeypatch.setattr(UPSCALE, "verify_cog", refuse)
+    monkeypatch.setattr(RUN, "verify_cog", refuse)
     assert_refused(upscale(scene), 1, "Cannot accept it.")
     assert not (folder / "out.tif").exists()
 
@@ -474,7 +475,7 @@ def test_the_target_folder_must_exist(scene: Path, folder: Path, upscale: Run) -
 
 def test_the_target_must_be_no_folder(scene: Path, folder: Path) -> None:
     with pytest.raises(SceneError, match="it is a folder"):
-        UPSCALE.upscale(scene, folder)
+        geosegsr.upscale(scene, folder)
     assert left_in(folder) == []
 
 
@@ -557,7 +558,7 @@ def test_a_full_disk_is_not_laid_to_the_files_that_are_open(
     larger_scene: Path, mounted: Callable[[str], Path], upscale: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What is tried before a run closes them too.
-    monkeypatch.setattr(UPSCALE, "try_creation_options", lambda *_, **__: None)
+    monkeypatch.setattr("geosegsr.pipeline.standing.try_creation_options", lambda *_, **__: None)
     target = mounted("size=500k") / "out.tif"
     assert upscale(larger_scene, *SMALL_BLOCKS, output=target).code == 1
     mounted("size=10m")

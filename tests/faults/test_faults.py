@@ -23,8 +23,8 @@ from comparison import file_differences
 from geosegsr import upscale
 from geosegsr.errors import GeoSegSRError, SceneError
 
-UPSCALE = import_module("geosegsr.pipeline.upscale")
-"""The module: the package offers its function under the same name."""
+RUN = import_module("geosegsr.pipeline.run")
+"""Where tests replace the steps of a run."""
 Run = Callable[..., Outcome]
 SMALL_BLOCKS = ("--model", "bicubic", "--tile", 16, "--overlap", 4, "--block", 48)
 
@@ -61,7 +61,7 @@ def break_off(command: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
 
     def call(source: object, *args: object) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(UPSCALE, "write_cog", stop)
+            patch.setattr(RUN, "write_cog", stop)
             assert command(source, *args).code == 1
 
     return call
@@ -206,7 +206,7 @@ def test_a_source_cut_off_while_it_is_read(
     tmp_path: Path, target: Path, command: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = factory.write_plain(tmp_path / "source.tif", size=(400, 300))
-    honest, whole = UPSCALE.compute_block, source.read_bytes()
+    honest, whole = RUN.compute_block, source.read_bytes()
 
     def compute_and_cut(planned: Any, folder: Path, run_id: str, index: int) -> Any:
         if index == 40:
@@ -214,7 +214,7 @@ def test_a_source_cut_off_while_it_is_read(
         return honest(planned, folder, run_id, index)
 
     with monkeypatch.context() as patch:
-        patch.setattr(UPSCALE, "compute_block", compute_and_cut)
+        patch.setattr(RUN, "compute_block", compute_and_cut)
         assert_refused(command(source), 1, f"'{source}'")
     assert not target.exists()
     source.write_bytes(whole)
@@ -252,7 +252,7 @@ def test_the_folder_of_the_target_goes_away(
 
     name = {"blocks": "compute_block", "cog": "write_cog", "verify": "verify_cog"}[stage]
     with monkeypatch.context() as patch:
-        patch.setattr(UPSCALE, name, take_away(getattr(UPSCALE, name)))
+        patch.setattr(RUN, name, take_away(getattr(RUN, name)))
         assert_refused(command(scene), 1, str(target))
     target.parent.mkdir(exist_ok=True)
     assert command(scene).code == 0
@@ -387,19 +387,19 @@ def test_two_runs_that_no_lock_keeps_apart(
     monkeypatch.setattr("geosegsr.pipeline.job.FileLock.acquire", lambda self, timeout: None)
     monkeypatch.setattr("geosegsr.pipeline.job.FileLock.release", lambda self: None)
     options = {"model": "bicubic", "tile": 16, "overlap": 4, "block": 48}
-    honest, others = UPSCALE.verify_cog, iter([True])
+    honest, others = RUN.verify_cog, iter([True])
 
     def verify_while_another_begins(*args: Any, **kwargs: Any) -> None:
         honest(*args, **kwargs)
         if next(others, False):
             with monkeypatch.context() as patch, pytest.raises(SceneError, match="Cannot go on"):
-                patch.setattr(UPSCALE, "verify_cog", stop)
+                patch.setattr(RUN, "verify_cog", stop)
                 upscale(scene, target, **options)
 
     def stop(*args: object, **kwargs: object) -> None:
         raise SceneError("Cannot go on.")
 
-    monkeypatch.setattr(UPSCALE, "verify_cog", verify_while_another_begins)
+    monkeypatch.setattr(RUN, "verify_cog", verify_while_another_begins)
     try:
         upscale(scene, target, **options)
     except GeoSegSRError:

@@ -22,8 +22,8 @@ from geosegsr.models.ensemble import Ensemble, mean_and_spread
 from geosegsr.pipeline.job import Job
 from geosegsr.pipeline.plan import plan
 
-UPSCALE = import_module("geosegsr.pipeline.upscale")
-"""The module: the package offers its function under the same name."""
+RUN = import_module("geosegsr.pipeline.run")
+"""Where tests replace the steps of a run."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def test_a_damaged_spread_block_is_computed_again(scene: Path, tmp_path: Path) -
         patch.setattr(Job, "record", _stop_after(3))
         with pytest.raises(RuntimeError):
             both(scene, tmp_path / "out")
-    damaged = sorted(Job(image).blocks.glob("*.spread.tif"))[0]
+    damaged = sorted(Job(image).blocks.glob("*.uncertainty.tif"))[0]
     damaged.write_bytes(damaged.read_bytes()[:-100] + bytes(100))
     _, spread = both(scene, tmp_path / "out")
     np.testing.assert_array_equal(rasterio.open(spread).read(), wanted)
@@ -217,7 +217,7 @@ def test_the_two_need_names_of_their_own(scene: Path, tmp_path: Path) -> None:
 
 
 def test_each_option_makes_another_run(scene: Path) -> None:
-    options = [{}, {"consistency": True}, {"ensemble": True}, {"ensemble": True, "spread": True}]
+    options = [{}, {"consistency": True}, {"ensemble": True}, {"ensemble": True, "uncertainty": True}]
     runs = [json.dumps(plan(scene, 2, Wry(), **o).identity()) for o in options]  # type: ignore[arg-type]
     assert len(set(runs)) == len(runs)
 

@@ -27,6 +27,8 @@ from geosegsr.errors import Cancelled, ConfigError, JobError, SceneError
 from geosegsr.models import catalogue
 from geosegsr.pipeline import batch
 from geosegsr.pipeline.scene_list import find_scenes, name_results
+from geosegsr.pipeline.task import Request, Task
+from geosegsr.pipeline.turns import Turns
 
 NAMES = ("a.tif", "b c.tif", "früh—雪.tif", "d.TIFF", "e.tif")
 OPTIONS = ("-s", 2, "-m", "bicubic", "--tile", 16, "--overlap", 4, "--block", 48)
@@ -407,14 +409,14 @@ def test_after_a_failure_the_others_go_on_or_not(
 def test_a_bug_in_one_scene_costs_that_scene_alone(
     scenes: Path, tmp_path: Path, upscale: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = batch.prepare
+    honest = Request.prepare
 
-    def prepare(source: str, *args: Any, **options: Any) -> Any:
+    def prepare(self: Request, source: str, target: Path) -> Task:
         if Path(source).name == "a.tif":
             raise TypeError("not what\nit seems")
-        return honest(source, *args, **options)
+        return honest(self, source, target)
 
-    monkeypatch.setattr(batch, "prepare", prepare)
+    monkeypatch.setattr(Request, "prepare", prepare)
     outcome = upscale(scenes, "-o", f"{tmp_path}/out/", "--json")
     assert outcome.code == 1
     assert statuses(outcome) == all_are("done") | {"a.tif": "failed"}
@@ -709,7 +711,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 def test_scenes_that_fill_the_machine_take_turns() -> None:
     engine = Recorder()
-    turns = batch._InTurn(engine, 2)  # type: ignore[arg-type]
+    turns = Turns(engine, 2)  # type: ignore[arg-type]
     ended: list[str] = []
 
     def run(name: str, blocks: int) -> None:
@@ -737,7 +739,7 @@ def test_scenes_that_fill_the_machine_take_turns() -> None:
 
 def test_those_who_wait_for_their_turn_can_be_stopped() -> None:
     engine = Recorder()
-    turns = batch._InTurn(engine, 1)  # type: ignore[arg-type]
+    turns = Turns(engine, 1)  # type: ignore[arg-type]
     ends: list[type[BaseException] | None] = []
 
     def run(name: str) -> None:

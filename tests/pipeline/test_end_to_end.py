@@ -44,7 +44,7 @@ def test_the_compact_preset_at_every_scale(scale: int, tmp_path: Path) -> None:
     # The sample's nodata corner lies within the window.
     report = geosegsr.upscale(SAMPLE, target, scale, model, window=(380, 300, 100, 100), tile=64, overlap=16)
     assert (report.width, report.height) == (100 * scale, 100 * scale)
-    assert report.range == "0..255 (range of uint8)"
+    assert report.value_range == "0..255 (range of uint8)"
     assert cog_validate(str(target), strict=True, quiet=True)[0]
     assert mask_is_kept(SAMPLE, target, scale, (slice(300, 400), slice(380, 480)))
 
@@ -70,7 +70,7 @@ def test_bands_beyond_the_models(tmp_path: Path) -> None:
     results = {}
     for other in ("model", "bicubic", "drop"):
         target = tmp_path / f"{other}.tif"
-        geosegsr.upscale(source, target, 2, model, other_bands=other, range=(0, 10000))
+        geosegsr.upscale(source, target, 2, model, other_bands=other, value_range=(0, 10000))
         with rasterio.open(target) as out:
             results[other] = dict(zip(out.descriptions, out.read(), strict=True))
             if other != "drop":
@@ -124,7 +124,7 @@ def test_one_tile_through_files_is_the_network_itself(tmp_path: Path) -> None:
     values = np.random.default_rng(3).random((3, 64, 64)).astype(np.float32)
     source = factory.write_scene(tmp_path / "in.tif", values)
     model = checkpoint(tmp_path / "model.safetensors", "compact", 4)
-    geosegsr.upscale(source, tmp_path / "out.tif", 4, model, range=(0, 1), precision="fp32", tile=64)
+    geosegsr.upscale(source, tmp_path / "out.tif", 4, model, value_range=(0, 1), precision="fp32", tile=64)
     from geosegsr.models.checkpoint import load_checkpoint
 
     network, _ = load_checkpoint(model)
@@ -137,11 +137,11 @@ def test_one_tile_through_files_is_the_network_itself(tmp_path: Path) -> None:
 def seams(source: Path, target: Path, model: str | Path, overlap: int | None) -> float:
     """Roughness of a result where the say of one tile begins or ends, against the same places without tiles."""
     whole = target.with_name("whole.tif")
-    options = {"tile": 64, "overlap": overlap, "range": (0, 255)}
+    options = {"tile": 64, "overlap": overlap, "value_range": (0, 255)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an overlap of 0 is warned about
         geosegsr.upscale(source, target, 2, model, **options)
-        geosegsr.upscale(source, whole, 2, model, range=(0, 255), tile=256)
+        geosegsr.upscale(source, whole, 2, model, value_range=(0, 255), tile=256)
         grid = geosegsr.plan(source, 2, model, **options).rendering.grid  # type: ignore[arg-type]
     rows, cols = ([2 * edge for pair in axis.supports for edge in pair] for axis in (grid.rows, grid.cols))
     with rasterio.open(target) as tiled, rasterio.open(whole) as untiled:

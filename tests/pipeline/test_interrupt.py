@@ -20,10 +20,11 @@ from command_line import PATIENCE_S, Outcome, assert_refused, finish, run, run_h
 from filelock import FileLock
 from metadata_oracle import metadata_differences
 
+import geosegsr
 from geosegsr.errors import SceneError
 
-UPSCALE = import_module("geosegsr.pipeline.upscale")
-"""The module: the package offers its function under the same name."""
+RUN = import_module("geosegsr.pipeline.run")
+"""Where tests replace the steps of a run."""
 MANY_BLOCKS = ("--model", "bicubic", "--tile", 16, "--overlap", 4, "--block", 48)
 """Some 250 blocks of the scene below."""
 
@@ -145,7 +146,7 @@ def unfinished(
     """The target of a run of the small scene that broke off with all blocks done."""
     target = tmp_path / "out.tif"
     with monkeypatch.context() as patch:
-        patch.setattr(UPSCALE, "write_cog", interrupt)
+        patch.setattr(RUN, "write_cog", interrupt)
         outcome = upscale(capfd, small_scene, target)
     assert outcome.code == 1
     assert not target.exists()
@@ -332,7 +333,7 @@ def test_a_source_that_changed_between_the_runs(
     source, target = tmp_path / "source.tif", tmp_path / "out.tif"
     shutil.copy(small_scene, source)
     with monkeypatch.context() as patch:
-        patch.setattr(UPSCALE, "write_cog", interrupt)
+        patch.setattr(RUN, "write_cog", interrupt)
         upscale(capfd, source, target)
     factory.write_nodata(source, seed=1)
     assert_refused(upscale(capfd, source, target), 1, f"'{job_of(target)}'", "source was", "--no-resume")
@@ -345,13 +346,13 @@ def test_a_source_that_changes_during_the_run(
 ) -> None:
     source, target = tmp_path / "source.tif", tmp_path / "out.tif"
     shutil.copy(small_scene, source)
-    honest = UPSCALE.compute_block
+    honest = RUN.compute_block
 
     def compute_and_touch(planned: object, folder: Path, *args: object) -> object:
         os.utime(source, ns=(1, time.time_ns()))
         return honest(planned, folder, *args)
 
-    monkeypatch.setattr(UPSCALE, "compute_block", compute_and_touch)
+    monkeypatch.setattr(RUN, "compute_block", compute_and_touch)
     assert_refused(upscale(capfd, source, target), 1, f"'{source}' changed while it was read", "--no-resume")
     assert not target.exists()
 
@@ -438,9 +439,9 @@ def test_interrupted_while_the_job_is_cleared_away(
 
         patch.setattr(shutil, "rmtree", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            UPSCALE.upscale(small_scene, target, 2, "nearest")
+            geosegsr.upscale(small_scene, target, 2, "nearest")
     made = target.read_bytes()
-    UPSCALE.upscale(small_scene, target, 2, "nearest")
+    geosegsr.upscale(small_scene, target, 2, "nearest")
     assert target.read_bytes() == made
     assert list(tmp_path.iterdir()) == [target]
 
@@ -461,7 +462,7 @@ def test_an_old_target_does_not_pass_for_a_result_that_never_replaced_it(
     assert upscale(capfd, small_scene, target, "--model", "nearest").code == 0
     for module, name, instead in (
         (os, "replace", lambda old, new: refused() if Path(new) == target else replace(old, new)),
-        (UPSCALE, "write_cog", refused),
+        (RUN, "write_cog", refused),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, instead)

@@ -25,7 +25,7 @@ from geosegsr import upscale
 from geosegsr.errors import ConfigError, GeoSegSRWarning, JobError, SceneError
 from geosegsr.raster.footprint import bounding_box, footprint, ground_sample_distance
 from geosegsr.raster.metadata import Metadata
-from geosegsr.raster.stac import Taken, build_item
+from geosegsr.raster.stac import Acquired, build_item
 
 WHEN = "2024-05-01T10:20:30Z"
 BICUBIC = ("--model", "bicubic")
@@ -39,9 +39,11 @@ EXTENSIONS = {
 }
 
 
-def item_of(source: Path, *, scale: int = 2, taken: str | None = WHEN, **options: Any) -> dict[str, Any]:
+def item_of(source: Path, *, scale: int = 2, acquired: str | None = WHEN, **options: Any) -> dict[str, Any]:
     """Enlarge a scene and read its item, checked."""
-    report = upscale(source, source.with_name("out.tif"), scale, "bicubic", stac=True, taken=taken, **options)
+    report = upscale(
+        source, source.with_name("out.tif"), scale, "bicubic", stac=True, acquired=acquired, **options
+    )
     assert report.stac == str(source.with_name("out.json"))
     item: dict[str, Any] = json.loads(Path(report.stac).read_text())
     check(item, Path(report.path))
@@ -116,7 +118,7 @@ def test_an_item_says_how_the_result_was_made(tmp_path: Path) -> None:
 def test_the_spread_of_an_ensemble_is_an_asset_of_its_own(tmp_path: Path) -> None:
     source, spread = factory.write_plain(tmp_path / "in.tif"), tmp_path / "sd.tif"
     report = upscale(
-        source, tmp_path / "out.tif", 2, Fake(), ensemble=True, uncertainty=spread, stac=True, taken=WHEN
+        source, tmp_path / "out.tif", 2, Fake(), ensemble=True, uncertainty=spread, stac=True, acquired=WHEN
     )
     item = json.loads(Path(str(report.stac)).read_text())
     pystac.validation.validate_dict({**item, "stac_extensions": []})
@@ -132,11 +134,11 @@ def test_the_source_is_linked_by_its_own_item_and_from_another_folder(tmp_path: 
     )
     (tmp_path / "scenes" / "in.json").write_text('{"type": "Feature", "stac_version": "1.1.0"}')
     (tmp_path / "results").mkdir()
-    upscale(source, tmp_path / "results" / "out.tif", 2, "bicubic", stac=True, taken=WHEN)
+    upscale(source, tmp_path / "results" / "out.tif", 2, "bicubic", stac=True, acquired=WHEN)
     (link,) = json.loads((tmp_path / "results" / "out.json").read_text())["links"]
     assert (link["href"], link["type"]) == ("../scenes/in.json", "application/geo+json")
     remote = build_item(
-        tmp_path / "results" / "out.tif", "/vsicurl/https://example.org/in.tif", Taken.parse(WHEN)
+        tmp_path / "results" / "out.tif", "/vsicurl/https://example.org/in.tif", Acquired.parse(WHEN)
     )
     assert remote.links[0].href == "https://example.org/in.tif"
 
@@ -157,26 +159,26 @@ def test_the_source_is_linked_by_its_own_item_and_from_another_folder(tmp_path: 
 )  # fmt: skip
 def test_the_time_comes_from_the_tags(tags: dict[str, str], moment: str, tmp_path: Path) -> None:
     source = factory.write_plain(tmp_path / "in.tif", count=1, tags=tags)
-    assert item_of(source, taken=None)["properties"]["datetime"] == moment
+    assert item_of(source, acquired=None)["properties"]["datetime"] == moment
 
 
 def test_a_tag_outside_the_calendar_is_passed_over(tmp_path: Path) -> None:
     """In UTC it is a day of the year 0."""
     tags = {"ACQUISITIONDATETIME": "0001-01-01T00:00:00+05:00", "TIFFTAG_DATETIME": "2026:05:01 10:20:30"}
     source = factory.write_plain(tmp_path / "in.tif", count=1, tags=tags)
-    assert item_of(source, taken=None)["properties"]["datetime"] == "2026-05-01T10:20:30Z"
+    assert item_of(source, acquired=None)["properties"]["datetime"] == "2026-05-01T10:20:30Z"
 
 
 def test_the_time_of_gdals_imagery_domain_counts(tmp_path: Path) -> None:
     spaces = {"IMAGERY": {"ACQUISITIONDATETIME": "2026-05-01 10:20:30"}}
     source = factory.write_plain(tmp_path / "in.tif", count=1, namespaces=spaces)
-    assert item_of(source, taken=None)["properties"]["datetime"] == "2026-05-01T10:20:30Z"
+    assert item_of(source, acquired=None)["properties"]["datetime"] == "2026-05-01T10:20:30Z"
 
 
 def test_a_scene_that_does_not_say_when_gets_an_interval_and_a_warning(tmp_path: Path) -> None:
     source = factory.write_plain(tmp_path / "in.tif", count=1)
-    with pytest.warns(GeoSegSRWarning, match="does not say when it was taken"):
-        properties = item_of(source, taken=None)["properties"]
+    with pytest.warns(GeoSegSRWarning, match="does not say when it was acquired"):
+        properties = item_of(source, acquired=None)["properties"]
     assert properties["datetime"] is None
     changed = datetime.fromtimestamp(int(source.stat().st_mtime), UTC)
     assert datetime.fromisoformat(properties["end_datetime"]) == changed
@@ -187,7 +189,7 @@ def test_an_interval_may_be_given(tmp_path: Path) -> None:
     source = factory.write_plain(
         tmp_path / "in.tif", count=1, tags={"TIFFTAG_DATETIME": "2020:01:01 00:00:00"}
     )
-    properties = item_of(source, taken="2024-05-01/2024-05-31")["properties"]
+    properties = item_of(source, acquired="2024-05-01/2024-05-31")["properties"]
     assert properties["start_datetime"] == "2024-05-01T00:00:00Z"
     assert properties["end_datetime"] == "2024-05-31T00:00:00Z"
 
@@ -197,7 +199,7 @@ def test_an_interval_may_be_given(tmp_path: Path) -> None:
 )
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--datetime 2024"):
-        Taken.parse(text)
+        Acquired.parse(text)
 
 
 # --- where ----------------------------------------------------------------------------------------------------------------
@@ -305,10 +307,10 @@ def test_the_item_of_another_file_is_not_replaced(
 
 def test_two_results_do_not_share_an_item(tmp_path: Path) -> None:
     source = factory.write_plain(tmp_path / "in.tif", count=1)
-    upscale(source, tmp_path / "a.1", 2, "nearest", stac=True, taken=WHEN)
+    upscale(source, tmp_path / "a.1", 2, "nearest", stac=True, acquired=WHEN)
     kept = (tmp_path / "a.json").read_text()
     with pytest.raises(JobError, match="a STAC item of another file"):
-        upscale(source, tmp_path / "a.2", 2, "nearest", stac=True, taken=WHEN)
+        upscale(source, tmp_path / "a.2", 2, "nearest", stac=True, acquired=WHEN)
     assert (tmp_path / "a.json").read_text() == kept and not (tmp_path / "a.2").exists()
 
 
@@ -326,17 +328,17 @@ def test_an_item_is_renewed_by_whatever_name_its_folder_has(tmp_path: Path) -> N
     source = factory.write_plain(tmp_path / "in.tif", count=1)
     (tmp_path / "results").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "results")
-    upscale(source, tmp_path / "results" / "out.tif", 2, "nearest", stac=True, taken="2020-01-01")
+    upscale(source, tmp_path / "results" / "out.tif", 2, "nearest", stac=True, acquired="2020-01-01")
     for folder in ("link", "results/../link", "results"):
         target = tmp_path / folder / "out.tif"
-        upscale(source, target, 2, "nearest", stac=True, taken=WHEN, overwrite=True)
+        upscale(source, target, 2, "nearest", stac=True, acquired=WHEN, overwrite=True)
         check(json.loads((tmp_path / "results" / "out.json").read_text()), tmp_path / "results" / "out.tif")
 
 
 def test_an_item_is_not_derived_from_itself(tmp_path: Path) -> None:
     source = factory.write_plain(tmp_path / "a.tif", count=1)
     for _ in range(2):
-        upscale(source, tmp_path / "a.tiff", 2, "nearest", stac=True, taken=WHEN, overwrite=True)
+        upscale(source, tmp_path / "a.tiff", 2, "nearest", stac=True, acquired=WHEN, overwrite=True)
         (link,) = json.loads((tmp_path / "a.json").read_text())["links"]
         assert link["href"] == "./a.tif"
 
@@ -346,7 +348,7 @@ def test_an_item_has_a_file_of_its_own(tmp_path: Path) -> None:
     source = factory.write_plain(tmp_path / "in.tif", count=1)
     other = factory.write_plain(tmp_path / "scene.json", count=1)
     before = other.read_bytes()
-    wanted: dict[str, Any] = {"stac": True, "taken": WHEN, "overwrite": True}
+    wanted: dict[str, Any] = {"stac": True, "acquired": WHEN, "overwrite": True}
     with pytest.raises(JobError, match=r"the image itself has that name\. Pass another -o"):
         upscale(source, tmp_path / "x.json", 2, "nearest", **wanted)
     spread = {"ensemble": True, "uncertainty": tmp_path / "link" / "x.json"}
@@ -363,10 +365,10 @@ def test_a_name_too_long_for_its_item_is_refused_before_the_work(tmp_path: Path)
     """The item is written under a longer name than its own, and the image is not."""
     source = factory.write_plain(tmp_path / "in.tif", count=1)
     longest = "é" * 118 + ".tif"  # 2 bytes each
-    upscale(source, tmp_path / longest, 2, "nearest", stac=True, taken=WHEN)
+    upscale(source, tmp_path / longest, 2, "nearest", stac=True, acquired=WHEN)
     assert (tmp_path / longest).with_suffix(".json").exists()
     with pytest.raises(JobError, match=r"its name has 242 bytes, and may have 241\. Pass another -o"):
-        upscale(source, tmp_path / f"n{longest}", 2, "nearest", stac=True, taken=WHEN)
+        upscale(source, tmp_path / f"n{longest}", 2, "nearest", stac=True, acquired=WHEN)
     assert not (tmp_path / f"n{longest}").exists()
 
 
@@ -406,10 +408,10 @@ def test_an_item_that_could_not_be_written_is_written_by_the_same_command(
 
     with monkeypatch.context() as patched, pytest.raises(SceneError, match="No space left"):
         patched.setattr("geosegsr.raster.stac.whole_file", full)
-        upscale(source, target, 2, "bicubic", stac=True, taken=WHEN)
+        upscale(source, target, 2, "bicubic", stac=True, acquired=WHEN)
     assert target.exists() and not target.with_suffix(".json").exists()
     made = target.stat().st_mtime_ns
-    report = upscale(source, target, 2, "bicubic", stac=True, taken=WHEN)
+    report = upscale(source, target, 2, "bicubic", stac=True, acquired=WHEN)
     assert target.stat().st_mtime_ns == made
     check(json.loads(Path(str(report.stac)).read_text()), target)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["in.tif", "out.json", "out.tif"]
@@ -446,5 +448,7 @@ def test_real_scenes(real_scenes: Path, tmp_path: Path) -> None:
     for name in ("polar_float32_nodata", "gcps_210", "rpcs", "rotated_southup_jpeg", "scale_offset"):
         result = tmp_path / f"{name}.tif"
         window = {"window": (0, 0, 100, 100)}
-        report = upscale(real_scenes / f"{name}.tif", result, 2, "nearest", stac=True, taken=WHEN, **window)
+        report = upscale(
+            real_scenes / f"{name}.tif", result, 2, "nearest", stac=True, acquired=WHEN, **window
+        )
         check(json.loads(Path(str(report.stac)).read_text()), result)

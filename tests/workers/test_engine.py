@@ -21,14 +21,15 @@ import scene_factory as factory
 from command_line import assert_refused, run_here
 from distributed import LocalCluster
 
+import geosegsr
 from geosegsr.context import cores_of_a_block
 from geosegsr.cpu import _controller, single_threaded_blas
 from geosegsr.errors import JobError, SceneError
 from geosegsr.pipeline.job import BlockRecord
 from geosegsr.workers import engine
 
-UPSCALE = import_module("geosegsr.pipeline.upscale")
-"""The module: the package offers its function under the same name."""
+RUN = import_module("geosegsr.pipeline.run")
+"""Where tests replace the steps of a run."""
 GRID = {"tile": 24, "overlap": 8, "block": 64}
 """42 blocks of the scene below."""
 
@@ -44,7 +45,7 @@ def by_threads(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> np.ndar
 
 
 def pixels_of(scene: Path, target: Path, **engine_options: Any) -> np.ndarray:
-    UPSCALE.upscale(scene, target, 4, "bicubic", **GRID, **engine_options)
+    geosegsr.upscale(scene, target, 4, "bicubic", **GRID, **engine_options)
     with rasterio.open(target) as result:
         values: np.ndarray = result.read()
     return values
@@ -142,13 +143,13 @@ def test_results_are_small_records(
     scene: Path, cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     records: list[BlockRecord] = []
-    honest = UPSCALE.Job.record
+    honest = RUN.Job.record
 
     def keep(job: Any, record: BlockRecord) -> None:
         records.append(record)
         honest(job, record)
 
-    monkeypatch.setattr(UPSCALE.Job, "record", keep)
+    monkeypatch.setattr(RUN.Job, "record", keep)
     pixels_of(scene, tmp_path / "out.tif", scheduler=cluster.scheduler_address)
     assert sorted(record.index for record in records) == list(range(len(records)))
     assert max(len(pickle.dumps(record)) for record in records) < 1000

@@ -41,7 +41,7 @@ from geosegsr_cli.parts.options import BandList, Places, Scale, json_option, one
     type=BandList(),
     help="Bands to use, in this order: 1,2,3. Default: those that the model takes.",
 )
-@click.option("--range", "range_", type=float, nargs=2, metavar="LO HI", help="DN that count as 0 and 1.")
+@click.option("--range", "value_range", type=float, nargs=2, metavar="LO HI", help="DN that count as 0 and 1.")
 @click.option("--border", type=int, help="Pixels left out at each edge. Default: the scale.")
 @click.option(
     "--tile", type=int, help="Tiles of SR, in lr pixels, for the seam measure. Default: as its tags say."
@@ -67,7 +67,7 @@ def command(
     scale: int | None,
     degradation: str | None,
     bands: tuple[int, ...] | None,
-    range_: tuple[float, float] | None,
+    value_range: tuple[float, float] | None,
     border: int | None,
     tile: int | None,
     overlap: int | None,
@@ -97,7 +97,7 @@ def command(
         if len(hr) != 1 or len(lr) > 1:
             raise click.UsageError("A file SR is compared with one file --hr and, at most, one --lr.")
         found = evaluate.evaluate_file(
-            sr, hr[0], lr[0] if lr else None, scale=scale, tile=tile, overlap=overlap, user_range=range_,
+            sr, hr[0], lr[0] if lr else None, scale=scale, tile=tile, overlap=overlap, value_range=value_range,
             border=border, picture=picture,
         )  # fmt: skip
     else:
@@ -106,7 +106,7 @@ def command(
         assert model is not None
         found = evaluate.evaluate_model(
             model, hr, lr, scale=scale, degradation=None if degradation is None else Degradation.load(degradation),
-            bands=bands or (), user_range=range_, border=border, device=device, precision=precision,
+            bands=bands or (), value_range=value_range, border=border, device=device, precision=precision,
             consistency=consistency, ensemble=ensemble,
             picture=picture, progress=None if quiet or not sys.stderr.isatty() else _progress,
         )  # fmt: skip

@@ -43,7 +43,7 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("layout", f"blocks of {cols} x {rows}, overviews {overviews}"),
         ("place", _place(facts)),
         ("mask", f"{', '.join(facts['mask']) or 'none'}; {facts['valid_share']:.1%} valid in a sample"),
-        ("range", f"{facts['range']}, unless the model's card says otherwise"),
+        ("range", f"{facts['value_range']}, unless the model's card says otherwise"),
     ]
     lines += [(f"band {band['index']}", _band(band)) for band in facts["bands"]]
     if facts["alpha_looks_like_image"]:

@@ -91,7 +91,9 @@ _PLACES = {
     "--radiometry", type=click.Choice(["auto", "dtype", "declared", "percentiles", "standard"]),
     help="Where the model's range of DN comes from.",
 )  # fmt: skip
-@click.option("--range", "range_", type=float, nargs=2, metavar="LO HI", help="The model's range, in DN.")
+@click.option(
+    "--range", "value_range", type=float, nargs=2, metavar="LO HI", help="The model's range, in DN."
+)
 @click.option("--max-shift", type=float, help="Largest shift of a pair that is corrected, in lr pixels.")
 @click.option("--init", metavar="FILE|bundled", help="A checkpoint to fine-tune.")
 @click.option("--train-only", type=click.Choice(["all", "trunk", "lora"]), help="What learns. Default: all.")
@@ -161,7 +163,7 @@ def _configuration(
     config: Path | None,
     changes: tuple[str, ...],
     degradation: str | None,
-    range_: tuple[float, float] | None,
+    value_range: tuple[float, float] | None,
     **options: Any,
 ) -> TrainConfig:
     from geosegsr.sensor.degradation import Degradation
@@ -171,8 +173,8 @@ def _configuration(
     wanted |= {_PLACES[name]: value for name, value in options.items() if value not in (None, ())}
     if degradation is not None:
         wanted["degradation"] = Degradation.load(degradation).to_dict()
-    if range_ is not None:
-        wanted |= {"data.radiometry": "range", "data.range": range_}
+    if value_range is not None:
+        wanted |= {"data.radiometry": "range", "data.range": value_range}
     resolved = resolve_config(preset, config, wanted)
     if not resolved.data.hr and not resolved.data.sources:
         raise click.UsageError("Pass --hr with the images to train on.")

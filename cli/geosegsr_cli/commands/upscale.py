@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -19,6 +19,9 @@ from geosegsr_cli.parts.options import (
     verbosity,
 )
 from geosegsr_cli.parts.progress import ProgressLine
+
+if TYPE_CHECKING:
+    from geosegsr.pipeline.task import Request
 
 
 @click.command("upscale", short_help="Enlarge a scene into a COG on the same ground.")
@@ -56,7 +59,7 @@ from geosegsr_cli.parts.progress import ProgressLine
     help="What a band tagged alpha is; auto looks at its values.",
 )  # fmt: skip
 @click.option(
-    "--range", "range_", type=float, nargs=2, metavar="LO HI",
+    "--range", "value_range", type=float, nargs=2, metavar="LO HI",
     help="DN that a trained model sees as 0 and 1. Default: from dtype, declared scale or percentiles.",
 )  # fmt: skip
 @click.option("--tile", type=int, help="Side of a tile, in input pixels. Default: the model's.")
@@ -96,7 +99,7 @@ from geosegsr_cli.parts.progress import ProgressLine
 )
 @click.option("--stac", is_flag=True, help="Write a STAC item beside the COG, under its name with .json.")
 @click.option(
-    "--datetime", "taken", metavar="TIME[/TIME]",
+    "--datetime", "acquired", metavar="TIME[/TIME]",
     help="When the scene was taken, for the item. Default: what its tags say.",
 )  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace an existing output once the new one is verified.")
@@ -119,14 +122,13 @@ def command(
     workers: int | None,
     scheduler: str | None,
     stac: bool,
-    taken: str | None,
+    acquired: str | None,
     overwrite: bool,
     no_resume: bool,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
     verbose: int,
-    range_: tuple[float, float] | None,
     uncertainty: Path | None,
     **options: Any,
 ) -> None:
@@ -143,39 +145,47 @@ def command(
             "-o is empty: pass a file or a folder for the result. Is a variable of yours unset?"
         )
     verbosity(quiet, verbose)
-    options |= {"range": range_, "creation": dict(creation)}
     how: dict[str, Any] = {
-        "workers": workers,
-        "scheduler": scheduler,
+        "creation": dict(creation),
         "stac": stac,
-        "taken": taken,
+        "acquired": acquired,
         "overwrite": overwrite,
         "resume": not no_resume,
     }
+    engine: dict[str, Any] = {"workers": workers, "scheduler": scheduler}
+    show = {"as_json": as_json, "quiet": quiet}
     if batch.is_folder(dst) or not batch.is_one_file(src, listed):
         if uncertainty is not None:
             raise click.UsageError("--uncertainty names one file: pass it with one SRC.")
         scenes = batch.scenes_of(src, listed, dst, pattern, scale=scale, model=model)
         if dry_run:
-            well = batch.estimate(scenes, scale, model, as_json=as_json, **options)
+            well = batch.estimate(scenes, _request(scale, model, options, how), as_json=as_json)
         else:
-            how |= {"on_error": on_error or "skip", "as_json": as_json, "quiet": quiet}
-            well = batch.run_batch(scenes, scale, model, **how, **options)
+            how |= engine | {"on_error": on_error or "skip"}
+            well = batch.run_batch(scenes, scale, model, **show, **how, **options)
         click.get_current_context().exit(0 if well else 1)
     if pattern or on_error:
         raise click.UsageError(f"--name and --on-error are for folders, and '{dst}' is none. Leave them out.")
-    from geosegsr.pipeline.targets import wanted_item
-    from geosegsr.pipeline.upscale import upscale
-
     if dry_run:
-        wanted_item(Path(dst), src[0], stac=stac, taken=taken, spread=uncertainty)
-        _dry_run(src[0], Path(dst), scale, model, options | {"uncertainty": uncertainty}, as_json=as_json)
-        return
+        _estimate(_request(scale, model, options, how), src[0], Path(dst), uncertainty, as_json=as_json)
+    else:
+        _upscale(src[0], dst, scale, model, **show, **how, **engine, uncertainty=uncertainty, **options)
+
+
+def _request(scale: int, model: str, options: Any, how: dict[str, Any]) -> Request:
+    from geosegsr.pipeline.task import Request
+
+    return Request(scale, model, options, **how)
+
+
+def _upscale(
+    src: str, dst: str, scale: int, model: str, *, as_json: bool, quiet: bool, **options: Any
+) -> None:
+    from geosegsr.pipeline.upscale import upscale
 
     line = ProgressLine()
     try:
-        how |= {"progress": None if quiet else line, "uncertainty": uncertainty}
-        report = upscale(src[0], dst, scale, model, **how, **options)
+        report = upscale(src, dst, scale, model, progress=None if quiet else line, **options)
     finally:
         line.close()
     if as_json:
@@ -184,23 +194,20 @@ def command(
         click.echo(batch.describe(report))
 
 
-def _dry_run(src: str, dst: Path, scale: int, model: str, options: dict[str, Any], *, as_json: bool) -> None:
-    from geosegsr.files import temporary_folder
-    from geosegsr.pipeline.estimate import estimate
-    from geosegsr.pipeline.targets import check_target
-    from geosegsr.pipeline.task import prepare
+def _estimate(request: Request, src: str, dst: Path, uncertainty: Path | None, *, as_json: bool) -> None:
+    from geosegsr.pipeline.dry_run import dry_run
 
-    check_target(dst, src)
-    task = prepare(src, dst, scale, model, **options)
-    with temporary_folder(dst.parent):
-        expected = estimate(task.planned)
+    expected = dry_run(request, src, dst, uncertainty)
     if as_json:
         click.echo(json.dumps(expected.to_dict()))
         return
-    again = expected.tiles_computed / expected.tiles
     click.echo(
         f"output   {expected.width} x {expected.height} pixels, {expected.bands} bands {expected.dtype}"
     )
+    if expected.finished:
+        click.echo("work     none, it is finished")
+        return
+    again = expected.tiles_computed / expected.tiles
     click.echo(
         f"work     {expected.blocks} blocks, {expected.tiles} tiles, computed at most {again:.2f} times on average"
     )

@@ -18,6 +18,7 @@ from geosegsr_cli.parts.progress import BatchLine
 if TYPE_CHECKING:
     from geosegsr.pipeline.batch import Outcome
     from geosegsr.pipeline.report import Report
+    from geosegsr.pipeline.task import Request
 
 _ORDER = ("done", "skipped", "failed", "stopped")
 
@@ -99,13 +100,11 @@ def run_batch(
     return all(outcome.status in ("done", "skipped") for outcome in outcomes)
 
 
-def estimate(
-    scenes: Sequence[tuple[str, Path]], scale: int, model: str, *, as_json: bool, **options: Any
-) -> bool:
+def estimate(scenes: Sequence[tuple[str, Path]], request: Request, *, as_json: bool) -> bool:
     """Print what all scenes would take; returns whether all of them can be done."""
-    from geosegsr.pipeline.batch import estimate_batch
+    from geosegsr.pipeline.dry_run import dry_run_batch
 
-    expected = estimate_batch(scenes, scale, model, **options)
+    expected = dry_run_batch(request, scenes)
     if as_json:
         click.echo(json.dumps(expected.to_dict()))
         return not expected.failures
@@ -123,6 +122,8 @@ def estimate(
 
 def describe(report: Report) -> str:
     """A result in one line."""
+    if report.status == "skipped":
+        return one_line(f"{report.path}: skipped, it is finished")
     return one_line(
         f"{report.path}: {report.width} x {report.height} pixels, {report.bands} "
         f"band{'' if report.bands == 1 else 's'} {report.dtype}, {human_bytes(report.bytes)}, "
@@ -135,8 +136,6 @@ def _say(outcome: Outcome, *, as_json: bool, quiet: bool) -> None:
         click.echo(json.dumps(outcome.to_dict()))
     elif outcome.report is not None and not quiet:
         click.echo(describe(outcome.report))
-    elif outcome.status == "skipped" and not quiet:
-        click.echo(one_line(f"{outcome.output}: skipped, it is finished"))
     if outcome.error is not None:
         click.echo(f"Error: {one_line(outcome.error)}", err=True)
 

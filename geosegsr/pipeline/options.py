@@ -1,0 +1,114 @@
+"""The options of a plan, typed for editors and mypy, and shown by help().
+
+`upscale`, `upscale_batch`, `plan` and `super_resolve` take them as keyword arguments, by `**options: Unpack[...]`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypedDict, TypeVar, get_type_hints
+
+from geosegsr.errors import did_you_mean
+from geosegsr.raster.bands import OtherBands
+from geosegsr.raster.scene import AlphaPolicy
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class RenderOptions(TypedDict, total=False):
+    """How pixels go through a model: for files and for arrays."""
+
+    other_bands: OtherBands | None
+    """Bands that the model was not trained on: "model" (each alone, as grey), "bicubic" or "drop"."""
+    nodata: float | None
+    """Value of pixels without data; by default the raster's own."""
+    value_range: tuple[float, float] | None
+    """DN that a trained model sees as 0 and 1; by default from its card."""
+    tile: int | None
+    """Side of a tile, in input pixels; by default the model's."""
+    overlap: int | None
+    """Input pixels that neighbouring tiles share; by default the model's."""
+    block: int | None
+    """Side of an output block, in output pixels; by default 2048, or 1024 where only that gives nine blocks."""
+    device: str
+    """"auto", "cpu", "cuda" or "cuda:N"."""
+    precision: str
+    """Arithmetic of a trained model: "auto", "fp32", "bf16" or "fp16"."""
+    consistency: bool | None
+    """Whether downsampling the result reproduces the input; by default wherever the model's card allows it."""
+    ensemble: bool
+    """Whether the result is the mean over the eight flips and rotations of each tile."""
+
+
+class PlanOptions(RenderOptions, total=False):
+    """How a file is upscaled, beside source, scale and model."""
+
+    bands: Sequence[int] | None
+    """1-based bands to use, in this order; by default all."""
+    alpha: AlphaPolicy
+    """What a band tagged alpha is: "mask", "image", or "auto" to decide by its values."""
+    aoi: str | Path | None
+    """Area of interest: a file with polygons, or WKT. Pixels outside are invalid."""
+    bbox: Sequence[float] | None
+    """Area of interest as a box: west, south, east, north."""
+    aoi_crs: str | None
+    """CRS of `aoi` or `bbox`; by default the file's own, else the scene's."""
+    window: Sequence[int] | None
+    """Area of interest in input pixels: column, row, width, height."""
+
+
+DEFAULTS: PlanOptions = {
+    "bands": None,
+    "other_bands": None,
+    "nodata": None,
+    "alpha": "auto",
+    "value_range": None,
+    "tile": None,
+    "overlap": None,
+    "block": None,
+    "aoi": None,
+    "bbox": None,
+    "aoi_crs": None,
+    "window": None,
+    "device": "auto",
+    "precision": "auto",
+    "consistency": None,
+    "ensemble": False,
+}
+
+
+def with_defaults(options: RenderOptions, kind: type[RenderOptions] = PlanOptions) -> PlanOptions:
+    """All options, those that were not given at their defaults.
+
+    Args:
+        options: What was given.
+        kind: Which options there are.
+
+    Raises:
+        TypeError: There is no such option.
+    """
+    known = get_type_hints(kind)
+    for name in options:
+        if name not in known:
+            raise TypeError(f"There is no option '{name}'.{did_you_mean(name, known)}")
+    return {**DEFAULTS, **options}
+
+
+def listed(kind: type[RenderOptions]) -> Callable[[Function], Function]:
+    """Let help() and inspect.signature list each option that a function takes by `**options: Unpack[kind]`."""
+
+    def list_options(function: Function) -> Function:
+        signature = inspect.signature(function)
+        kept = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        hints = get_type_hints(kind)
+        added = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[name])
+            for name, default in DEFAULTS.items()
+            if name in hints
+        ]
+        function.__signature__ = signature.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]
+        return function
+
+    return list_options

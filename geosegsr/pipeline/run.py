@@ -1,0 +1,197 @@
+"""A planned task carried out: blocks, COG, verification, and the move into place."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from geosegsr.errors import SceneError
+from geosegsr.files import exists
+from geosegsr.notices import warn
+from geosegsr.pipeline.block import compute_block
+from geosegsr.pipeline.job import BlockRecord, Job, source_identity
+from geosegsr.pipeline.plan import Plan
+from geosegsr.pipeline.report import Progress, Report, report_of, timed
+from geosegsr.pipeline.standing import needs_run
+from geosegsr.pipeline.targets import has_item
+from geosegsr.pipeline.task import Product, Task
+from geosegsr.pipeline.worker_check import Preflight
+from geosegsr.raster.cog import BlockFile, verify_cog, write_cog
+from geosegsr.raster.metadata import Metadata
+from geosegsr.raster.statistics import BandStatistics
+from geosegsr.workers.engine import Engine, default_threads
+
+log = logging.getLogger("geosegsr")
+
+Tell = Callable[[Progress], None]
+
+
+def carry_out(task: Task, engine: Engine, progress: Tell | None = None) -> Report:
+    """Do what was planned, unless it is finished already.
+
+    Args:
+        task: The plan and what to write.
+        engine: Runs the blocks; it may be at work on other scenes too.
+        progress: As in `upscale`.
+
+    Raises:
+        GeoSegSRError: As `upscale` and `needs_run`.
+    """
+    seconds = {"plan": task.seconds}
+    with timed(seconds, "plan"):
+        wanted = needs_run(task)
+    job = Job(task.target, task.uncertainty_target)
+    if not wanted and not job.folder.exists():
+        return _skip(task, seconds)
+    with job:
+        if not needs_run(task):  # another process has finished it meanwhile, or did not clear its job away
+            report = _skip(task, seconds)
+            job.remove_own(task.identity)
+            return report
+        return _run(task, job, engine, seconds, progress or (lambda _: None))
+
+
+def _skip(task: Task, seconds: dict[str, float]) -> Report:
+    """A finished result is left untouched; its item is written where it is missing or its time is given."""
+    if task.write_item is not None and (task.request.acquired is not None or not has_item(task.target)):
+        task.write_item()
+    return report_of(task, {}, len(task.planned.grid.blocks), seconds)
+
+
+def _run(task: Task, job: Job, engine: Engine, seconds: dict[str, float], tell: Tell) -> Report:
+    planned, target = task.planned, task.target
+    if task.write_item is None and has_item(target):
+        warn(f"the STAC item of '{target}' describes the file that is replaced; pass --stac to renew it")
+    job.start(task.identity, resume=task.request.resume)
+    resumed = len(job.done)
+    log.info(
+        "%s: %d x %d pixels from %s by %s, %d blocks, %d of them from before",
+        target, planned.metadata.width, planned.metadata.height, planned.scene.path,
+        planned.rendering.upscaler.facts.name, len(planned.grid.blocks), resumed,
+    )  # fmt: skip
+    _warn_of_full_disk(planned, job)
+    with timed(seconds, "blocks"):
+        _compute(engine, planned, job, tell)
+    if source_identity(planned.scene.path, planned.scene.files) != task.identity["source"]:
+        raise SceneError(
+            f"Cannot finish '{target}': '{planned.scene.path}' changed while it was read. "
+            "Repeat the command with --no-resume once the source no longer changes."
+        )
+    for product in task.products:
+        _write_product(product, planned, job, seconds, lambda stage: tell(_at(planned, resumed, stage)))
+    records = dict(job.done)
+    job.commit(task.write_item)
+    log.info("%s: done; %s", target, ", ".join(f"{stage} {took:.1f} s" for stage, took in seconds.items()))
+    return report_of(task, records, resumed, seconds)
+
+
+def _at(planned: Plan, resumed: int, stage: str) -> Progress:
+    """The progress of a run whose blocks are all done."""
+    total = len(planned.grid.blocks)
+    return Progress(total, total, resumed, stage)
+
+
+def _write_product(
+    product: Product, planned: Plan, job: Job, seconds: dict[str, float], tell: Callable[[str], None]
+) -> None:
+    """Copy the block files into a COG in the job's folder, and verify it."""
+    blocks, part = _block_files(planned, job, product.kind), job.part(product.kind)
+    tell("cog")
+    with timed(seconds, "cog"):
+        full = _with_statistics(product, planned, job)
+        write_cog(part, full, product.dtype, blocks, product.creation, has_mask=product.has_mask)
+    tell("verify")
+    with timed(seconds, "verify"):
+        verify_cog(
+            part, product.metadata, product.dtype, blocks, product.creation,
+            alpha=product.alpha, threads=default_threads(),
+        )  # fmt: skip
+
+
+def _compute(
+    engine: Engine,
+    planned: Plan,
+    job: Job,
+    tell: Callable[[Progress], None],
+) -> None:
+    total, resumed = len(planned.grid.blocks), len(job.done)
+    todo = [block.index for block in planned.grid.blocks if block.index not in job.done]
+    tell(Progress(resumed, total, resumed, "blocks"))
+
+    def on_done(record: BlockRecord) -> None:
+        job.record(record)
+        log.debug(
+            "%s: block %d done, %d tiles in %.1f s",
+            job.target, record.index, record.tiles, sum(record.seconds.values()),
+        )  # fmt: skip
+        tell(Progress(len(job.done), total, resumed, "blocks"))
+
+    if todo:
+        sent = _for_anywhere(planned)
+        grid = planned.grid
+        # Blocks of one diagonal share no tiles. A grid that is narrower than this would leave threads without work.
+        diagonal = min(grid.block_shape) >= default_threads()
+        engine.run(
+            partial(compute_block, sent, job.folder.absolute(), uuid.uuid4().hex),
+            todo,
+            on_done,
+            before=grid.before if diagonal else lambda _: (),
+            together=total,
+            shared_folder=job.folder,
+            check=partial(Preflight.of, sent),
+        )
+
+
+def _for_anywhere(planned: Plan) -> Plan:
+    """The plan with an absolute path, for workers that run in another folder."""
+    scene = planned.scene
+    if exists(scene.path):
+        scene = replace(scene, path=str(Path(scene.path).absolute()))
+    return replace(planned, scene=scene)
+
+
+def _block_files(planned: Plan, job: Job, kind: str) -> list[BlockFile]:
+    area = planned.area.window
+    files = []
+    for block in planned.grid.blocks:
+        window = block.window.shifted(planned.region.row - area.row, planned.region.col - area.col)
+        record = job.done[block.index].files[kind]
+        path = job.block_path(block.index, kind)
+        files.append(BlockFile(path, window.scaled(planned.scale), record.checksum, record.valid))
+    return files
+
+
+def _with_statistics(product: Product, planned: Plan, job: Job) -> Metadata:
+    """A product's metadata with statistics from the blocks: GDAL's own take longer than all the rest of writing a COG.
+
+    None beside ground control points: a COG with both has the points rounded to four decimals.
+    """
+    metadata = product.metadata
+    if metadata.gcps:
+        return metadata
+    records = [job.done[i].files[product.kind] for i in sorted(job.done)]
+    images = planned.kept_bands
+    pixels = metadata.height * metadata.width
+
+    def tags(index: int) -> dict[str, str]:
+        if index not in images:
+            return {}
+        position = images.index(index)
+        return BandStatistics.of_all(record.statistics[position] for record in records).tags(pixels)
+
+    bands = tuple(replace(band, tags={**band.tags, **tags(band.index)}) for band in metadata.bands)
+    return replace(metadata, bands=bands)
+
+
+def _warn_of_full_disk(planned: Plan, job: Job) -> None:
+    free = shutil.disk_usage(job.folder).free
+    if free < planned.output_bytes:
+        warn(
+            f"'{job.folder.parent}' has {free / 1e6:,.1f} MB free, and the result has {planned.output_bytes / 1e6:,.1f} MB "
+            "before compression: the disk may fill up; a run that it stops can be resumed"
+        )

@@ -1,0 +1,99 @@
+"""What exists at a run's target, and what the run may do about it: decided here alone.
+
+A single scene, a batch and --dry-run all ask `needs_run`:
+
+    standing     run         --overwrite   --no-resume   both
+    absent       compute     compute       compute       compute
+    unfinished   resume      resume        start anew    start anew
+    ours         skip        skip          skip          compute
+    another's    refuse      replace       refuse        replace
+
+An unfinished run of another source, model or options is refused without --no-resume.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+from geosegsr.errors import JobError
+from geosegsr.pipeline.job import Job
+from geosegsr.pipeline.targets import check_beside
+from geosegsr.pipeline.task import RESULT_KEY_TAG, Task
+from geosegsr.raster.cog import try_creation_options
+from geosegsr.raster.gdal import read_tag
+
+
+class Standing(StrEnum):
+    """What exists at the target of a task."""
+
+    ABSENT = "absent"
+    """Nothing."""
+    UNFINISHED = "unfinished"
+    """A job folder with a run that was interrupted, be it this one or another."""
+    OURS = "ours"
+    """Finished results of this very source, model and options, at all targets of the task."""
+    ANOTHERS = "another's"
+    """A file that this task did not make."""
+
+
+def standing(task: Task) -> Standing:
+    """What exists at the target of a task.
+
+    A finished result is recognised by the key in its tags, which says what made it. A job folder beside it is what an
+    interrupted run did not clear away.
+    """
+    existing = [path for path in task.targets if path.exists()]
+    ours = [path for path in existing if is_result(path, task)]
+    if len(ours) == len(task.targets):
+        return Standing.OURS
+    # An image without the uncertainty that belongs to it is not all that was asked for, and is not replaced unasked.
+    if len(ours) < len(existing) or task.target in existing:
+        return Standing.ANOTHERS
+    return Standing.UNFINISHED if Job(task.target).begun else Standing.ABSENT
+
+
+def needs_run(task: Task) -> bool:
+    """Whether there is anything to compute; all that the run would refuse is refused here, and nothing is written.
+
+    Raises:
+        JobError: The run would replace a file that it may not, or cannot resume the run in the job folder.
+        GeoSegSRError: GDAL refuses the creation options.
+    """
+    request, found = task.request, standing(task)
+    if found is Standing.OURS and not request.recompute:
+        return False
+    if found is Standing.ANOTHERS and not request.overwrite:
+        raise _exists(task)
+    if request.resume:
+        Job(task.target).check_identity(task.identity)
+    for product in task.products:
+        try_creation_options(
+            product.creation, product.metadata, product.dtype,
+            has_mask=product.has_mask, alpha=product.alpha,
+        )  # fmt: skip
+    for path in task.targets:
+        check_beside(path)
+    return True
+
+
+def is_result(path: Path, task: Task) -> bool:
+    """Whether an existing file is what this task makes, by the key in its tags."""
+    return read_tag(path, RESULT_KEY_TAG) == task.result_key
+
+
+def _exists(task: Task) -> JobError:
+    image, beside = task.target, task.uncertainty_target
+    if image.exists() and not is_result(image, task):
+        path, other = image, "another -o"
+    elif beside is not None and beside.exists():
+        path, other = beside, "another --uncertainty"
+    else:
+        return JobError(
+            f"Cannot write '{beside}': the image that it belongs to exists already, at '{image}'. "
+            "Pass --overwrite to make both, or another -o."
+        )
+    found = "it exists"
+    if read_tag(path, RESULT_KEY_TAG) is not None:
+        found += ", and was made from another source, with another model or with other options"
+    return JobError(f"Cannot write '{path}': {found}. Pass --overwrite to replace it, or {other}.")
