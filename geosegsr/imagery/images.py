@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from geosegsr.errors import BandError, ConfigError, GeoSegSRError, GeoSegSRWarning, SceneError
+from geosegsr.errors import BandError, ConfigError, GeoSegSRError, SceneError
 from geosegsr.imagery.config import DataConfig
+from geosegsr.notices import warn
 from geosegsr.raster.radiometry import DECLARED, resolve_radiometry
 from geosegsr.raster.scene import Scene
-
-log = logging.getLogger("geosegsr")
 
 PLAIN_DRIVERS = frozenset({"PNG", "JPEG", "BMP", "WEBP", "GIF"})
 
@@ -37,11 +34,9 @@ def open_images(paths: Sequence[str], data: DataConfig) -> list[Scene]:
     _refuse_mixture(scenes, data)
     plain = [scene.path for scene in scenes if scene.driver in PLAIN_DRIVERS]
     if plain:
-        warnings.warn(
+        warn(
             f"{len(plain)} of {len(scenes)} images are plain pictures without georeference, such as "
-            f"'{plain[0]}': places that lie in both training and validation cannot be found",
-            GeoSegSRWarning,
-            stacklevel=2,
+            f"'{plain[0]}': places that lie in both training and validation cannot be found"
         )
     return scenes
 
@@ -62,11 +57,7 @@ def report_left_out(reasons: Sequence[str], total: int, what: str) -> None:
     if len(reasons) == total:
         raise SceneError(f"Cannot go on: all {total} images are left out ({what}). The first: {reasons[0]}")
     listed = " ".join(reasons[:3]) + (" ..." if len(reasons) > 3 else "")
-    warnings.warn(
-        f"{len(reasons)} of {total} images left out ({what}): {listed.rstrip('.')}",
-        GeoSegSRWarning,
-        stacklevel=3,
-    )
+    warn(f"{len(reasons)} of {total} images left out ({what}): {listed.rstrip('.')}")
 
 
 def _refuse_mixture(scenes: Sequence[Scene], data: DataConfig) -> None:

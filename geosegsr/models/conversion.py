@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from pathlib import Path
 from pickle import UnpicklingError
@@ -17,8 +16,7 @@ from geosegsr.models.checkpoint import save_checkpoint
 from geosegsr.models.segsr.blank import without_weights
 from geosegsr.models.segsr.network import SeGSR
 from geosegsr.models.segsr.published import convert, infer_config, unwrapped
-
-log = logging.getLogger("geosegsr")
+from geosegsr.notices import warn
 
 _PROMPT = re.compile(r"^text_locals\.(\d+)$")
 
@@ -73,11 +71,9 @@ def convert_published(
         notes = f"Converted from {source.name}, prompts from {Path(str(prompts)).name}."
     else:
         notes = f"Converted from {source.name}; its prompts were drawn at random from seed {prompt_seed}."
-        log.warning(
-            "The prompts of '%s' were drawn at random from seed %d: it does not compute what its "
-            "authors' runs did. Pass --prompts FILE if you have the originals.",
-            target,
-            prompt_seed,
+        warn(
+            f"the prompts of '{target}' are drawn at random from seed {prompt_seed}, so that its results differ from its "
+            "authors'. Pass --prompts FILE if you have the originals"
         )
     card = ModelCard.of(
         model.config, name or source.stem, notes=notes, trained_on="see the authors of the weights"

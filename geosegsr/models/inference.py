@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,8 +19,7 @@ from geosegsr.models.card import ModelCard
 from geosegsr.models.checkpoint import load_checkpoint, read_card
 from geosegsr.models.contract import Facts, FloatArray, Upscaler
 from geosegsr.models.segsr.config import BICUBIC, SeGSRConfig
-
-log = logging.getLogger("geosegsr")
+from geosegsr.notices import warn
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 Descriptor: TypeAlias = tuple[float, ...]
@@ -146,9 +144,7 @@ class TorchUpscaler(_Checkpoint):
                 self._free()
                 if self.batch > 1:
                     self.batch //= 2
-                    log.warning(
-                        "Out of memory on %s: continuing with %d tiles at a time.", self.device, self.batch
-                    )
+                    warn(f"out of memory on {self.device}: continuing with {self.batch} tiles at a time")
                 else:
                     sr[part] = self._in_pieces(lr[part], None if guide is None else guide[part])
                     start = part.stop
@@ -203,7 +199,7 @@ class TorchUpscaler(_Checkpoint):
                 "Close what else uses it, or pass --device cpu."
             )
         middle = side // 2 // self.facts.multiple_of * self.facts.multiple_of or side // 2
-        log.warning("Out of memory on %s: splitting a tile of %d x %d pixels.", self.device, width, height)
+        warn(f"out of memory on {self.device}: splitting a tile of {width} x {height} pixels")
         halves = []
         for first, last, keep in (
             (0, min(middle + margin, side), slice(0, middle * self.facts.scale)),

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import shutil
 import uuid
@@ -29,10 +28,9 @@ from filelock import FileLock, Timeout
 
 from geosegsr.errors import JobError, SceneError
 from geosegsr.files import JOB_SUFFIX, exists, has_locks, is_file, whole_file
+from geosegsr.notices import warn
 from geosegsr.raster.statistics import BandStatistics
 from geosegsr.sensor.consistency import Residual
-
-log = logging.getLogger("geosegsr")
 
 _PAGE = 4096  # bytes of a source's content looked at in one place
 _SAMPLED_PAGES = 64  # of all its files together
@@ -258,7 +256,7 @@ class Job:
         for index, record in list(self.done.items()):
             files = record.files.items()
             if not all(_is_whole(self.block_path(index, kind), file) for kind, file in files):
-                log.warning("block %d of the earlier run is missing or damaged: computed again", index)
+                warn(f"block {index} of the earlier run is missing or damaged, and is computed again")
                 del self.done[index]
         kept = "".join(self._line(record) for record in self.done.values())
         with whole_file(self.folder / "done.jsonl") as file:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from geosegsr.models.contract import Upscaler
-from geosegsr.notices import kept_assumptions
+from geosegsr.notices import kept_notices
 from geosegsr.pipeline.job import IMAGE, UNCERTAINTY, job_key
 from geosegsr.pipeline.options import PlanOptions
 from geosegsr.pipeline.plan import Plan, plan
@@ -73,7 +73,7 @@ class Request:
         if uncertainty is not None:
             check_uncertainty_target(uncertainty, target, src)
         began = time.perf_counter()
-        with kept_assumptions() as assumed:
+        with kept_notices() as assumed:
             planned = plan(
                 src, self.scale, self.model,
                 uncertainty=uncertainty is not None, elsewhere=self.elsewhere, **self.options,

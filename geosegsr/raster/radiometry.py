@@ -6,7 +6,6 @@ different ranges would meet at a visible step.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +17,6 @@ from geosegsr.errors import ConfigError, SceneError
 from geosegsr.models.contract import FloatArray
 from geosegsr.notices import warn
 from geosegsr.raster.contract import Raster
-
-log = logging.getLogger("geosegsr")
 
 DEFAULT_PERCENTILES = (0.1, 99.9)
 DECLARED = "declared scale and offset, reflectance 0..1"
@@ -238,7 +235,7 @@ def _by_percentiles(
 ) -> Radiometry:
     """One range for the bands that are seen together, and one for each that is seen alone."""
     if not valid.any():
-        log.warning("no valid pixel in the sample of %s: range taken as 0..1", scene.path)
+        warn(f"no pixel in a sample of '{scene.path}' is valid: the value range is taken as 0..1")
         return _same(scene.count, 0.0, 1.0, "no valid pixel")
     together = [band for band in range(scene.count) if band not in apart]
     ends = np.zeros((scene.count, 2))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from geosegsr.errors import ConfigError, GeoSegSRWarning, SceneError
+from geosegsr.errors import ConfigError, SceneError
 from geosegsr.imagery.config import SourceConfig
 from geosegsr.imagery.find import find_images
 from geosegsr.imagery.ground import Part, find_overlaps, split_by_place, whole
 from geosegsr.imagery.images import open_images, radiometry_policy, report_left_out
 from geosegsr.imagery.pairs import AlignedPair, align, match_images
 from geosegsr.imagery.sources import PairSource, Patch, SceneSource, Source
+from geosegsr.notices import warn
 from geosegsr.raster.scene import Scene
 from geosegsr.training.config import TrainConfig
 from geosegsr.training.mixture import Mixture, NumberedPatches
@@ -161,11 +161,7 @@ def _dataset(
         val_sources, val_parts, config.degradation, scale, tile=validation.tile, most=validation.tiles
     )
     if failures:
-        warnings.warn(
-            f"{len(failures)} validation tiles cannot be read: {failures[0].rstrip('.')}",
-            GeoSegSRWarning,
-            stacklevel=4,
-        )
+        warn(f"{len(failures)} validation tiles cannot be read: {failures[0].rstrip('.')}")
     if val_parts and not tiles:
         raise SceneError(
             "Cannot validate: no validation tile can be read and is at least half valid. "
@@ -204,11 +200,7 @@ def _readable(
 
 def _report_gaps(patches: Patches) -> None:
     if patches.left_out:
-        warnings.warn(
-            f"left out of training: {' '.join(patches.left_out[:4]).rstrip('.')}",
-            GeoSegSRWarning,
-            stacklevel=4,
-        )
+        warn(f"left out of training: {' '.join(patches.left_out[:4]).rstrip('.')}")
 
 
 def _aligned(
@@ -270,11 +262,9 @@ def _report_overlaps(train: Sequence[Scene], val: Sequence[Scene]) -> None:
     found = find_overlaps(train, val)
     if found:
         i, j = found[0]
-        warnings.warn(
+        warn(
             f"{len({j for _, j in found})} of {len(val)} validation images show ground that is trained on, "
-            f"such as '{val[j].path}' and '{train[i].path}': their numbers will look better than they are",
-            GeoSegSRWarning,
-            stacklevel=4,
+            f"such as '{val[j].path}' and '{train[i].path}': their numbers will look better than they are"
         )
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from geosegsr.errors import ConfigError, GeoSegSRWarning
+from geosegsr.errors import ConfigError
 from geosegsr.models.card import ModelCard
 from geosegsr.models.catalogue import bundled_checkpoint
 from geosegsr.models.checkpoint import load_checkpoint, save_checkpoint
@@ -17,6 +16,7 @@ from geosegsr.models.contract import BUNDLED
 from geosegsr.models.pretrained import load_tower, tower_fields
 from geosegsr.models.segsr.config import SeGSRConfig
 from geosegsr.models.segsr.network import SeGSR, preset
+from geosegsr.notices import warn
 from geosegsr.training.config import ModelConfig, TrainConfig
 from geosegsr.training.dataset import Dataset
 from geosegsr.training.equivariance import Equivariance
@@ -40,11 +40,9 @@ def build_network(config: TrainConfig, bands: int) -> SeGSR:
     if config.model.tower:
         load_tower(network, config.model.tower)
     elif config.model.init is None and network.config.lora_rank:
-        warnings.warn(
+        warn(
             f"the tower of preset '{config.model.preset}' is frozen and starts from random weights: its "
-            "guidance will mean little. Pass --tower with its pretrained weights",
-            GeoSegSRWarning,
-            stacklevel=3,
+            "guidance will mean little. Pass --tower with its pretrained weights"
         )
     if config.model.equivariance != "none":
         Equivariance(network, config.model.equivariance).start(trained=config.model.init is not None)

@@ -10,7 +10,6 @@ pixels, which for few images is worth more than turning and mirroring them.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,10 +20,9 @@ from geosegsr.errors import ConfigError, SceneError
 from geosegsr.imagery.config import DataConfig
 from geosegsr.imagery.ground import Part
 from geosegsr.imagery.sources import Floats, Patch, SceneSource, Source
+from geosegsr.notices import warn
 from geosegsr.raster.window import Window
 from geosegsr.sensor.degradation import Degradation
-
-log = logging.getLogger("geosegsr")
 
 _MOST_CELLS = 4096  # looked at in one image; of larger images, a spread of that many
 
@@ -79,7 +77,7 @@ class Patches:
                 patch = self._draw(rng)
                 break
             except SceneError as error:  # damaged in the middle: say so, and draw from another place
-                log.warning("left out a patch: %s", error)
+                warn(f"left out a patch: {str(error).rstrip('.')}")
         else:
             raise SceneError("Cannot read training patches: eight images in a row failed. Check the disk.")
         return self._turned(patch, rng)

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from geosegsr_cli.main import cli
 from published_kit import GOLDEN, published_state
 
-from geosegsr.errors import CheckpointError, ConfigError, JobError
+from geosegsr.errors import CheckpointError, ConfigError, GeoSegSRWarning, JobError
 from geosegsr.models.card import ModelCard
 from geosegsr.models.checkpoint import load_checkpoint, read_card, save_checkpoint
 from geosegsr.models.conversion import convert_published, drawn_prompts, read_tensors
@@ -46,12 +46,13 @@ def test_the_command_line_gives_the_published_values(published, tmp_path):
     assert (card.scale, card.storage, card.tile, card.multiple_of) == (2, "float32", 64, 8)
 
 
-def test_a_seed_is_recorded_and_said_aloud(published, tmp_path, caplog):
+def test_a_seed_is_recorded_and_said_aloud(published, tmp_path):
     for name in ("a", "b"):
-        card = convert_published(
-            published / "net_g.pth", tmp_path / f"{name}.safetensors", prompt_seed=7, name="m"
-        )
-    assert "seed 7" in card.notes and "at random from seed 7" in caplog.text
+        with pytest.warns(GeoSegSRWarning, match="at random from seed 7"):
+            card = convert_published(
+                published / "net_g.pth", tmp_path / f"{name}.safetensors", prompt_seed=7, name="m"
+            )
+    assert "seed 7" in card.notes
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
     model, _ = load_checkpoint(tmp_path / "a.safetensors")
     assert torch.equal(model.localisation.prompts, drawn_prompts(2, 32, 7))

@@ -1,6 +1,5 @@
 """The torch side of the Upscaler contract: the same values whatever the batch, thread, process or memory."""
 
-import logging
 import os
 import pickle
 import subprocess
@@ -14,7 +13,7 @@ import pytest
 import torch
 
 from geosegsr.context import cores_of_a_block
-from geosegsr.errors import CheckpointError, ConfigError
+from geosegsr.errors import CheckpointError, ConfigError, GeoSegSRWarning
 from geosegsr.models import inference
 from geosegsr.models.card import ModelCard
 from geosegsr.models.catalogue import load_upscaler
@@ -210,28 +209,27 @@ def limited(network, most_pixels, calls=None):
     return run
 
 
-def test_out_of_memory_halves_the_batch_and_tries_the_same_tiles_again(upscaler, tiles, caplog):
+def test_out_of_memory_halves_the_batch_and_tries_the_same_tiles_again(upscaler, tiles):
     expected, calls = upscaler(tiles), []
     upscaler.batch = 4
     upscaler.network = limited(upscaler.network, 48 * 32, calls)
-    with caplog.at_level(logging.WARNING, "geosegsr"):
+    with pytest.warns(GeoSegSRWarning) as told:
         sr = upscaler(tiles)
     assert np.array_equal(sr, expected)
     assert [shape[0] for shape in calls] == [4, 2, 1, 1, 1, 1, 1]
-    assert [r.message.split(":")[0] for r in caplog.records] == ["Out of memory on cpu"] * 2
+    assert [str(w.message).split(":")[0] for w in told] == ["out of memory on cpu"] * 2
     assert upscaler.batch == 1
 
 
-def test_out_of_memory_with_one_tile_splits_it(upscaler, caplog):
+def test_out_of_memory_with_one_tile_splits_it(upscaler):
     upscaler.network = lambda lr, guide=None: lr.repeat_interleave(2, 2).repeat_interleave(2, 3)
     tiles = np.random.default_rng(0).random((2, 3, 50, 37), dtype=np.float32)
     expected = upscaler(tiles)
     calls = []
     upscaler.network = limited(upscaler.network, 700, calls)
-    with caplog.at_level(logging.WARNING, "geosegsr"):
+    with pytest.warns(GeoSegSRWarning, match="splitting a tile of 37 x 50"):
         assert np.array_equal(upscaler(tiles), expected)
         assert np.array_equal(upscaler(tiles, tiles), expected)
-    assert any("splitting a tile of 37 x 50" in r.message for r in caplog.records)
     assert min(shape[2] for shape in calls) > 2 * upscaler.facts.halo
 
 
@@ -239,13 +237,14 @@ def test_pieces_of_the_real_network_stay_close_to_the_whole(upscaler):
     tile = np.random.default_rng(0).random((1, 3, 128, 64), dtype=np.float32)
     expected = upscaler(tile)
     upscaler.network = limited(upscaler.network, 96 * 64)
-    sr = upscaler(tile)
+    with pytest.warns(GeoSegSRWarning, match="splitting a tile"):
+        sr = upscaler(tile)
     assert sr.shape == expected.shape and np.abs(sr - expected).max() < 0.05
 
 
 def test_out_of_memory_for_any_piece_is_said_in_one_line(upscaler, tiles):
     upscaler.network = limited(upscaler.network, 0)
-    with pytest.raises(ConfigError, match="out of memory"):
+    with pytest.warns(GeoSegSRWarning), pytest.raises(ConfigError, match="out of memory"):
         upscaler(tiles)
 
 
