@@ -172,7 +172,7 @@ def describes(result: Path) -> bool:
 def write_item(
     result: Path, source: str, acquired: Acquired | None = None, uncertainty: str | Path | None = None
 ) -> Path:
-    """Write the item of a finished result beside it, whole or not at all.
+    """Write the item of a finished result beside it, whole or not at all; one that is up to date is left untouched.
 
     Args:
         result: A COG that `upscale` made.
@@ -191,11 +191,14 @@ def write_item(
     item = build_item(result, source, acquired, uncertainty)
     path = item_path(result)
     text = json.dumps(item.to_dict(include_self_link=False), indent=2, ensure_ascii=False, allow_nan=False)
+    data = text.encode() + b"\n"
     try:
         with _one_at_a_time:
             check_item_path(result, source, uncertainty)
+            if path.exists() and path.read_bytes() == data:
+                return path
             with whole_file(path, sync=True) as file:
-                file.write(text.encode() + b"\n")
+                file.write(data)
     except OSError as error:
         raise SceneError(
             f"Cannot write the STAC item '{path}': {error.strerror or error}. "

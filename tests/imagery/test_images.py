@@ -104,7 +104,10 @@ def test_a_float_image_has_no_range_of_its_dtype(tmp_path):
 
 def test_nodata_only_gives_no_range(tmp_path):
     write(tmp_path / "a.tif", np.zeros((1, 32, 32), np.uint16), nodata=0)
-    with pytest.raises(SceneError, match="none of 1 images has a pixel that is valid"):
+    with (
+        pytest.warns(GeoSegSRWarning, match="no pixel in a sample of"),
+        pytest.raises(SceneError, match="none of 1 images has a pixel that is valid"),
+    ):
         radiometry_policy(opened(tmp_path), DataConfig())
 
 

@@ -227,9 +227,10 @@ def test_out_of_memory_with_one_tile_splits_it(upscaler):
     expected = upscaler(tiles)
     calls = []
     upscaler.network = limited(upscaler.network, 700, calls)
-    with pytest.warns(GeoSegSRWarning, match="splitting a tile of 37 x 50"):
+    with pytest.warns(GeoSegSRWarning) as told:
         assert np.array_equal(upscaler(tiles), expected)
         assert np.array_equal(upscaler(tiles, tiles), expected)
+    assert any("splitting a tile of 37 x 50" in str(w.message) for w in told)
     assert min(shape[2] for shape in calls) > 2 * upscaler.facts.halo
 
 
@@ -237,8 +238,9 @@ def test_pieces_of_the_real_network_stay_close_to_the_whole(upscaler):
     tile = np.random.default_rng(0).random((1, 3, 128, 64), dtype=np.float32)
     expected = upscaler(tile)
     upscaler.network = limited(upscaler.network, 96 * 64)
-    with pytest.warns(GeoSegSRWarning, match="splitting a tile"):
+    with pytest.warns(GeoSegSRWarning) as told:
         sr = upscaler(tile)
+    assert all("splitting a tile" in str(w.message) for w in told)
     assert sr.shape == expected.shape and np.abs(sr - expected).max() < 0.05
 
 
