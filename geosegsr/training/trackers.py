@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ from accelerate.tracking import get_available_trackers
 from numpy.typing import NDArray
 
 from geosegsr.errors import ConfigError, JobError
-
-log = logging.getLogger("geosegsr")
+from geosegsr.notices import warn
 
 _PROJECT = "geosegsr"
 _PICTURE = "validation/lr, bicubic, sr, hr"
@@ -83,14 +81,14 @@ class Trackers:
                 ) from error
 
     def close(self) -> None:
-        """Let the trackers write what they still hold; a failure is logged only."""
+        """Let the trackers write what they still hold; a failure is a warning only."""
         trackers = self._accelerator.trackers
         while trackers:
             tracker = trackers.pop()
             try:
                 tracker.finish()
             except Exception as error:  # what it has not written yet is a copy of log.csv and metrics.csv
-                log.warning("cannot finish '%s' of '%s': %s", tracker.name, self._run, error)
+                warn(f"cannot finish '{tracker.name}' of '{self._run}': {error}")
 
 
 def _log_picture(tracker: Any, step: int, picture: NDArray[np.uint8]) -> None:
