@@ -107,12 +107,12 @@ def _usage_message(error: click.UsageError) -> str:
     mark = "" if message.endswith((".", "?")) else "."
     parameter = getattr(error, "param", None)
     if error.ctx and parameter is not None and came_from_variable(parameter, error.ctx):
-        mark += f" It comes from the environment variable {parameter.envvar}."
+        mark += f" It was set by the environment variable {parameter.envvar}."
     return one_line(f"{message}{mark} See `{where} --help`.")
 
 
 def _log_unraisable(unraisable: Any) -> None:
-    """What Python cannot raise goes to the log: rasterio stumbles over messages of GDAL that are not UTF-8."""
+    """Log what Python cannot raise: rasterio fails on messages of GDAL that are not UTF-8."""
     logging.getLogger("geosegsr").debug("ignored: %r in %r", unraisable.exc_value, unraisable.object)
 
 
@@ -121,10 +121,10 @@ def _interrupt(signum: int, frame: FrameType | None) -> Any:
 
 
 def _leave_at_once(code: int) -> None:
-    """Leave without waiting for threads that are still inside a tile: what counts is on disk already."""
+    """Exit without waiting for threads that are still inside a tile; all results are on disk already."""
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
-        # Frees the semaphores of worker processes; else Python's tracker of them complains after we have gone.
+        # Frees the semaphores of worker processes; otherwise Python's resource tracker complains after the exit.
         util._run_finalizers(0)
     sys.stdout.flush()
     sys.stderr.flush()

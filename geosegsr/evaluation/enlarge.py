@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from geosegsr.imagery.sources import Floats, SceneSource, Source
 from geosegsr.models.contract import Upscaler
 from geosegsr.pipeline.layout import plan_rendering
+from geosegsr.pipeline.options import with_defaults
 from geosegsr.raster.radiometry import Radiometry, to_dtype
 from geosegsr.raster.scene import Scene
 from geosegsr.raster.window import Window
-from geosegsr.sensor.degradation import samplings_of
 from geosegsr.tiling.cache import TileCache, TileMemory
 from geosegsr.tiling.grid import TileGrid
 from geosegsr.tiling.render import Rendering, render_block
@@ -89,7 +89,7 @@ class Enlarger:
             quantised: Whether inputs are those of a file, so that they are whole DN where the image's dtype holds these.
         """
         self.upscaler, self.quantised, self._range = upscaler, quantised, value_range
-        self._samplings = samplings_of(upscaler) if consistent else ()
+        self._consistent = consistent
         self._plans: dict[tuple[str, tuple[int, ...], str], Rendering] = {}
 
     def __call__(self, source: Source, lr: Floats) -> Floats:
@@ -141,9 +141,13 @@ class Enlarger:
                 image,
                 self.upscaler,
                 Window(0, 0, image.height, image.width),
-                range=(0.0, 1.0) if image.scene is None else self._range,
-                samplings=self._samplings,
-                consistent=bool(self._samplings),
+                with_defaults(
+                    {
+                        "value_range": (0.0, 1.0) if image.scene is None else self._range,
+                        "consistency": self._consistent,
+                    }
+                ),
+                measured=False,
             )
         return self._plans[key]
 

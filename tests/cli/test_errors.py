@@ -183,7 +183,7 @@ USAGE = [
     (["--co", "=ZSTD"], ["--co", "KEY=VALUE"]),
     (["--precision", "fp8"], ["--precision", "'fp8'"]),
     (["--frob"], ["--frob"]),
-    (["another.tif"], ["Several scenes cannot go to", "out.tif'", "is no folder", "out.tif/'"]),
+    (["another.tif"], ["Several scenes cannot be written to", "out.tif'", "is not a folder", "out.tif/'"]),
     (["--name", "{stem}.tif"], ["--name", "is none"]),
     (["--on-error", "stop"], ["--on-error", "is none"]),
 ]
@@ -549,7 +549,7 @@ def test_a_full_disk_is_one_line_and_no_work_is_lost(
     mounted("size=10m")
     again = upscale(larger_scene, *SMALL_BLOCKS, output=target)
     assert again.code == 0
-    assert "from before)" in again.err
+    assert "resumed)" in again.err
     assert left_in(folder) == ["out.tif"]
     assert_same_pixels(target, undisturbed(larger_scene, folder, upscale))
 

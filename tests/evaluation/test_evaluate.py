@@ -207,7 +207,7 @@ def test_a_model_is_measured_on_the_pixels_that_upscale_writes(tmp_path, dtype, 
         written = source.radiometry.to_model(file.read())
     assert np.array_equal(Enlarger(model, consistent=consistency)(source, patch.lr), written)
     of_model = evaluate_model(model, [str(hr)], consistency=consistency)
-    of_file = evaluate_file(tmp_path / "sr.tif", hr, lr_path, user_range=ends)
+    of_file = evaluate_file(tmp_path / "sr.tif", hr, lr_path, value_range=ends)
     assert of_model.total.model == pytest.approx(of_file.total.model, rel=1e-6, abs=1e-9)
 
 

@@ -600,7 +600,7 @@ def test_dry_run_adds_up_and_writes_nothing(
     assert expected["disk_bytes"] > 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == before
     for_people = upscale(scenes, "-o", f"{tmp_path}/out/", "--dry-run")
-    assert for_people.out.splitlines()[0] == "scenes   4 to do; 1 are finished; 1 cannot be done"
+    assert for_people.out.splitlines()[0] == "scenes   4 to do; 1 finished; 1 cannot be done"
 
 
 def test_the_model_is_loaded_once(

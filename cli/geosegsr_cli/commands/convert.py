@@ -1,4 +1,4 @@
-"""geosegsr convert: the authors' weights as a checkpoint of ours."""
+"""geosegsr convert: published SeG-SR weights as a geosegsr checkpoint."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ import click
 from geosegsr_cli.parts.options import human_bytes, one_line, verbosity
 
 
-@click.command("convert", short_help="Turn published SeG-SR weights into a checkpoint.")
+@click.command("convert", short_help="Convert published SeG-SR weights to a checkpoint.")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The .safetensors to write."
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help=".safetensors file to write."
 )
 @click.option(
     "--prompts", type=click.Path(path_type=Path),
-    help="Prompts of the units: a .safetensors or .pth file with text_locals.0, text_locals.1, ..",
+    help="Prompts of the units: a .safetensors or .pth file with text_locals.0, text_locals.1, ...",
 )  # fmt: skip
 @click.option(
-    "--prompt-seed", type=click.IntRange(0, 2**63 - 1), help="Draw the prompts at random from this seed."
+    "--prompt-seed",
+    type=click.IntRange(0, 2**63 - 1),
+    help="Seed to draw random prompts from, instead of --prompts.",
 )
-@click.option("--name", help="What to call the model. Default: the file's name.")
+@click.option("--name", help="Name of the model. Default: the file's name.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 def command(
     source: Path,
@@ -31,9 +33,9 @@ def command(
     name: str | None,
     overwrite: bool,
 ) -> None:
-    """Turn the published state dict SOURCE (.pth or .safetensors) into a checkpoint.
+    """Convert the published state dict SOURCE (.pth or .safetensors) to a checkpoint.
 
-    The units' prompts are not in such a file, so they must come from --prompts or, at random, --prompt-seed.
+    Such a file lacks the prompts of the units. Pass them with --prompts, or draw random ones with --prompt-seed.
     """
     verbosity(quiet=False, verbose=0)
     from geosegsr.files import temporary_folder

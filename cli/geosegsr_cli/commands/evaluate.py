@@ -1,4 +1,4 @@
-"""geosegsr evaluate: scores of a model or a finished file, beside those of bicubic interpolation."""
+"""geosegsr evaluate: scores of a model or of a finished file, beside those of bicubic interpolation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 from geosegsr_cli.parts.options import BandList, Places, Scale, json_option, one_line, verbosity
 
 
-@click.command("evaluate", short_help="Measure a model or an enlarged file against the truth.")
+@click.command("evaluate", short_help="Score a model or a result against reference images.")
 @click.argument("sr", required=False, type=click.Path(path_type=Path))
 @click.option("-m", "--model", help="bundled, a .safetensors file, or nearest, bilinear, bicubic, lanczos.")
 @click.option(
@@ -20,20 +20,22 @@ from geosegsr_cli.parts.options import BandList, Places, Scale, json_option, one
     multiple=True,
     required=True,
     metavar="DIR|GLOB|FILE",
-    help="The truth; may be repeated.",
+    help="Reference (hr) images; may be repeated.",
 )
 @click.option(
     "--lr",
     type=Places(),
     multiple=True,
     metavar="DIR|GLOB|FILE",
-    help="The real input. Default: made from the truth.",
+    help="Real lr images. Default: downsampled from --hr.",
 )
 @click.option(
-    "-s", "--scale", type=Scale(), help="2, 3, 4 or 8. Default: the model's or file's own; 4 for bundled."
+    "-s", "--scale", type=Scale(), help="2, 3, 4 or 8. Default: that of the model or file; 4 for bundled."
 )
 @click.option(
-    "--degradation", metavar="NAME|FILE", help="hr to lr: bicubic, box or a TOML file. Default: the model's."
+    "--degradation",
+    metavar="NAME|FILE",
+    help="Degradation from hr to lr: bicubic, box, or a TOML file. Default: the model's.",
 )
 @click.option(
     "-b",
@@ -41,24 +43,33 @@ from geosegsr_cli.parts.options import BandList, Places, Scale, json_option, one
     type=BandList(),
     help="Bands to use, in this order: 1,2,3. Default: those that the model takes.",
 )
-@click.option("--range", "value_range", type=float, nargs=2, metavar="LO HI", help="DN that count as 0 and 1.")
-@click.option("--border", type=int, help="Pixels left out at each edge. Default: the scale.")
 @click.option(
-    "--tile", type=int, help="Tiles of SR, in lr pixels, for the seam measure. Default: as its tags say."
+    "--range",
+    "value_range",
+    type=float,
+    nargs=2,
+    metavar="LO HI",
+    help="DN that count as 0 and 1. Default: as for upscale.",
 )
+@click.option("--border", type=int, help="Pixels to ignore at each edge. Default: the scale.")
 @click.option(
-    "--overlap", type=int, help="Overlap of the tiles of SR, in lr pixels. Default: as its tags say."
+    "--tile", type=int, help="Tile side of SR, in lr pixels, for the seam score. Default: from its tags."
 )
+@click.option("--overlap", type=int, help="Tile overlap of SR, in lr pixels. Default: from its tags.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True
 )
 @click.option("--consistency/--no-consistency", default=None, help="As for upscale.")
-@click.option("--ensemble", is_flag=True, help="Results of the model as upscale --ensemble makes them.")
-@click.option("--picture", type=click.Path(path_type=Path), help="A PNG to write: lr, bicubic, sr, hr.")
-@click.option("--by-band", is_flag=True, help="A line for each band, too.")
+@click.option("--ensemble", is_flag=True, help="As for upscale.")
+@click.option(
+    "--picture",
+    type=click.Path(path_type=Path),
+    help="PNG to write, with lr, bicubic, sr and hr side by side.",
+)
+@click.option("--by-band", is_flag=True, help="Print a row for each band, too.")
 @json_option
-@click.option("-q", "--quiet", is_flag=True, help="No warnings, no progress.")
+@click.option("-q", "--quiet", is_flag=True, help="Suppress warnings and progress.")
 def command(
     sr: Path | None,
     model: str | None,
@@ -80,13 +91,13 @@ def command(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Measure a model on a folder (--model M --hr DIR) or a finished file (SR.tif --hr HR.tif).
+    """Score a model on a folder (--model M --hr DIR), or a finished file (SR.tif --hr HR.tif).
 
-    Bicubic interpolation is measured beside it. Each subfolder of --hr gets its own row; its images may differ in bands.
+    Bicubic interpolation is scored beside it. Each subfolder of --hr gets its own row; its images may differ in bands.
     """
     verbosity(quiet, 0)
     if (sr is None) == (model is None):
-        raise click.UsageError("Pass either a file SR or --model M.")
+        raise click.UsageError("Pass either a file SR or --model M, not both.")
     from geosegsr.files import temporary_folder
 
     click.get_current_context().with_resource(temporary_folder())  # torch wants one as soon as it is loaded
@@ -95,7 +106,7 @@ def command(
 
     if sr is not None:
         if len(hr) != 1 or len(lr) > 1:
-            raise click.UsageError("A file SR is compared with one file --hr and, at most, one --lr.")
+            raise click.UsageError("A file SR is compared with a single --hr and at most one --lr.")
         found = evaluate.evaluate_file(
             sr, hr[0], lr[0] if lr else None, scale=scale, tile=tile, overlap=overlap, value_range=value_range,
             border=border, picture=picture,

@@ -1,4 +1,4 @@
-"""geosegsr info: what a scene is, and what upscale would assume of it."""
+"""geosegsr info: the metadata of a scene, and what upscale would assume about it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import click
 from geosegsr_cli.parts.options import json_option, one_line, verbosity
 
 
-@click.command("info", short_help="Show what a scene is and what upscale would assume of it.")
+@click.command("info", short_help="Show a scene's metadata and what upscale would assume.")
 @click.argument("file")
-@click.option("--nodata", type=float, help="Value of pixels without data. Default: as the file says.")
+@click.option("--nodata", type=float, help="Value of pixels without data. Default: as declared by the file.")
 @click.option(
     "--alpha", type=click.Choice(["auto", "mask", "image"]), default="auto", show_default=True,
-    help="What a band tagged alpha is; auto looks at its values.",
+    help="How to treat a band tagged alpha; auto decides by its values.",
 )  # fmt: skip
 @json_option
 def command(file: str, nodata: float | None, alpha: Any, as_json: bool) -> None:
-    """Show what the raster FILE is, and what upscale would assume of it."""
+    """Show the metadata of the raster FILE, and what upscale would assume about it."""
     verbosity(quiet=False, verbose=0)
     from geosegsr.raster.describe import describe
 
@@ -48,7 +48,7 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     lines += [(f"band {band['index']}", _band(band)) for band in facts["bands"]]
     if facts["alpha_looks_like_image"]:
         lines.append(
-            ("note", "the band tagged alpha holds more than mask values, like near infrared; see --alpha")
+            ("note", "the band tagged alpha looks like an image, such as near infrared; see --alpha")
         )
     return lines
 

@@ -1,4 +1,4 @@
-"""geosegsr models: what can enlarge a scene, and what a checkpoint says about itself."""
+"""geosegsr models: the available models, and the card of a checkpoint."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from geosegsr.models.card import ModelCard
 
 
-@click.command("models", short_help="List models, or show a checkpoint's card.")
+@click.command("models", short_help="List the models, or show a checkpoint's card.")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @json_option
 def command(file: Path | None, as_json: bool) -> None:
-    """List the models that come with this package, or show the card of the checkpoint FILE."""
+    """List the models that ship with this package, or show the card of the checkpoint FILE."""
     verbosity(quiet=False, verbose=0)
     from geosegsr.models.catalogue import bundled_checkpoints
     from geosegsr.models.checkpoint import read_card
@@ -36,7 +36,7 @@ def command(file: Path | None, as_json: bool) -> None:
         return
     click.echo("Interpolation, any scale and any bands:")
     click.echo("  " + ", ".join(KERNELS))
-    click.echo("Checkpoints:" if bundled else "Checkpoints: none come with this package.")
+    click.echo("Checkpoints:" if bundled else "Checkpoints: none ship with this package.")
     for path, card in bundled.items():
         click.echo(f"  {one_line(str(path))}\n    {one_line(_summary(card))}")
 

@@ -1,4 +1,4 @@
-"""geosegsr train: a folder of imagery in, a model for upscale --model out."""
+"""geosegsr train: images in, a model for upscale --model out."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _PLACES = {
 }
 
 
-@click.command("train", short_help="Make a model from a folder of imagery of one sensor.")
+@click.command("train", short_help="Train a model on images of one sensor.")
 @click.option(
     "--hr",
     type=Places(),
@@ -61,72 +61,88 @@ _PLACES = {
     type=Places(),
     multiple=True,
     metavar="DIR|GLOB|FILE",
-    help="Their real low-resolution counterparts.",
+    help="Real low-resolution images of the same ground. Default: made from --hr.",
 )
 @click.option(
     "--val",
     type=Places(),
     multiple=True,
     metavar="DIR|GLOB|FILE",
-    help="Images of other places to validate on.",
+    help="High-resolution images of other places, for validation.",
 )
 @click.option(
-    "--val-lr", type=Places(), multiple=True, metavar="DIR|GLOB|FILE", help="Low-resolution side of --val."
+    "--val-lr",
+    type=Places(),
+    multiple=True,
+    metavar="DIR|GLOB|FILE",
+    help="Low-resolution images of the same ground as --val.",
 )
-@click.option("--val-share", type=float, help="Share of the ground set aside without --val. Default: 0.1.")
-@click.option("-s", "--scale", type=Scale(), help="2, 3, 4 or 8. Default: 4.")
+@click.option(
+    "--val-share", type=float, help="Share of the ground held out for validation without --val. Default: 0.1."
+)
+@click.option("-s", "--scale", type=Scale(), help="Upscaling factor: 2, 3, 4 or 8. Default: 4.")
 @click.option(
     "--preset", metavar="NAME", help="Network and recipe: compact (default), segsr, segsr-swinir, segsr-rcan."
 )
-@click.option("--config", type=click.Path(path_type=Path), help="A TOML file, such as a run's config.toml.")
 @click.option(
-    "--set", "changes", multiple=True, metavar="NAME=VALUE", help="Any setting: optimiser.ema=0.99."
+    "--config", type=click.Path(path_type=Path), help="TOML file with settings, such as a run's config.toml."
 )
 @click.option(
-    "--degradation", metavar="NAME|FILE", help="bicubic, box, or a TOML file that describes a sensor."
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Any setting, such as optimiser.ema=0.99; may be repeated.",
+)
+@click.option(
+    "--degradation",
+    metavar="NAME|FILE",
+    help="How lr is made from hr: bicubic, box, or a TOML file that describes a sensor.",
 )
 @click.option("-b", "--bands", type=BandList(), help="Bands to use, in this order: 1,2,3. Default: all.")
-@click.option("--nodata", type=float, help="Value of pixels without data. Default: as the files say.")
+@click.option("--nodata", type=float, help="Value of pixels without data. Default: as declared by the files.")
 @click.option(
     "--radiometry", type=click.Choice(["auto", "dtype", "declared", "percentiles", "standard"]),
-    help="Where the model's range of DN comes from.",
+    help="Source of the model's value range.",
 )  # fmt: skip
 @click.option(
-    "--range", "value_range", type=float, nargs=2, metavar="LO HI", help="The model's range, in DN."
+    "--range", "value_range", type=float, nargs=2, metavar="LO HI", help="Value range of the model, in DN."
 )
-@click.option("--max-shift", type=float, help="Largest shift of a pair that is corrected, in lr pixels.")
-@click.option("--init", metavar="FILE|bundled", help="A checkpoint to fine-tune.")
-@click.option("--train-only", type=click.Choice(["all", "trunk", "lora"]), help="What learns. Default: all.")
+@click.option("--max-shift", type=float, help="Largest shift between lr and hr to correct, in lr pixels.")
+@click.option("--init", metavar="FILE|bundled", help="Checkpoint to fine-tune.")
+@click.option(
+    "--train-only", type=click.Choice(["all", "trunk", "lora"]), help="Weights to train. Default: all."
+)
 @click.option("--tower", metavar="NAME:TAG|FILE", help="Pretrained weights of the semantic tower.")
-@click.option("--steps", type=int, help="Length of the run in steps.")
-@click.option("--minutes", type=float, help="Length of the run by the clock.")
-@click.option("--batch", type=int, help="Patches a step, in each process.")
+@click.option("--steps", type=int, help="Length of the run, in steps.")
+@click.option("--minutes", type=float, help="Length of the run, in minutes.")
+@click.option("--batch", type=int, help="Patches per step and process.")
 @click.option("--patch", type=int, help="Side of a patch, in lr pixels.")
-@click.option("--learning-rate", type=float, help="The highest learning rate.")
+@click.option("--learning-rate", type=float, help="Peak learning rate.")
 @click.option("--workers", type=int, help="Threads that prepare patches.")
-@click.option("--threads", type=int, help="Threads for arithmetic on a CPU. Default: the idle cores.")
-@click.option("--seed", type=int, help="Everything random follows from it. Default: 0.")
+@click.option("--threads", type=int, help="CPU threads for arithmetic. Default: the idle cores.")
+@click.option("--seed", type=int, help="Seed of all random numbers. Default: 0.")
 @click.option("--device", help="auto, cpu or cuda.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), help="Arithmetic.")
 @click.option(
     "--tracker",
     type=click.Choice(["tensorboard", "wandb", "mlflow"]),
     multiple=True,
-    help="Send loss, scores and pictures there; may be repeated.",
+    help="Tracker for loss, scores and pictures; may be repeated.",
 )
 @click.option(
     "--run", type=click.Path(path_type=Path), help="Folder of the run. Default: runs/PRESET-xSCALE-TIME."
 )
 @click.option(
-    "--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with an interrupted run."
+    "--resume", type=click.Path(path_type=Path), metavar="RUN", help="Folder of an interrupted run to resume."
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-@click.option("-v", "--verbose", count=True, help="Say more; twice for all.")
+@click.option("-v", "--verbose", count=True, help="Increase verbosity; -vv for debug output.")
 def command(run: Path | None, resume: Path | None, quiet: bool, verbose: int, **options: Any) -> None:
     """Train a model on images of one sensor, for upscale --model.
 
-    The low-resolution side is made by a degradation, or given by --lr. Several GPUs: run this with
-    torchrun --nproc-per-node N -m geosegsr_cli.train.
+    Low-resolution images are made from --hr by a degradation, or given by --lr. To train on several GPUs, run
+    torchrun --nproc-per-node N -m geosegsr_cli.commands.train with the same options.
     """
     verbosity(quiet, verbose)
     from geosegsr.errors import Cancelled
@@ -140,7 +156,7 @@ def command(run: Path | None, resume: Path | None, quiet: bool, verbose: int, **
         given = sorted(name for name, value in options.items() if value not in (None, ()))
         if given or run is not None:
             raise click.UsageError(
-                f"--resume goes on with a run as it was: leave out {', '.join(given) or 'run'}."
+                f"--resume continues a run with its own settings. Leave out {', '.join(given) or 'run'}."
             )
         folder, config = resume, RunFolder(resume).read_config()
     else:
@@ -187,7 +203,7 @@ def _new_folder(config: TrainConfig) -> Path:
 
 
 def describe_result(result: TrainResult) -> str:
-    """The last line of a run."""
+    """The last line that a run prints."""
     text = f"{result.model}: {result.steps} steps"
     if result.score is not None and result.baseline is not None:
         text += f", {describe_score(result.score, result.baseline)}"
@@ -204,7 +220,7 @@ def describe_score(score: Score, baseline: Score) -> str:
 
 
 class TrainLines:
-    """Writes what happens to standard error: a moving line on a terminal, a line now and then elsewhere."""
+    """Prints the events of a run to standard error: a moving line on a terminal, occasional lines elsewhere."""
 
     def __init__(self, *, quiet: bool) -> None:
         """Start the clock."""
@@ -243,9 +259,9 @@ class TrainLines:
         where = f"{event.device}, {event.precision}"
         if event.processes > 1:
             where += f", {event.processes} processes"
-        self._line(f"{event.parameters:,} numbers to learn, on {where}")
+        self._line(f"{event.parameters:,} trainable parameters, on {where}")
         if event.first_step:
-            self._line(f"going on after step {event.first_step}")
+            self._line(f"resuming after step {event.first_step}")
 
     def _step(self, event: Stepped) -> None:
         now = time.monotonic()

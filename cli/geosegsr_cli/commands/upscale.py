@@ -1,4 +1,4 @@
-"""geosegsr upscale: a scene in, a COG out; or many."""
+"""geosegsr upscale: one scene or many in, COGs out."""
 
 from __future__ import annotations
 
@@ -24,55 +24,60 @@ if TYPE_CHECKING:
     from geosegsr.pipeline.task import Request
 
 
-@click.command("upscale", short_help="Enlarge a scene into a COG on the same ground.")
+@click.command("upscale", short_help="Upscale scenes into COGs on the same ground.")
 @click.argument("src", nargs=-1)
 @click.option(
     "-o", "--output", "dst", required=True,
-    help="The COG to write; for several scenes a folder that exists, or that ends in / and is made.",
+    help="COG to write. For several scenes: an existing folder, or a name that ends in / to create one.",
 )  # fmt: skip
 @click.option(
     "--from-file", "listed", type=click.File(encoding="utf-8-sig", errors="surrogateescape"), metavar="LIST",
-    help="Scenes, one a line; - for standard input.",
+    help="File with one scene per line; - reads standard input.",
 )  # fmt: skip
 @click.option(
-    "--name",
-    "pattern",
-    help="Name of each result in a folder. Default: {stem}_x{scale}.tif; also {parent}, {model}.",
-)
+    "--name", "pattern",
+    help="Name of each result in a folder. Fields: {stem}, {parent}, {scale}, {model}. "
+    "Default: {stem}_x{scale}.tif.",
+)  # fmt: skip
 @click.option(
     "--on-error", type=click.Choice(["skip", "stop"]),
-    help="After a scene that failed, go on with the others (the default) or stop.",
+    help="When a scene fails: skip it (default) or stop.",
 )  # fmt: skip
-@click.option("-s", "--scale", type=Scale(), default=4, show_default=True, help="2, 3, 4 or 8.")
+@click.option(
+    "-s", "--scale", type=Scale(), default=4, show_default=True, help="Upscaling factor: 2, 3, 4 or 8."
+)
 @click.option(
     "-m", "--model", default="bundled", show_default=True,
-    help="bundled (of this package), nearest, bilinear, bicubic, lanczos, or a .safetensors file.",
+    help="bundled (pretrained), nearest, bilinear, bicubic, lanczos, or a .safetensors file.",
 )  # fmt: skip
 @click.option("-b", "--bands", type=BandList(), help="Bands to use, in this order: 1,2,3. Default: all.")
 @click.option(
     "--other-bands", type=click.Choice(["model", "bicubic", "drop"]),
-    help="Bands beyond the model's: one at a time through it, interpolated, or left out.",
+    help="Bands the model was not trained on: run each through the model as grey, interpolate, or drop.",
 )  # fmt: skip
-@click.option("--nodata", type=float, help="Value of pixels without data. Default: as the file says.")
+@click.option("--nodata", type=float, help="Value of pixels without data. Default: as declared by the file.")
 @click.option(
     "--alpha", type=click.Choice(["auto", "mask", "image"]), default="auto", show_default=True,
-    help="What a band tagged alpha is; auto looks at its values.",
+    help="How to treat a band tagged alpha; auto decides by its values.",
 )  # fmt: skip
 @click.option(
     "--range", "value_range", type=float, nargs=2, metavar="LO HI",
-    help="DN that a trained model sees as 0 and 1. Default: from dtype, declared scale or percentiles.",
+    help="DN that a trained model sees as 0 and 1. Default: as the model's card says.",
 )  # fmt: skip
 @click.option("--tile", type=int, help="Side of a tile, in input pixels. Default: the model's.")
-@click.option("--overlap", type=int, help="Pixels that neighbouring tiles share. Default: the model's.")
 @click.option(
-    "--block",
-    type=int,
-    help="Side of an output block, in output pixels. Default: 2048, or 1024 where only that gives nine blocks.",
+    "--overlap", type=int, help="Overlap of neighbouring tiles, in input pixels. Default: the model's."
 )
-@click.option("--aoi", metavar="FILE|WKT", help="Area of interest: polygons; what lies outside is masked.")
-@click.option("--bbox", type=float, nargs=4, metavar="W S E N", help="Area of interest as a box.")
-@click.option("--aoi-crs", help="CRS of --aoi or --bbox. Default: the file's own; else the scene's.")
-@click.option("--window", type=int, nargs=4, metavar="COL ROW W H", help="Area of interest in input pixels.")
+@click.option(
+    "--block", type=int,
+    help="Side of an output block, in output pixels. Default: 2048, or 1024 for small scenes.",
+)  # fmt: skip
+@click.option("--aoi", metavar="FILE|WKT", help="Area of interest: polygons; pixels outside are masked.")
+@click.option("--bbox", type=float, nargs=4, metavar="W S E N", help="Area of interest: a bounding box.")
+@click.option("--aoi-crs", help="CRS of --aoi or --bbox. Default: the file's own, else the scene's.")
+@click.option(
+    "--window", type=int, nargs=4, metavar="COL ROW W H", help="Area of interest: a window in input pixels."
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True,
@@ -80,36 +85,43 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option(
     "--consistency/--no-consistency", default=None,
-    help="Move the result to the nearest one that gives SRC again when reduced as in the model's training. "
-    "Default: where the model's card says how that was.",
+    help="Adjust the result so that downsampling it reproduces SRC. "
+    "Default: on if the model's card describes the downsampling.",
 )  # fmt: skip
 @click.option(
-    "--ensemble",
-    is_flag=True,
-    help="Mean over the 8 flips and rotations of each tile; takes 8 times as long.",
+    "--ensemble", is_flag=True, help="Average over the 8 flips and rotations of each tile; 8 times slower."
 )
 @click.option(
     "--uncertainty", type=click.Path(path_type=Path), metavar="FILE",
-    help="A second COG: how far the members of the ensemble lie apart, in DN. Needs --ensemble.",
+    help="Second COG to write: standard deviation over the ensemble, in DN. Needs --ensemble.",
 )  # fmt: skip
-@click.option("--workers", type=int, help="Worker processes on this machine. Default: threads of one.")
-@click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler to work on, such as tcp://host:8786.")
 @click.option(
-    "--co", "creation", type=KeyValue(), multiple=True, help="Creation option of GDAL's COG driver."
+    "--workers", type=int, help="Worker processes on this machine. Default: threads of one process."
 )
-@click.option("--stac", is_flag=True, help="Write a STAC item beside the COG, under its name with .json.")
+@click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler to run on, such as tcp://host:8786.")
+@click.option(
+    "--co", "creation", type=KeyValue(), multiple=True,
+    help="Creation option of GDAL's COG driver; may be repeated.",
+)  # fmt: skip
+@click.option("--stac", is_flag=True, help="Write a STAC item beside each COG, with the suffix .json.")
 @click.option(
     "--datetime", "acquired", metavar="TIME[/TIME]",
-    help="When the scene was taken, for the item. Default: what its tags say.",
+    help="Acquisition time for the STAC item. Default: from the scene's tags.",
 )  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Replace an existing output once the new one is verified.")
 @click.option(
-    "--no-resume", is_flag=True, help="Discard an unfinished run of this output instead of going on."
+    "--overwrite", is_flag=True,
+    help="Replace an existing file from another source, model or options, once the new one is verified.",
+)  # fmt: skip
+@click.option(
+    "--no-resume", is_flag=True,
+    help="Discard an unfinished run. With --overwrite, recompute a finished result, too.",
+)  # fmt: skip
+@click.option(
+    "--dry-run", is_flag=True, help="Only check, and print the expected size, memory, disk space and time."
 )
-@click.option("--dry-run", is_flag=True, help="Only print what it would take.")
 @json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-@click.option("-v", "--verbose", count=True, help="Say more; twice for all.")
+@click.option("-v", "--verbose", count=True, help="Increase verbosity; -vv for debug output.")
 def command(
     src: tuple[str, ...],
     dst: str,
@@ -132,17 +144,17 @@ def command(
     uncertainty: Path | None,
     **options: Any,
 ) -> None:
-    """Enlarge the raster SRC into a Cloud-Optimized GeoTIFF on the same ground.
+    """Upscale the raster SRC into a Cloud-Optimized GeoTIFF on the same ground.
 
-    SRC is a path or anything GDAL opens. A run that was interrupted goes on when the same command is given
-    again; a result that stands is left as it is.
+    SRC is a path or anything GDAL opens. Re-run the same command to resume an interrupted run. A finished result is
+    left untouched.
 
-    Of several SRC, a folder, a pattern in quotes such as "in/**/*.tif" or a list, the results go into a folder. Those
-    that are there already, of the same source, model and options, are skipped.
+    Several SRC, a folder, a quoted pattern such as "in/**/*.tif", or a list are written to a folder. Each scene is
+    treated as if it were upscaled alone.
     """
     if not dst:
         raise click.UsageError(
-            "-o is empty: pass a file or a folder for the result. Is a variable of yours unset?"
+            "-o is empty. Pass a file or a folder for the result. Is a shell variable unset?"
         )
     verbosity(quiet, verbose)
     how: dict[str, Any] = {
@@ -156,7 +168,7 @@ def command(
     show = {"as_json": as_json, "quiet": quiet}
     if batch.is_folder(dst) or not batch.is_one_file(src, listed):
         if uncertainty is not None:
-            raise click.UsageError("--uncertainty names one file: pass it with one SRC.")
+            raise click.UsageError("--uncertainty names one file. Pass it with a single SRC and -o FILE.")
         scenes = batch.scenes_of(src, listed, dst, pattern, scale=scale, model=model)
         if dry_run:
             well = batch.estimate(scenes, _request(scale, model, options, how), as_json=as_json)
@@ -165,7 +177,9 @@ def command(
             well = batch.run_batch(scenes, scale, model, **show, **how, **options)
         click.get_current_context().exit(0 if well else 1)
     if pattern or on_error:
-        raise click.UsageError(f"--name and --on-error are for folders, and '{dst}' is none. Leave them out.")
+        raise click.UsageError(
+            f"--name and --on-error need a folder, and '{dst}' is not one. Leave them out, or pass -o FOLDER/."
+        )
     if dry_run:
         _estimate(_request(scale, model, options, how), src[0], Path(dst), uncertainty, as_json=as_json)
     else:
@@ -205,11 +219,11 @@ def _estimate(request: Request, src: str, dst: Path, uncertainty: Path | None, *
         f"output   {expected.width} x {expected.height} pixels, {expected.bands} bands {expected.dtype}"
     )
     if expected.finished:
-        click.echo("work     none, it is finished")
+        click.echo("work     none: the result is finished")
         return
     again = expected.tiles_computed / expected.tiles
     click.echo(
-        f"work     {expected.blocks} blocks, {expected.tiles} tiles, computed at most {again:.2f} times on average"
+        f"work     {expected.blocks} blocks, {expected.tiles} tiles, each computed at most {again:.2f} times on average"
     )
     click.echo(f"memory   up to {human_bytes(expected.memory_bytes)}")
     click.echo(f"disk     about {human_bytes(expected.disk_bytes)} while it runs")

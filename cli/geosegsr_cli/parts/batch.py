@@ -1,4 +1,4 @@
-"""Many scenes for geosegsr upscale: what is said of each, and of all in the end."""
+"""Many scenes for geosegsr upscale: what is printed for each, and the summary at the end."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _ORDER = ("done", "skipped", "failed", "stopped")
 
 
 def is_folder(output: str) -> bool:
-    """Whether results go into a folder of that name."""
+    """Whether `output` names a folder for the results."""
     return output.endswith("/") or files.is_folder(output)
 
 
 def is_one_file(named: Sequence[str], lines: Iterable[str] | None) -> bool:
-    """Whether a single scene was named, and as itself."""
+    """Whether a single scene was named, by its own path."""
     from geosegsr.pipeline.scene_list import find_scenes
 
     return (
@@ -49,7 +49,7 @@ def scenes_of(
     scale: int,
     model: str,
 ) -> list[tuple[str, Path]]:
-    """Each scene with the file of its result."""
+    """Each scene with the path of its result."""
     from geosegsr.pipeline.batch import without_results
     from geosegsr.pipeline.scene_list import DEFAULT_NAME, find_scenes, name_results
 
@@ -57,8 +57,8 @@ def scenes_of(
         raise click.UsageError("Missing argument 'SRC...'. Pass scenes, or a list of them with --from-file.")
     if not is_folder(output):
         raise click.UsageError(
-            f"Several scenes cannot go to '{output}', which is no folder: pass -o with a folder that exists, or "
-            f"'{output}/' for one to be made."
+            f"Several scenes cannot be written to '{output}', which is not a folder. Pass -o with an existing folder, or "
+            f"'{output}/' to create one."
         )
     sources = find_scenes(named, [] if lines is None else _read(lines))
     targets = name_results(sources, Path(output), scale=scale, model=model, pattern=pattern or DEFAULT_NAME)
@@ -81,7 +81,7 @@ def run_batch(
     quiet: bool,
     **options: Any,
 ) -> bool:
-    """Do all scenes and say how each ended; returns whether all went well."""
+    """Upscale all scenes and print the outcome of each; return whether all succeeded."""
     from geosegsr.pipeline.batch import upscale_batch
 
     began = time.monotonic()
@@ -101,7 +101,7 @@ def run_batch(
 
 
 def estimate(scenes: Sequence[tuple[str, Path]], request: Request, *, as_json: bool) -> bool:
-    """Print what all scenes would take; returns whether all of them can be done."""
+    """Print what all scenes would take; return whether all of them can be done."""
     from geosegsr.pipeline.dry_run import dry_run_batch
 
     expected = dry_run_batch(request, scenes)
@@ -110,7 +110,7 @@ def estimate(scenes: Sequence[tuple[str, Path]], request: Request, *, as_json: b
         return not expected.failures
     for reason in expected.failures.values():
         click.echo(f"Error: {one_line(reason)}", err=True)
-    finished = f"; {expected.finished} are finished" if expected.finished else ""
+    finished = f"; {expected.finished} finished" if expected.finished else ""
     failed = f"; {len(expected.failures)} cannot be done" if expected.failures else ""
     click.echo(f"scenes   {expected.scenes} to do{finished}{failed}")
     click.echo(f"output   {human_bytes(expected.output_bytes)} of pixels")
@@ -121,7 +121,7 @@ def estimate(scenes: Sequence[tuple[str, Path]], request: Request, *, as_json: b
 
 
 def describe(report: Report) -> str:
-    """A result in one line."""
+    """A result on one line."""
     if report.status == "skipped":
         return one_line(f"{report.path}: skipped, it is finished")
     return one_line(

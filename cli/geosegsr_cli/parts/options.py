@@ -1,4 +1,4 @@
-"""Types and small pieces that several commands share."""
+"""Option types, logging and text formats that several commands share."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class KeyValue(click.ParamType[tuple[str, str]]):
 
 
 class Places(click.ParamType[str]):
-    """A file, folder or pattern; an environment variable holds several as PATH does, so that they may have spaces."""
+    """A file, folder or pattern. An environment variable separates several as PATH does, so that they may contain spaces."""
 
     name = "place"
     envvar_list_splitter = os.pathsep
@@ -78,21 +78,23 @@ class Places(click.ParamType[str]):
 
 @dataclass
 class Answer:
-    """What standard output is to carry, for those who read it with a program."""
+    """What standard output carries for programs that read it."""
 
     as_json: bool = False
     """Whether --json was given."""
 
     def failed(self, status: str, message: str, error: BaseException | None = None) -> None:
-        """Put an error where the result would have been, if that was to be JSON."""
+        """Print an error as JSON in place of the result, if --json was given."""
         if self.as_json:
             kind = type(error or KeyboardInterrupt()).__name__
-            with suppress(click.exceptions.Exit, click.ClickException):  # the error itself is told already
+            with suppress(
+                click.exceptions.Exit, click.ClickException
+            ):  # the error itself is on standard error already
                 click.echo(json.dumps({"status": status, "error": message, "kind": kind}))
 
 
 def json_option(function: Function) -> Function:
-    """--json, of every command that has a result to print."""
+    """The --json option of every command that prints a result."""
     return click.option(
         "--json", "as_json", is_flag=True, is_eager=True, callback=_answer_in_json,
         help="Print the result, or the error, as JSON.",
@@ -105,7 +107,7 @@ def _answer_in_json(ctx: click.Context, param: click.Parameter, value: bool) -> 
 
 
 def verbosity(quiet: bool, verbose: int) -> None:
-    """Send the library's log and warnings to standard error; in a log file, with the time."""
+    """Send the library's log and warnings to standard error, with the time if that is not a terminal."""
     level = logging.ERROR if quiet else [logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)]
     handler = logging.StreamHandler(sys.stderr)
     source = "%(name)s: " if verbose > 1 else ""
@@ -120,7 +122,7 @@ def verbosity(quiet: bool, verbose: int) -> None:
 
 
 class _Lines(logging.Formatter):
-    """One line a message, whatever is in the names it tells of; a bug's traceback follows in its own lines."""
+    """One line per message, whatever its file names contain; the traceback of a bug follows on its own lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         return one_line(super().formatMessage(record))
@@ -145,7 +147,7 @@ def _quiet(*args: Any, **kwargs: Any) -> None:
 
 
 def one_line(text: str) -> str:
-    """Without line breaks and control characters, which a name or a tag of a file may hold; not endlessly long."""
+    """Replace line breaks and control characters, which file names and tags may contain, and limit the length."""
     line = "".join(char if char.isprintable() else " " for char in text)
     return line if len(line) <= _MOST_CHARACTERS else f"{line[:_MOST_CHARACTERS]}..."
 
@@ -160,7 +162,7 @@ def human_bytes(size: float) -> str:
 
 
 def human_seconds(seconds: float) -> str:
-    """Seconds, minutes and hours as a person says them."""
+    """Seconds, minutes and hours for people."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

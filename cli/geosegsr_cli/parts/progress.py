@@ -1,4 +1,4 @@
-"""How a run tells where it stands: one moving line on a terminal, plain lines in a log file."""
+"""Progress of a run: one moving line on a terminal, plain lines in a log file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STAGES = {"cog": "writing the COG", "verify": "verifying"}
 
 
 class _Line:
-    """A line on standard error that moves on a terminal."""
+    """A line on standard error, rewritten in place on a terminal."""
 
     def __init__(self) -> None:
         """Start the clock."""
@@ -45,7 +45,7 @@ class _Line:
 
 
 class ProgressLine(_Line):
-    """Called with each event of a run."""
+    """Shows each event of a run."""
 
     def __call__(self, event: Progress) -> None:
         """Show an event."""
@@ -60,7 +60,7 @@ class ProgressLine(_Line):
         done = event.done - event.resumed
         text = f"{event.done}/{event.total} blocks"
         if event.resumed:
-            text += f" ({event.resumed} from before)"
+            text += f" ({event.resumed} resumed)"
         if done:
             rate = done / elapsed
             text += f", {rate:.2g} blocks/s" if rate >= 0.1 else f", {1 / rate:.0f} s/block"
@@ -69,16 +69,16 @@ class ProgressLine(_Line):
 
 
 class BatchLine(_Line):
-    """Told of each event and of the end of each scene of a batch."""
+    """Shows the events of a batch, and counts the scenes that have ended."""
 
     def __init__(self, scenes: int) -> None:
-        """Start the clock; so many scenes are to come."""
+        """Start the clock for this many scenes."""
         super().__init__()
         self._scenes = scenes
         self._ended: Counter[str] = Counter()
 
     def __call__(self, source: str, event: Progress) -> None:
-        """Show where a scene stands."""
+        """Show the progress of a scene."""
         now = time.monotonic()
         if self._terminal or now - self._last >= _LOG_EVERY_S:
             self._last = now

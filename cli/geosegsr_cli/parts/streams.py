@@ -1,4 +1,4 @@
-"""Standard streams that are full, closed or gone: the work is worth more than what is said of it."""
+"""Standard streams that are full, closed or missing do not end the work."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import click
 
 
 def secure_streams() -> None:
-    """Have all three streams, and let trouble with them neither stop the work nor leave a traceback."""
-    # Read where one writes and the other way round, a stand-in fails at its first use. It also keeps its number from
-    # being given to the next file that is opened, into which messages would then go.
+    """Provide all three streams, so that failures of them neither end the work nor leave a traceback."""
+    # A stand-in opened in the wrong direction fails at its first use. It also occupies the descriptor, which would
+    # otherwise go to the next file opened, and messages would end up in that file.
     sys.stdin = sys.stdin or _stand_in(0, "r", os.O_WRONLY)
     sys.stdout = cast(TextIO, _Answering(sys.stdout or _stand_in(1, "w", os.O_RDONLY)))
     sys.stderr = cast(TextIO, _Forgiving(sys.stderr or _stand_in(2, "w", os.O_WRONLY)))
@@ -24,12 +24,12 @@ def _stand_in(number: int, mode: str, flags: int) -> TextIO:
     if nothing != number:
         os.dup2(nothing, number)
         os.close(nothing)
-    os.set_inheritable(number, True)  # processes that this one starts want it too
+    os.set_inheritable(number, True)  # child processes need it, too
     return cast(TextIO, os.fdopen(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False))
 
 
 class _Forgiving:
-    """Standard error that takes everything, even if it can be written nowhere."""
+    """Standard error that accepts all text, even if it cannot be written."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -48,13 +48,13 @@ class _Forgiving:
 
 
 class _Answering(_Forgiving):
-    """Standard output that ends the command when it cannot be written, and from then on takes everything."""
+    """Standard output that ends the command when it cannot be written, and then accepts all text."""
 
     _lost = False
 
     def write(self, text: str) -> int:
         if not text:
-            return self._stream.write(text)  # so click finds out whether it takes text or bytes
+            return self._stream.write(text)  # click probes whether the stream takes text or bytes
         if not self._lost:
             try:
                 self._stream.write(text)
@@ -71,9 +71,9 @@ class _Answering(_Forgiving):
 
     def _lose(self, error: OSError) -> None:
         self._lost = True
-        if isinstance(error, BrokenPipeError):  # its reader wants no more (`| head`), and asks for no message
+        if isinstance(error, BrokenPipeError):  # the reader has left (`| head`): no message
             raise click.exceptions.Exit(1) from error
         raise click.ClickException(
-            f"Cannot write to standard output: {error.strerror}. Results that are finished stand; "
-            "send it where it can be written."
+            f"Cannot write to standard output: {error.strerror}. Finished results are kept. "
+            "Redirect it to where it can be written."
         ) from error

@@ -12,24 +12,24 @@ from geosegsr.errors import did_you_mean
 
 
 def prefix(command: str) -> str:
-    """What the names of a command's variables begin with."""
+    """The prefix of a command's environment variables."""
     return f"GEOSEGSR_{command.upper()}_"
 
 
 def name_variables(command: click.Command) -> None:
-    """Give every option of a command its variable, by its long name, and say so in the help."""
+    """Give each option of a command its variable, named after its long form, and mention it in the help."""
     options = list(_options(command))
     for option in options:
         option.envvar = prefix(str(command.name)) + _long_name(option).upper().replace("-", "_")
     if options:
         command.epilog = (
-            "Every option can also be given by an environment variable, such as "
-            f"{_long_name(options[0], dashes=True)} by {options[0].envvar}; the command line has the last word."
+            f"Each option can also be set by an environment variable, such as {options[0].envvar} for "
+            f"{_long_name(options[0], dashes=True)}. The command line takes precedence."
         )
 
 
 def refuse_unknown(command: click.Command, ctx: click.Context) -> None:
-    """Take a variable with a command's prefix and no option behind it for what it most likely is: a slip.
+    """Refuse a variable with the command's prefix that belongs to no option: it is most likely a typo.
 
     Raises:
         click.UsageError: There is one.
@@ -42,14 +42,14 @@ def refuse_unknown(command: click.Command, ctx: click.Context) -> None:
 
 
 def variables_in_use(ctx: click.Context) -> Iterator[str]:
-    """The variables that gave a command's options their values, as NAME=VALUE."""
+    """The variables that set options of the command, as NAME=VALUE."""
     for option in _options(ctx.command):
         if came_from_variable(option, ctx):
             yield f"{option.envvar}={os.environ[str(option.envvar)]}"
 
 
 def came_from_variable(parameter: click.Parameter, ctx: click.Context) -> bool:
-    """Whether the environment gave a parameter its value."""
+    """Whether an environment variable set the parameter."""
     return ctx.get_parameter_source(str(parameter.name)) is ParameterSource.ENVIRONMENT
 
 
