@@ -1,4 +1,4 @@
-"""super_resolve(): the pipeline of `upscale` on an xarray.DataArray, lazily."""
+"""super_resolve(): the pipeline of `upscale` for an xarray.DataArray, evaluated lazily."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def super_resolve(
 
 @dataclass(frozen=True)
 class _ArrayRaster:
-    """A DataArray as planning and rendering see it."""
+    """A DataArray as a `Raster` for planning and rendering."""
 
     data: xr.DataArray
     """Dimensions (band, y, x)."""
@@ -96,7 +96,7 @@ class _ArrayRaster:
         others = [dim for dim in data.dims if dim not in spatial]
         if len(others) > 1:
             raise BandError(
-                f"Cannot upscale an array of dimensions {data.dims}: needed are two spatial ones and at most one of "
+                f"Cannot upscale an array of dimensions {data.dims}: needed are two spatial dimensions and at most one of "
                 "bands. Select along the others first, for example with .isel(time=0)."
             )
         ordered = data.transpose(*others, *spatial) if others else data.expand_dims("band")
@@ -136,7 +136,7 @@ class _ArrayRaster:
 
 
 def _warn_of_alpha(raster: _ArrayRaster) -> None:
-    """Files with alpha mostly look like this, and an array has no colour interpretation."""
+    """Warn of four unnamed bands: the fourth may be alpha, and an array has no colour interpretation."""
     if raster.count == 4 and raster.dtype in (np.uint8, np.uint16) and not any(raster.colours):
         warn(
             f"nothing names the four bands of '{raster.path}': the fourth is taken as an image. "
@@ -145,7 +145,7 @@ def _warn_of_alpha(raster: _ArrayRaster) -> None:
 
 
 def _lazy_blocks(raster: _ArrayRaster, rendering: Rendering) -> Any:
-    """One delayed call a block, put together to a dask array of shape (bands, rows, cols)."""
+    """A dask array of shape (bands, rows, cols), with one delayed call per block."""
     scale, count = rendering.upscaler.facts.scale, len(output_bands(rendering.groups))
     blocks = rendering.grid.blocks
     shared = delayed(rendering, pure=False, traverse=False)
@@ -168,7 +168,7 @@ def _render(rendering: Rendering, index: int, values: NDArray[Any]) -> NDArray[A
 def _dressed(
     data: xr.DataArray, raster: _ArrayRaster, pixels: Any, kept: tuple[int, ...], scale: int
 ) -> xr.DataArray:
-    """The result with the input's dimensions, coordinates, attributes and place."""
+    """The result with the input's dimensions, coordinates, attributes and georeference."""
     y_dim, x_dim = data.rio.y_dim, data.rio.x_dim
     ordered = raster.data
     coords = {

@@ -1,11 +1,11 @@
-"""Many scenes, one after another and overlapping where that keeps the machine busy.
+"""Many scenes, overlapping where that keeps the machine busy.
 
     scene 1   plan  blocks............  cog  verify
     scene 2         plan  (waits)       blocks............  cog  verify
     scene 3               plan          (waits)             blocks....
 
-Scenes whose blocks fill the machine compute them in turn, so the first result comes as early as without the others.
-Of small scenes there are as many at a time as fill it. A scene that fails leaves the others alone.
+Large scenes compute their blocks in turn, so the first result is ready as early as if it were alone. Small scenes run
+several at a time. A scene that fails does not affect the others.
 """
 
 from __future__ import annotations
@@ -39,30 +39,30 @@ log = logging.getLogger("geosegsr")
 Status = Literal["done", "skipped", "failed", "stopped"]
 OnError = Literal["skip", "stop"]
 
-# Where the number of workers is not ours to know.
+# Assumed where the number of workers is unknown.
 _WORKERS_OF_A_SCHEDULER = 8
 _GOODBYE_S = 2.0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one scene of a batch."""
+    """The outcome of one scene of a batch."""
 
     source: str
     output: str
     status: Status
     """"done"; "skipped", because its result was finished already; "failed"; or "stopped", because another one failed."""
     error: str | None = None
-    """Why it failed, in one line."""
+    """Why it failed, on one line."""
     kind: str | None = None
     """The error's type."""
     sha256: str | None = None
-    """Of the result's file, where it was made now."""
+    """Of the result's file, if this call made it."""
     report: Report | None = None
     """What was done; of a scene that was skipped, what its result is."""
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: the report's items beside those of the outcome."""
+        """For JSON: the fields of the outcome and of its report."""
         own = {key: value for key, value in asdict(self).items() if key != "report"}
         return own | ({} if self.report is None else self.report.to_dict())
 
@@ -123,7 +123,7 @@ def upscale_batch(
 
 @dataclass(frozen=True)
 class _Each:
-    """Does one scene after another, in threads."""
+    """Upscales the scenes of a batch, each in some thread."""
 
     request: Request
     engine: Turns
@@ -137,7 +137,7 @@ class _Each:
             return Outcome(source, str(target), "stopped")
         except GeoSegSRError as error:
             return Outcome(source, str(target), "failed", str(error), type(error).__name__)
-        except Exception as error:  # a bug that one scene finds must not cost the others their night
+        except Exception as error:  # a bug in one scene must not end the others
             log.exception("'%s' met a bug", source)
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             message = f"Cannot upscale '{source}': a bug, {reason}."
@@ -179,12 +179,12 @@ def _follow(
 
 
 def without_results(scenes: Sequence[tuple[str, Path]]) -> list[tuple[str, Path]]:
-    """The scenes that are no results of others among them.
+    """Leave out scenes that are results of other scenes in the list.
 
-    Where results lie beside their sources, the pattern that finds the sources finds them too the next time.
+    If results lie beside their sources, a pattern that finds the sources will find the results, too, the next time.
 
     Raises:
-        JobError: A result would replace a source that is none of our results.
+        JobError: A result would replace a source that geosegsr did not make.
     """
     by_target = {real_path(target): source for source, target in scenes}
     kept = []
@@ -194,7 +194,7 @@ def without_results(scenes: Sequence[tuple[str, Path]]) -> list[tuple[str, Path]
             kept.append((source, target))
         elif read_tag(source, RESULT_KEY_TAG) is None:
             raise JobError(
-                f"Cannot write the result of '{maker}' to '{source}': it is a source of this batch itself. "
+                f"Cannot write the result of '{maker}' to '{source}': it is a source of this batch, too. "
                 "Pass another -o or --name."
             )
     return kept
@@ -232,7 +232,7 @@ def _check_items(targets: Sequence[Path]) -> None:
 
 
 def _make_folders(targets: Sequence[Path]) -> None:
-    """Make the folders of all results. One that cannot be made costs its scenes alone, unless it is so for all."""
+    """Create the folders of all results. A failure affects only the scenes of that folder, unless all fail."""
     failures = []
     for target in targets:
         try:
@@ -249,7 +249,7 @@ def _make_folder(target: Path) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SceneError(
-            f"Cannot write '{target}': its folder cannot be made ({reason}). "
+            f"Cannot write '{target}': its folder cannot be created ({reason}). "
             "Pass -o in a folder that you may write."
         ) from error
 

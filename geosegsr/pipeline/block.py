@@ -28,28 +28,28 @@ _tiles = TileMemory(256_000_000)  # the tiles along a row of blocks of a scene s
 
 
 def compute_block(planned: Plan, folder: Path, run_id: str, index: int) -> BlockRecord:
-    """As `read_render_write`, with a lack of memory told as one of our errors."""
+    """As `read_render_write`, with a `MemoryError` turned into a `JobError`."""
     try:
         with single_threaded_blas():  # for workers; in one process the engine holds it already
             return read_render_write(planned, folder, run_id, index)
     except MemoryError as error:
         raise JobError(
-            f"Cannot compute block {index}: out of memory. The finished blocks are kept: give the same command again "
+            f"Cannot compute block {index}: out of memory. The finished blocks are kept. Repeat the same command "
             "with fewer --workers, or with --no-resume and a smaller --block or --tile."
         ) from error
 
 
 def read_render_write(planned: Plan, folder: Path, run_id: str, index: int) -> BlockRecord:
-    """Read, render and write one block; runs in any thread or process that sees source and folder.
+    """Read, render and write one block, in any thread or process with access to the source and the folder.
 
     Args:
-        planned: The same for all blocks of a run.
+        planned: The plan of the run.
         folder: The job's folder.
-        run_id: Any text of this run alone; blocks of one run share tiles within a process.
+        run_id: Identifies the run; its blocks share tiles within a process.
         index: The block's position in the grid.
 
     Returns:
-        A small record: pixels never travel.
+        A small record; pixels stay in the file.
     """
     began = time.perf_counter()
     rendering = planned.rendering
@@ -103,13 +103,13 @@ def _write(folder: Path, index: int, kind: str, data: bytes) -> None:
             file.write(data)
     except OSError as error:
         raise SceneError(
-            f"Cannot write block {index} to '{folder}': {error.strerror}. The finished blocks are kept: make room "
-            "or mend the cause, and give the same command again."
+            f"Cannot write block {index} to '{folder}': {error.strerror}. The finished blocks are kept. Free some "
+            "space or fix the cause, and repeat the same command."
         ) from error
 
 
 def _record(data: bytes, values: Array, alpha: Array | None, valid: Array) -> FileRecord:
-    """Of a file of these bytes; image bands and their validity, shape (bands, h, w)."""
+    """The record of a file with these bytes; image bands and their validity, shape (bands, h, w)."""
     return FileRecord(
         size=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
@@ -120,7 +120,7 @@ def _record(data: bytes, values: Array, alpha: Array | None, valid: Array) -> Fi
 
 
 def _with_alpha(image: Array, alpha: Array | None, planned: Plan) -> Array:
-    """The alpha band put back among the output bands."""
+    """Insert the alpha band among the output bands."""
     if alpha is None:
         return image
     position = [b.index for b in planned.metadata.bands].index(planned.scene.alpha_band or 0)

@@ -19,20 +19,20 @@ from geosegsr.pipeline.task import Request, Task
 
 @dataclass(frozen=True)
 class BatchEstimate:
-    """What to expect of a batch on this machine."""
+    """What to expect from a batch on this machine."""
 
     scenes: int
-    """To be done."""
+    """Scenes to upscale."""
     finished: int
-    """Whose results are there already."""
+    """Scenes whose results are finished already."""
     failures: dict[str, str]
-    """Why a scene cannot be done, by its source."""
+    """Why scenes cannot be upscaled, by source."""
     output_bytes: int
     """Pixels of all results, uncompressed."""
     memory_bytes: int
     """Peak of one process, an upper bound."""
     disk_bytes: int
-    """All results, and job folders beside them while their scenes are at work."""
+    """All results, and the job folders beside them during the runs."""
     seconds: float
     """Wall time on this machine without --workers, extrapolated from some blocks of the largest scene."""
 

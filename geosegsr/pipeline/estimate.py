@@ -1,4 +1,4 @@
-"""What a run will take, from a few of its blocks done for real."""
+"""What a run will take, extrapolated from a few of its blocks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COG_BYTES_PER_S = 58e6
 
 @dataclass(frozen=True)
 class Estimate:
-    """What to expect of a plan on this machine."""
+    """What to expect from a plan on this machine."""
 
     width: int
     height: int
@@ -30,9 +30,9 @@ class Estimate:
     dtype: str
     blocks: int
     tiles: int
-    """Different tiles."""
+    """Distinct tiles."""
     tiles_computed: int
-    """Tiles computed if no block had another's: an upper bound."""
+    """Tiles to compute if blocks shared none: an upper bound."""
     memory_bytes: int
     """Peak of one process, an upper bound."""
     disk_bytes: int
@@ -68,14 +68,14 @@ class Estimate:
 
 
 def estimate(planned: Plan) -> Estimate:
-    """Compute as many blocks as run at a time, from the middle, into a temporary folder and extrapolate from them."""
+    """Compute as many blocks as run at a time, from the middle, into a temporary folder, and extrapolate."""
     grid = planned.grid
     first = max(0, (len(grid.blocks) - default_threads()) // 2)
     some = grid.blocks[first : first + default_threads()]
     records: list[BlockRecord] = []
     with tempfile.TemporaryDirectory(prefix="geosegsr-") as folder:
         (Path(folder) / "blocks").mkdir()
-        compute_block(planned, Path(folder), "first", some[0].index)  # it pays for loading
+        compute_block(planned, Path(folder), "first", some[0].index)  # this call also loads the model
         began = time.perf_counter()
         with open_engine() as engine:
             engine.run(

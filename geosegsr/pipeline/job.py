@@ -1,13 +1,13 @@
-"""A run on disk: what it is, which blocks are done, and who is at work on it.
+"""A run on disk: its identity, its finished blocks, and its lock.
 
 out.tif.geosegsr/           beside the target, removed once the target is in place
     lock                    held by the running process; the system releases it however that ends
-    manifest.json           what this run is: source, model, options
-    done.jsonl              one line a finished block: file, size, checksum; sealed, and of this manifest's run alone
-    blocks/000000.tif ...   written under another name and moved into place; the uncertainty as 000000.uncertainty.tif
+    manifest.json           identity of the run: source, model, options
+    done.jsonl              one line per finished block: file, size, checksum, and a seal that only this run can make
+    blocks/000000.tif ...   written under another name, then moved into place; the uncertainty as 000000.uncertainty.tif
     blocks/result.vrt       the blocks as one raster, of which the COG is made
-    result-1a2b3c4d.tif     the COG while it is written and verified, under a name that no other process uses
-    run-1a2b3c4d5e6f        by which workers on a cluster know that they see this folder
+    result-1a2b3c4d.tif     the COG while it is written and verified, under a name of this process
+    run-1a2b3c4d5e6f        lets workers on a cluster check that they see this folder
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from geosegsr.notices import warn
 from geosegsr.raster.statistics import BandStatistics
 from geosegsr.sensor.consistency import Residual
 
-_PAGE = 4096  # bytes of a source's content looked at in one place
+_PAGE = 4096  # bytes of a source's content sampled in one place
 _SAMPLED_PAGES = 64  # of all its files together
 IMAGE, UNCERTAINTY = "image", "uncertainty"
-"""What a file shows: the enlarged scene, or the standard deviation over an ensemble."""
+"""Kinds of files: the upscaled scene, or the standard deviation over an ensemble."""
 
 
 @dataclass(frozen=True)
 class FileRecord:
-    """What is known of a block's file."""
+    """What is known about a block's file."""
 
     size: int
     """Its bytes."""
@@ -55,21 +55,21 @@ class FileRecord:
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> FileRecord:
-        """From what `dataclasses.asdict` made of it, by way of JSON."""
+        """The inverse of `dataclasses.asdict`, after a round trip through JSON."""
         statistics = tuple(BandStatistics(**band) for band in raw["statistics"])
         return cls(**{**raw, "valid": tuple(raw["valid"]), "statistics": statistics})
 
 
 @dataclass(frozen=True)
 class BlockRecord:
-    """What is known of a finished block."""
+    """What is known about a finished block."""
 
     index: int
     """Its position in the grid."""
     files: dict[str, FileRecord]
     """Of the image, and of the uncertainty where that is asked for."""
     residuals: tuple[Residual, ...]
-    """How far each image band is from the input; empty where the sensor is not known."""
+    """Difference of each image band, downsampled, from the input; empty where the sensor is unknown."""
     tiles: int
     """Tiles computed for it."""
     empty: int
@@ -79,17 +79,17 @@ class BlockRecord:
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> BlockRecord:
-        """From what `dataclasses.asdict` made of it, by way of JSON."""
+        """The inverse of `dataclasses.asdict`, after a round trip through JSON."""
         files = {kind: FileRecord.from_dict(file) for kind, file in raw["files"].items()}
         residuals = tuple(Residual(**band) for band in raw["residuals"])
         return cls(**{**raw, "files": files, "residuals": residuals})
 
 
 class Job:
-    """The folder of one run. Use it as a context manager: it holds the lock while open."""
+    """The folder of one run; as a context manager it holds the lock."""
 
     def __init__(self, target: Path, uncertainty_target: Path | None = None) -> None:
-        """Name the job of a target, and of the file for the uncertainty; nothing is touched yet."""
+        """Name the job of a target and its uncertainty; no file is touched yet."""
         self.target = target
         self.targets = {IMAGE: target} | (
             {} if uncertainty_target is None else {UNCERTAINTY: uncertainty_target}
@@ -124,7 +124,7 @@ class Job:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None and not any(self.blocks.glob("*.tif")):
-            self.remove()  # nothing in it is worth going on with
+            self.remove()  # there is nothing to resume
         self._lock.release()
 
     @property
@@ -136,7 +136,7 @@ class Job:
         return block_path(self.folder, index, kind)
 
     def part(self, kind: str = IMAGE) -> Path:
-        """Where a target is written."""
+        """The file in which a target is written and verified."""
         return self.folder / f"result-{self._token}{_suffix(kind)}"
 
     def start(self, identity: Mapping[str, Any], *, resume: bool) -> None:
@@ -193,23 +193,23 @@ class Job:
                 pass
 
     def remove_own(self, identity: Mapping[str, Any]) -> None:
-        """Clear the folder away, unless it holds an unfinished run of another identity."""
+        """Delete the folder, unless it holds an unfinished run of another identity."""
         if not self.begun or self._manifest().get("key") == job_key(identity):
             self.remove()
 
     @property
     def begun(self) -> bool:
-        """Whether there is a run in the folder, finished or not."""
+        """Whether the folder holds a run, finished or not."""
         return (self.folder / "manifest.json").exists()
 
     def record(self, record: BlockRecord) -> None:
-        """Note that a block is done."""
+        """Add a finished block to the journal."""
         with self._writing(), (self.folder / "done.jsonl").open("a") as journal:
             journal.write(self._line(record))
         self.done[record.index] = record
 
     def commit(self, then: Callable[[], object] | None = None) -> None:
-        """Move what was verified into place, the image last, and clear the job away."""
+        """Move the verified files into place, the image last, call `then`, and delete the folder."""
         with self._writing():
             for kind, target in reversed(self.targets.items()):
                 os.replace(self.part(kind), target)
@@ -219,10 +219,10 @@ class Job:
         self.remove()
 
     def remove(self) -> None:
-        """Delete the folder; the lock is released first, for systems that delete no open file."""
+        """Delete the folder. The lock is released first, because some systems cannot delete open files."""
         self._lock.release()
         with suppress(OSError):
-            (self.folder / "manifest.json").unlink()  # what is left without it is no run
+            (self.folder / "manifest.json").unlink()  # without it, the rest is no run
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextmanager
@@ -231,8 +231,8 @@ class Job:
             yield
         except OSError as error:
             raise SceneError(
-                f"Cannot write to '{self.folder}': {error.strerror or error}. The finished blocks are kept: make "
-                "room or mend the cause, and give the same command again."
+                f"Cannot write to '{self.folder}': {error.strerror or error}. The finished blocks are kept. Free "
+                "some space or fix the cause, and repeat the same command."
             ) from error
 
     def _discard(self) -> None:
@@ -246,7 +246,7 @@ class Job:
         return _read_json(self.folder / "manifest.json")
 
     def _resume(self) -> None:
-        """Find the blocks whose files are whole."""
+        """Load the journal, without the blocks whose files are missing or damaged."""
         for leftover in self.folder.glob("result*"):
             leftover.unlink()
         for line in _lines(self.folder / "done.jsonl"):
@@ -263,12 +263,12 @@ class Job:
             file.write(kept.encode())
 
     def _line(self, record: BlockRecord) -> str:
-        """A line of the journal: the record, and a checksum that no other run's line has."""
+        """A line of the journal: the record, and its seal."""
         text = json.dumps(asdict(record))
         return json.dumps({"seal": self._seal(text), "block": text}) + "\n"
 
     def _record(self, line: str) -> BlockRecord | None:
-        """A line of the journal read again; None if it is torn or not of this run, so that its block is computed again."""
+        """The record on a line of the journal; None if the line is torn or from another run."""
         try:
             entry = json.loads(line)
             if entry["seal"] != self._seal(entry["block"]):
@@ -283,7 +283,7 @@ class Job:
 
 
 def block_path(folder: Path, index: int, kind: str = IMAGE) -> Path:
-    """Where a block's file lies in a job's folder."""
+    """The path of a block's file in a job's folder."""
     return folder / "blocks" / f"{index:06d}{_suffix(kind)}"
 
 
@@ -292,21 +292,20 @@ def _suffix(kind: str) -> str:
 
 
 def job_key(identity: Mapping[str, Any]) -> str:
-    """SHA-256 of what decides the pixels."""
+    """SHA-256 of everything that decides the pixels."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def source_identity(path: str, files: Sequence[str] = ()) -> dict[str, Any]:
-    """What a raster is known by.
+    """What identifies a raster.
 
-    Of a local one: path, size, time of change, and a digest of these and of some of the content of all its files
-    (mask, overviews, the rasters of a VRT). The content betrays another raster of the same size that was given the
-    same time, as copies with their times kept can be. One that is out of reach of the file system is known by its
-    name alone.
+    A local raster is identified by path, size, modification time, and a digest of these and of some content of all its
+    files (mask, overviews, the rasters of a VRT). The content tells apart copies of equal size that kept their times.
+    A remote raster is identified by its name alone.
 
     Args:
         path: The raster.
-        files: All files that it is made of, itself included.
+        files: All files that it consists of, itself included.
     """
     local = Path(path)
     if not exists(path):
@@ -325,7 +324,7 @@ def source_identity(path: str, files: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _sample(path: Path, pages: int) -> bytes:
-    """Name, size, time of change and evenly spread pages of a file, the first and the last among them."""
+    """Name, size, modification time and evenly spaced pages of a file, the first and the last included."""
     status = path.stat()
     last = max(0, status.st_size - _PAGE)
     with path.open("rb") as file:

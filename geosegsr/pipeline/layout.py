@@ -1,4 +1,4 @@
-"""From a raster's facts and a model's to the grid, bands and range of one run; shared by files and arrays."""
+"""The grid, band groups and value range of one run, from a raster and a model; shared by files and arrays."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = logging.getLogger("geosegsr")
 
 _BLOCK_SIDES = 2048, 1024  # output pixels
 _ENOUGH_BLOCKS = 9
-"""Blocks wait for those above and to the left; with fewer than these there is often only one that need not."""
+"""Blocks wait for those above and to the left; with fewer blocks than this, often only one can run."""
 
 
 def plan_rendering(
@@ -90,7 +90,7 @@ def _grid(
     if 0 <= overlap < 2 * facts.halo:
         warn(
             f"an overlap of {overlap} is less than the {2 * facts.halo} pixels of context that "
-            f"'{facts.name}' needs: seams may show"
+            f"'{facts.name}' needs: seams may be visible"
         )
     region = wanted.grown(max(overlap, facts.halo, margin), raster.height, raster.width)
     grid = TileGrid.plan(
@@ -111,7 +111,7 @@ def _grid(
 def groups_for(
     upscaler: Upscaler, colours: tuple[str, ...], scene: str, other_bands: OtherBands | None = None
 ) -> tuple[BandGroup, ...]:
-    """As `group_bands`, for a model that says itself what it was trained on."""
+    """As `group_bands`, with what the model's facts say about its bands."""
     facts = upscaler.facts
     return group_bands(
         colours,
@@ -127,7 +127,7 @@ def groups_for(
 def samplings_by_band(
     samplings: tuple[Sampling, ...], groups: tuple[BandGroup, ...], count: int
 ) -> tuple[Sampling, ...]:
-    """The sampling of each image band: a model's band has its own, the others the last."""
+    """The sampling of each image band: the model's bands have their own, all others the last."""
     own = {
         band: sampling
         for group in groups
@@ -138,7 +138,7 @@ def samplings_by_band(
 
 
 def _block_side(block: int | None, scale: int, wanted: Window) -> int:
-    """Side of a block in lr pixels; a side that is no size at all stays so, for the grid to refuse."""
+    """Side of a block in lr pixels; an impossible side is passed on for the grid to refuse."""
     side = block
     if side is None:
         counts = {s: ceil(wanted.height * scale / s) * ceil(wanted.width * scale / s) for s in _BLOCK_SIDES}

@@ -34,7 +34,7 @@ from geosegsr.version import __version__
 from geosegsr.workers.engine import default_threads
 
 _SYNTHETIC = (
-    "Detail finer than the source's pixels was made by the model from what such scenes look like; "
+    "Detail finer than the source's pixels is the model's estimate of what such scenes look like; "
     "it was not measured."
 )
 
@@ -46,13 +46,13 @@ class Plan:
     scene: Scene
     """The input."""
     area: Area
-    """The part of it that is wanted, all of it by default."""
+    """The part to upscale; by default all of it."""
     region: Window
-    """The pixels that may be read: the area with some context around it."""
+    """The pixels to read: the area with context around it."""
     rendering: Rendering
     """Grid, model, bands and radiometry."""
     model: str | Upscaler
-    """What the workers load the model from."""
+    """Where workers load the model from."""
     device: str
     precision: str
     ensemble: bool = False
@@ -68,7 +68,7 @@ class Plan:
 
     @property
     def has_mask(self) -> bool:
-        """Whether the output carries a mask: the input does, or what lies outside the area has no other mark."""
+        """Whether the output has a mask: the input has one, or nothing else can mark pixels outside the area."""
         marked = self.scene.nodata is not None or self.scene.alpha_position is not None
         return (
             self.scene.has_mask
@@ -78,17 +78,17 @@ class Plan:
 
     @property
     def alpha(self) -> AlphaPolicy:
-        """What a band tagged alpha is in the output."""
+        """How a band tagged alpha is treated in the output."""
         return "image" if self.scene.alpha_band is None else "mask"
 
     @property
     def kept_bands(self) -> list[int]:
-        """1-based source indices of the image bands that come out, in output order."""
+        """1-based source indices of the output's image bands, in output order."""
         return [self.scene.image_bands[b] for b in output_bands(self.rendering.groups)]
 
     @cached_property
     def metadata(self) -> Metadata:
-        """Of the output, without provenance."""
+        """Metadata of the output, without provenance."""
         scaled = self.scene.metadata.scaled(self.scale, self.area.window)
         bands = tuple(
             b for b in scaled.bands if b.index in self.kept_bands or b.index == self.scene.alpha_band
@@ -97,13 +97,13 @@ class Plan:
 
     @property
     def output_bytes(self) -> int:
-        """Size of the output's pixels, uncompressed; with those of the uncertainty, where it is asked for."""
+        """Size of the output's pixels, uncompressed, including the uncertainty if it is asked for."""
         metadata, beside = self.metadata, 4 * len(self.kept_bands) if self.rendering.uncertainty else 0
         return metadata.height * metadata.width * (len(metadata.bands) * self.scene.dtype.itemsize + beside)
 
     @cached_property
     def uncertainty_metadata(self) -> Metadata:
-        """Of the COG with the uncertainty: the image bands' ground, in DN."""
+        """Metadata of the COG with the uncertainty: the same ground and bands as the image, in DN."""
         image = self.metadata
         note = (
             "Standard deviation over the results for the eight flips and rotations of a tile, in DN. It ranks where the "
@@ -125,11 +125,11 @@ class Plan:
 
     @property
     def memory_bytes(self) -> int:
-        """A rough upper bound for this process: what it holds by now, model included, and the blocks in flight."""
+        """A rough upper bound for this process: its present memory, model included, and the blocks in flight."""
         return psutil.Process().memory_info().rss + default_threads() * self.block_bytes(self.grid)
 
     def block_bytes(self, grid: TileGrid) -> int:
-        """A rough upper bound of what one block of a grid takes while it is computed."""
+        """A rough upper bound of the memory that one block of a grid needs while it is computed."""
         rendering = self.rendering
         spans = (
             [axis.grown(start, stop) for start, stop in axis.blocks(grid.block)]
@@ -148,7 +148,7 @@ class Plan:
         return block + 3 * tiles * together * work + call
 
     def tags(self) -> dict[str, str]:
-        """Provenance for the output."""
+        """Provenance tags of the output."""
         upscaler, rendering = self.rendering.upscaler, self.rendering
         options = {
             "tile": [self.grid.cols.tile, self.grid.rows.tile],
@@ -183,7 +183,7 @@ class Plan:
         return tags
 
     def identity(self) -> dict[str, Any]:
-        """All that decides the pixels and how they are cut into blocks; the key of a resumable job."""
+        """Everything that decides the pixels and their division into blocks; it identifies a resumable run."""
         rendering = self.rendering
         polygon = self.area.polygon
         return {

@@ -36,11 +36,11 @@ class Report:
     blocks_resumed: int
     """Blocks that an earlier, interrupted run had finished."""
     tiles: int
-    """Different tiles, in each group of bands that goes through the model together."""
+    """Distinct tiles, counted for each group of bands that goes through the model together."""
     tiles_computed: int
-    """Tiles computed; above `tiles` where blocks that share a tile were in different processes or far apart."""
+    """Tiles computed; more than `tiles` if blocks that share a tile ran in different processes or far apart."""
     tiles_empty: int
-    """Tiles skipped because they hold nothing valid."""
+    """Tiles skipped because they hold no valid pixel."""
     valid_pixels: tuple[int, ...]
     """Valid output pixels of each image band."""
     bytes: int
@@ -48,10 +48,10 @@ class Report:
     seconds: dict[str, float]
     """Wall time by stage, and time in blocks (read, model, blend, consistency, write) summed over threads."""
     value_range: str | None = None
-    """The range of DN that the model saw."""
+    """DN that the model saw as 0 and 1, and where they come from."""
     consistency: tuple[dict[str, float | int], ...] = ()
-    """How far each image band, reduced as the model's card says, is from the input: mean, RMS and largest difference in
-    DN over the input pixels that see nothing but valid ones; empty for an interpolation without `consistency`."""
+    """Difference of each image band, downsampled as in the model's training, from the input, in DN: mean, RMS and
+    maximum over input pixels that depend on valid pixels only. Empty for an interpolation without `consistency`."""
     uncertainty: str | None = None
     """The COG with the standard deviation over the ensemble."""
     warnings: tuple[str, ...] = ()
@@ -69,11 +69,11 @@ class Progress:
     """Progress of a run."""
 
     done: int
-    """Blocks finished, those of an earlier run included."""
+    """Finished blocks, those of an earlier run included."""
     total: int
-    """Blocks in all."""
+    """All blocks."""
     resumed: int
-    """Blocks of an earlier run."""
+    """Blocks that an earlier run finished."""
     stage: str
     """"blocks", "cog" or "verify"."""
 
@@ -97,7 +97,7 @@ def report_of(
     Args:
         task: What was done.
         records: Of its blocks; empty where the result was finished already.
-        resumed: Blocks of an earlier run.
+        resumed: Blocks that an earlier run finished.
         seconds: Wall time by stage.
     """
     planned, metadata = task.planned, task.metadata

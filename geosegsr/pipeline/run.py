@@ -134,7 +134,7 @@ def _compute(
     if todo:
         sent = _for_anywhere(planned)
         grid = planned.grid
-        # Blocks of one diagonal share no tiles. A grid that is narrower than this would leave threads without work.
+        # Blocks on one diagonal share no tiles. A grid narrower than this would leave threads idle.
         diagonal = min(grid.block_shape) >= default_threads()
         engine.run(
             partial(compute_block, sent, job.folder.absolute(), uuid.uuid4().hex),
@@ -148,7 +148,7 @@ def _compute(
 
 
 def _for_anywhere(planned: Plan) -> Plan:
-    """The plan with an absolute path, for workers that run in another folder."""
+    """The plan with an absolute path, for workers with another working directory."""
     scene = planned.scene
     if exists(scene.path):
         scene = replace(scene, path=str(Path(scene.path).absolute()))
@@ -167,9 +167,9 @@ def _block_files(planned: Plan, job: Job, kind: str) -> list[BlockFile]:
 
 
 def _with_statistics(product: Product, planned: Plan, job: Job) -> Metadata:
-    """A product's metadata with statistics from the blocks: GDAL's own take longer than all the rest of writing a COG.
+    """Add statistics from the blocks to a product's metadata; GDAL's own would take longer than writing the COG.
 
-    None beside ground control points: a COG with both has the points rounded to four decimals.
+    A scene with ground control points gets none, because GDAL would round the points to four decimals.
     """
     metadata = product.metadata
     if metadata.gcps:
@@ -192,6 +192,6 @@ def _warn_of_full_disk(planned: Plan, job: Job) -> None:
     free = shutil.disk_usage(job.folder).free
     if free < planned.output_bytes:
         warn(
-            f"'{job.folder.parent}' has {free / 1e6:,.1f} MB free, and the result has {planned.output_bytes / 1e6:,.1f} MB "
-            "before compression: the disk may fill up; a run that it stops can be resumed"
+            f"'{job.folder.parent}' has {free / 1e6:,.1f} MB free, and the result needs {planned.output_bytes / 1e6:,.1f} MB "
+            "before compression. If the disk fills up, the run can be resumed"
         )

@@ -1,4 +1,4 @@
-"""Which scenes a batch is made of, and what their results are called."""
+"""The scenes of a batch, and the names of their results."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ NAME_FIELDS = ("stem", "parent", "scale", "model")
 
 
 def find_scenes(named: Iterable[str], lines: Iterable[str] = ()) -> list[str]:
-    """The scenes that a user means, in their order and each once.
+    """The scenes that a user names, in order, each once.
 
     Args:
         named: As for `find_rasters`; a folder stands for the images directly inside, because results may lie below.
-        lines: Of a list: one path a line, taken as it is. Blank lines, lines that begin with # and files of unfinished
-            runs do not count.
+        lines: Of a list: one path per line, used as it is. Blank lines, lines that begin with # and files of unfinished
+            runs are ignored.
 
     Raises:
         SceneError: A folder or pattern without any scene.
@@ -40,21 +40,21 @@ def find_scenes(named: Iterable[str], lines: Iterable[str] = ()) -> list[str]:
 def name_results(
     scenes: Sequence[str], folder: Path, *, scale: int, model: str, pattern: str = DEFAULT_NAME
 ) -> list[Path]:
-    """Where each scene's result goes.
+    """The path of each scene's result.
 
     Args:
-        scenes: As GDAL opens them, all different.
-        folder: All results go into it, or into folders of it where the pattern says so.
+        scenes: As GDAL opens them, without duplicates.
+        folder: The folder of all results; the pattern may add subfolders.
         scale: For the field {scale}.
-        model: For the field {model}: a name, or a file, whose stem is taken.
-        pattern: A name with fields: {stem} is the scene's name without extension, {parent} its folder's name.
+        model: For the field {model}: a name, or a file, whose stem is used.
+        pattern: A name with fields: {stem} is the scene's name without suffix, {parent} the name of its folder.
 
     Raises:
         ConfigError: An unknown field, a name outside the folder, or one name for two scenes.
     """
     _check_fields(pattern)
     fields = {"scale": str(scale), "model": Path(model).stem if model.endswith(".safetensors") else model}
-    taken: dict[Path, str] = {}
+    owners: dict[Path, str] = {}
     for scene in scenes:
         text = pattern.format(stem=_stem(scene), parent=_parent(scene), **fields)
         path = Path(text)
@@ -63,13 +63,13 @@ def name_results(
                 f"Cannot name the result of '{scene}' '{text}': needed is a file's name inside '{folder}'. "
                 f"Pass another --name, such as '{DEFAULT_NAME}'."
             )
-        other = taken.setdefault(folder / path, scene)
+        other = owners.setdefault(folder / path, scene)
         if other != scene:
             raise ConfigError(
                 f"Cannot write both '{other}' and '{scene}' to '{folder / path}'. Pass a --name that tells them "
                 "apart, such as '{parent}_{stem}_x{scale}.tif', or run them with different -o."
             )
-    return list(taken)
+    return list(owners)
 
 
 def _check_fields(pattern: str) -> None:
@@ -95,5 +95,5 @@ def _parent(scene: str) -> str:
 
 
 def _without_query(scene: str) -> str:
-    """A remote file's address without what follows its name, such as a signature."""
+    """The address of a remote file without its query, such as a signature."""
     return scene.partition("?")[0] if is_remote(scene) and not scene.startswith("/vsicurl?") else scene

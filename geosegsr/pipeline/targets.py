@@ -1,4 +1,4 @@
-"""What may be written where: checks of a run's targets, and the STAC item beside them."""
+"""Whether a run's targets and the STAC item beside them can be written at all."""
 
 from __future__ import annotations
 
@@ -77,10 +77,10 @@ def check_target(target: Path, src: str, *, new_folder: bool = False) -> None:
 
 
 def check_paths(target: Path, src: str) -> None:
-    """Refuse what cannot be opened or written because of its name or the way to it.
+    """Refuse paths that cannot be opened or written because of a name or a folder on the way.
 
     Raises:
-        SceneError: It is so of the source, the target, or the job's folder, whose name is longer.
+        SceneError: The source, the target, or the job's folder, whose name is longer, is such a path.
     """
     check_path(src)
     check_path(target, "write")
@@ -88,10 +88,10 @@ def check_paths(target: Path, src: str) -> None:
 
 
 def check_beside(target: Path) -> None:
-    """Refuse to write beside what GDAL would take for the result's mask, overviews, nodata or place.
+    """Refuse to write beside a file that GDAL would read as the result's mask, overviews, nodata or georeference.
 
     Raises:
-        JobError: There is such a file, of an earlier raster of that name.
+        JobError: An earlier raster of that name left such a file.
     """
     for ending in (".aux.xml", ".msk", ".ovr"):
         beside = target.with_name(target.name + ending)

@@ -1,4 +1,4 @@
-"""Scenes that share one engine take turns, so that the first result comes as early as if it were alone."""
+"""Scenes that share one engine take turns, so that the first result is ready as early as if it were alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Turns:
-    """An engine whose runs begin when fewer blocks than it computes at a time are left of those before them."""
+    """An engine that begins a run once earlier runs have fewer blocks left than it computes at a time."""
 
     def __init__(self, engine: Engine, blocks_at_a_time: int) -> None:
         self._engine = engine

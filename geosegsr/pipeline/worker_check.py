@@ -1,4 +1,4 @@
-"""What a plan needs of a worker process, looked at there before it gets a block."""
+"""What a plan needs from a worker process, checked there before it receives blocks."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _MEMORY_SHARE = 0.95
 
 @dataclass(frozen=True)
 class Preflight:
-    """The check of a worker for one plan; as an `admission.Check` it runs in the worker."""
+    """The check of a worker for one plan; it runs in the worker."""
 
     planned: Plan
     probe: str
-    """Of the source, as the machine that planned saw it."""
+    """Digest of pixels of the source, as read by the machine that planned."""
 
     @classmethod
     def of(cls, planned: Plan) -> Preflight:
-        """The check for a plan, made where the plan was made."""
+        """The check for a plan, on the machine that planned."""
         return cls(planned, probe(planned.scene, planned.region))
 
     def __call__(self, capacity: Capacity) -> str:
-        """See `admission.Check`. By now the model was opened and compared: unpickling the plan does both."""
+        """The kind of device that the worker computes on. The model is loaded and compared when the plan is unpickled."""
         self._check_source()
         device = self.planned.rendering.upscaler.facts.device
         gpus = int(capacity.gpus) if device == "cuda" else 0
@@ -46,8 +46,8 @@ class Preflight:
         scene = self.planned.scene
         if probe(scene, self.planned.region) != self.probe:
             raise SceneError(
-                f"Cannot use '{scene.path}': its pixels are not those of the file that this run was planned with. "
-                "Give every worker the same file."
+                f"Cannot use '{scene.path}': its pixels differ from those of the file that this run was planned with. "
+                "Give all workers access to the same file."
             )
 
     def _check_memory(self, blocks: int, limit: int) -> None:

@@ -205,8 +205,8 @@ def write_cog(
         forget_handles()
         reason = printed[0] if printed else getattr(error, "strerror", None) or gdal_reason(error)
         raise SceneError(
-            f"Cannot write '{part}': {reason}. The finished blocks are kept: "
-            "make room or mend the cause, and give the same command again."
+            f"Cannot write '{part}': {reason}. The finished blocks are kept. "
+            "Free some space or fix the cause, and repeat the same command."
         ) from error
 
 

@@ -202,7 +202,7 @@ def write_item(
     except OSError as error:
         raise SceneError(
             f"Cannot write the STAC item '{path}': {error.strerror or error}. "
-            "Make room or mend the cause, and give the same command again."
+            "Free some space or fix the cause, and repeat the same command."
         ) from error
     return path
 

@@ -98,7 +98,7 @@ def _token(folder: Path, run_id: str) -> Iterator[Path]:
         token.write_text(run_id)
     except OSError as error:
         raise SceneError(
-            f"Cannot write to '{folder}': {error.strerror or error}. Make room or mend the cause, and give the same "
+            f"Cannot write to '{folder}': {error.strerror or error}. Free some space or fix the cause, and repeat the same "
             "command again."
         ) from error
     try:

@@ -541,7 +541,7 @@ def test_a_full_disk_is_one_line_and_no_work_is_lost(
     target = folder / "out.tif"
     outcome = upscale(larger_scene, *SMALL_BLOCKS, output=target)
     assert_refused(
-        outcome, 1, str(folder), "No space left on device", "finished blocks are kept", "make room"
+        outcome, 1, str(folder), "No space left on device", "finished blocks are kept", "Free some space"
     )
     assert ("Cannot write block" in outcome.said[0]) == (stage == "block")
     assert left_in(folder) == ["out.tif.geosegsr"]
@@ -585,7 +585,7 @@ def test_a_limit_on_the_size_of_files(
         "upscale", larger_scene, "-o", target, *SMALL_BLOCKS,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
     )  # fmt: skip
-    assert_refused(outcome, 1, str(folder), "File too large", "make room or mend the cause")
+    assert_refused(outcome, 1, str(folder), "File too large", "Free some space or fix the cause")
     assert not target.exists()
     assert left_in(folder) == ([] if stage == "block" else ["out.tif.geosegsr"])
     assert upscale(larger_scene, *SMALL_BLOCKS).code == 0

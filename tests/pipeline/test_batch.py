@@ -215,7 +215,7 @@ def test_a_source_that_a_result_would_replace_is_refused(
     factory.write_plain(scenes / "a_x2.tif")
     before = (scenes / "a_x2.tif").read_bytes()
     outcome = upscale(scenes, "-o", scenes, "--overwrite")
-    assert_refused(outcome, 1, f"'{scenes / 'a.tif'}'", "is a source of this batch itself", "--name")
+    assert_refused(outcome, 1, f"'{scenes / 'a.tif'}'", "is a source of this batch, too", "--name")
     assert (scenes / "a_x2.tif").read_bytes() == before
     assert not list(scenes.glob("*_x2.tif.geosegsr"))
 
@@ -522,7 +522,7 @@ def test_a_folder_of_one_result_that_cannot_be_made_costs_its_scene_alone(
     )  # fmt: skip
     assert outcome.code == 1
     assert statuses(outcome) == {"p.tif": "failed", "a.tif": "done"}
-    assert "its folder cannot be made (File exists)" in lines(outcome)["p.tif"]["error"]
+    assert "its folder cannot be created (File exists)" in lines(outcome)["p.tif"]["error"]
 
 
 def test_names_do_not_reach_the_terminal_with_control_characters(
@@ -564,7 +564,7 @@ def test_the_folder_for_results_cannot_be_made(
 ) -> None:
     (tmp_path / "file").touch()
     outcome = upscale(scenes, "-o", f"{tmp_path}/file/out/", "-q")
-    assert_refused(outcome, 1, f"'{tmp_path}/file/out/", "its folder cannot be made")
+    assert_refused(outcome, 1, f"'{tmp_path}/file/out/", "its folder cannot be created")
 
 
 def test_warnings_belong_to_their_scene(
