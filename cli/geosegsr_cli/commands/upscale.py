@@ -152,11 +152,9 @@ def command(
     Several SRC, a folder, a quoted pattern such as "in/**/*.tif", or a list are written to a folder. Each scene is
     treated as if it were upscaled alone.
     """
-    if not dst:
-        raise click.UsageError(
-            "-o is empty. Pass a file or a folder for the result. Is a shell variable unset?"
-        )
     verbosity(quiet, verbose)
+    is_batch = batch.is_folder(dst) or not batch.is_one_file(src, listed)
+    _refuse_misplaced(dst, is_batch, uncertainty, pattern or on_error)
     how: dict[str, Any] = {
         "creation": dict(creation),
         "stac": stac,
@@ -164,26 +162,33 @@ def command(
         "overwrite": overwrite,
         "resume": not no_resume,
     }
-    engine: dict[str, Any] = {"workers": workers, "scheduler": scheduler}
-    show = {"as_json": as_json, "quiet": quiet}
-    if batch.is_folder(dst) or not batch.is_one_file(src, listed):
-        if uncertainty is not None:
-            raise click.UsageError("--uncertainty names one file. Pass it with a single SRC and -o FILE.")
+    run: dict[str, Any] = how | {"workers": workers, "scheduler": scheduler, "quiet": quiet}
+    if is_batch:
         scenes = batch.scenes_of(src, listed, dst, pattern, scale=scale, model=model)
         if dry_run:
             well = batch.estimate(scenes, _request(scale, model, options, how), as_json=as_json)
         else:
-            how |= engine | {"on_error": on_error or "skip"}
-            well = batch.run_batch(scenes, scale, model, **show, **how, **options)
+            run |= {"on_error": on_error or "skip"}
+            well = batch.run_batch(scenes, scale, model, as_json=as_json, **run, **options)
         click.get_current_context().exit(0 if well else 1)
-    if pattern or on_error:
-        raise click.UsageError(
-            f"--name and --on-error need a folder, and '{dst}' is not one. Leave them out, or pass -o FOLDER/."
-        )
     if dry_run:
         _estimate(_request(scale, model, options, how), src[0], Path(dst), uncertainty, as_json=as_json)
     else:
-        _upscale(src[0], dst, scale, model, **show, **how, **engine, uncertainty=uncertainty, **options)
+        run |= {"uncertainty": uncertainty}
+        _upscale(src[0], dst, scale, model, as_json=as_json, **run, **options)
+
+
+def _refuse_misplaced(dst: str, is_batch: bool, uncertainty: Path | None, for_folders: str | None) -> None:
+    if not dst:
+        raise click.UsageError(
+            "-o is empty. Pass a file or a folder for the result. Is a shell variable unset?"
+        )
+    if is_batch and uncertainty is not None:
+        raise click.UsageError("--uncertainty names one file. Pass it with a single SRC and -o FILE.")
+    if not is_batch and for_folders:
+        raise click.UsageError(
+            f"--name and --on-error need a folder, and '{dst}' is not one. Leave them out, or pass -o FOLDER/."
+        )
 
 
 def _request(scale: int, model: str, options: Any, how: dict[str, Any]) -> Request:
