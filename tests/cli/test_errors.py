@@ -184,8 +184,8 @@ USAGE = [
     (["--precision", "fp8"], ["--precision", "'fp8'"]),
     (["--frob"], ["--frob"]),
     (["another.tif"], ["Several scenes cannot be written to", "out.tif'", "is not a folder", "out.tif/'"]),
-    (["--name", "{stem}.tif"], ["--name", "is none"]),
-    (["--on-error", "stop"], ["--on-error", "is none"]),
+    (["--name", "{stem}.tif"], ["--name", "is not one"]),
+    (["--on-error", "stop"], ["--on-error", "is not one"]),
 ]
 
 
@@ -573,7 +573,7 @@ def test_a_disk_without_room_for_one_block(
     assert_refused(outcome, 1, str(folder), "No space left on device")
     assert left_in(folder) == []
     assert len(outcome.warned) == 1
-    assert "the disk may fill up" in outcome.warned[0]
+    assert "If the disk fills up, the run can be resumed" in outcome.warned[0]
 
 
 @pytest.mark.parametrize(("limit", "stage"), [(1_000, "block"), (100_000, "COG")])

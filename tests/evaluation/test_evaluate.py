@@ -202,7 +202,7 @@ def test_a_model_is_measured_on_the_pixels_that_upscale_writes(tmp_path, dtype, 
     lr = to_dtype(source.radiometry.from_model(patch.lr), dtype)
     ends = source.radiometry.lo[0], source.radiometry.hi[0]
     lr_path = write(tmp_path / "lr.tif", lr, pixel=10.0, photometric="minisblack")
-    upscale(lr_path, tmp_path / "sr.tif", 2, model, range=ends, consistency=consistency)
+    upscale(lr_path, tmp_path / "sr.tif", 2, model, value_range=ends, consistency=consistency)
     with rasterio.open(tmp_path / "sr.tif") as file:
         written = source.radiometry.to_model(file.read())
     assert np.array_equal(Enlarger(model, consistent=consistency)(source, patch.lr), written)

@@ -162,7 +162,7 @@ def test_finished_scenes_are_known_by_what_made_them(
     changed = upscale(*args)
     assert changed.code == 1
     assert statuses(changed) == all_are("skipped") | {"a.tif": "failed"}
-    assert "was made of another source" in lines(changed)["a.tif"]["error"]
+    assert "was made from another source" in lines(changed)["a.tif"]["error"]
     assert "--overwrite" in lines(changed)["a.tif"]["error"]
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
 

@@ -498,7 +498,7 @@ def test_the_command_trains_and_says_how_good_it_is(images, tmp_path):
     again = command("--resume", tmp_path / "run")
     assert again.exit_code == 0
     assert "2 steps" in again.stdout
-    assert "leave out steps" in command("--resume", tmp_path / "run", "--steps", 9).output
+    assert "Leave out steps" in command("--resume", tmp_path / "run", "--steps", 9).output
 
 
 def test_the_command_wants_images():

@@ -500,7 +500,7 @@ def test_workers_that_see_another_source_are_left_out(
         outcome = run_here(capfd, *command, "-o", tmp_path / "out.tif", "--scheduler", address)
     assert outcome.code == 0, outcome.err
     assert len(outcome.warned) == 2
-    for part in (f"Cannot read '{OWN / 'in.tif'}'", "its pixels are not those of the file"):
+    for part in (f"Cannot read '{OWN / 'in.tif'}'", "its pixels differ from those of the file"):
         assert "no work for worker tcp://127.0.0.1:" in outcome.err and part in outcome.err
     assert run_here(capfd, "upscale", source, *GRID, "-o", tmp_path / "alone.tif").code == 0
     with rasterio.open(tmp_path / "out.tif") as found, rasterio.open(tmp_path / "alone.tif") as wanted:
