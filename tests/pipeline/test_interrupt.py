@@ -259,7 +259,6 @@ def test_half_written_files_of_a_killed_run_do_no_harm(
     (job / "blocks" / "000001.tif.4711.part").write_bytes(b"half")
     (job / "result.tif").write_bytes(b"half")
     (job / "result.tif.ovr.tmp").write_bytes(b"half")
-    (job / "verified").touch()
     assert resumed(upscale(capfd, small_scene, unfinished)) == 0
     assert_equal_files(unfinished, undisturbed(small_scene), small_scene)
 
@@ -389,7 +388,7 @@ def in_place(
     with monkeypatch.context() as patch:
         patch.setattr("geosegsr.pipeline.job.Job.remove", lambda self: None)
         assert upscale(capfd, small_scene, target).code == 0
-    assert (job_of(target) / "verified").read_text()
+    assert (job_of(target) / "manifest.json").read_text()
     return target
 
 
@@ -407,7 +406,9 @@ def test_killed_after_the_rename(
     assert_equal_files(in_place, undisturbed(small_scene), small_scene)
 
 
-@pytest.mark.parametrize("left", [("verified",), ("verified", "blocks"), ("lock",), ()])
+@pytest.mark.parametrize(
+    "left", [("manifest.json",), ("manifest.json", "blocks"), ("blocks",), ("lock",), ()]
+)
 def test_killed_while_the_job_was_cleared_away(
     left: tuple[str, ...],
     in_place: Path,
