@@ -111,6 +111,7 @@ def box_mean(reach, scale):
     return network
 
 
+@pytest.mark.filterwarnings("ignore::geosegsr.errors.GeoSegSRWarning")
 @pytest.mark.parametrize(("halo", "multiple_of"), [(7, 1), (3, 4)])
 @pytest.mark.parametrize("shape", [(64, 32), (32, 64), (61, 40)])
 def test_a_tile_split_for_want_of_memory_keeps_its_context(path, shape, halo, multiple_of):
