@@ -1,1 +1,1 @@
-"""How good a model or a finished file is."""
+"""Scores of models and of finished files."""

@@ -83,12 +83,8 @@ def evaluate_model(
         report_left_out(failures, len(failures) + tally.images, "cannot be evaluated")
         seam = model_seam(enlarger, [s.scene for s in subjects if s.scene is not None], sensor)
     tally.draw(picture)
-    notes = _notes(
-        f"lr {f'by the degradation {sensor.kernel!r}' if not lr else 'from real pairs'}",
-        ensemble,
-        consistent,
-        failures,
-    )
+    made = "lr from real pairs" if lr else f"lr by the degradation '{sensor.kernel}'"
+    notes = _notes(made, ensemble, consistent, failures)
     return Evaluation(upscaler.facts.name, upscaler.facts.scale, tally.rows(), seam, notes)
 
 
@@ -206,7 +202,7 @@ def _span(policy: dict[str, Any], patch: Patch) -> float:
 
 def _notes(made: str, ensemble: bool, consistent: bool, failures: Sequence[str]) -> tuple[str, ...]:
     """How the input and the results were made, and what was left out."""
-    left_out = f"{len(failures)} image{'' if len(failures) == 1 else 's'} left out. " + " ".join(failures[:3])
+    left_out = f"{len(failures)} image{'' if len(failures) == 1 else 's'} left out: " + " ".join(failures[:3])
     found = {
         made: True,
         "mean over 8 orientations": ensemble,

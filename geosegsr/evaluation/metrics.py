@@ -1,8 +1,8 @@
-"""How good an enlarged image is: against the truth, and against its own input.
+"""Measures of an enlarged image: against the truth, and against its own input.
 
-Images are (bands, height, width) in the model's range, 0 to 1 for what the radiometry covers. A mask of
-valid pixels, shape (height, width), leaves the others out; a window that holds an invalid pixel is left
-out of SSIM and UQI. Each function is of one image; means over images are the caller's.
+Images have the shape (bands, height, width) and are in the model's range: 0 to 1 for the value range. A mask of valid
+pixels, shape (height, width), excludes the others; SSIM and UQI exclude windows that hold an invalid pixel. Each function
+measures one image; the caller takes means over images.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SSIM_REACH = 5
 
 
 def crop_border(image: NDArray[Any], border: int) -> NDArray[Any]:
-    """Without `border` pixels at each side; the papers crop as many as the scale."""
+    """An image without `border` pixels at each edge; the literature crops as many as the scale."""
     return image[..., border : image.shape[-2] - border, border : image.shape[-1] - border]
 
 
@@ -95,8 +95,8 @@ def uqi(sr: Image, hr: Image, valid: Mask | None = None) -> float:
 def sam(sr: Image, hr: Image, valid: Mask | None = None) -> float:
     """Spectral angle, mean over valid pixels, in degrees.
 
-    Pixels that are black in either image have no direction and are left out; NaN if none is left, or for
-    a single band.
+    Pixels that are zero in either image have no direction and are left out. NaN if none is left, or for a single
+    band.
     """
     if sr.shape[0] < 2:
         return math.nan
@@ -111,7 +111,7 @@ def sam(sr: Image, hr: Image, valid: Mask | None = None) -> float:
 
 
 def ergas(sr: Image, hr: Image, scale: int, valid: Mask | None = None) -> float:
-    """Relative global error, without dimension; 0 is best. NaN where a band's mean is 0.
+    """Relative dimensionless global error; 0 is best. NaN if the mean of a band is 0.
 
     Source:
         L. Wald, "Quality of high resolution synthesised images", 2000: 100 / scale times the root mean
@@ -157,7 +157,7 @@ def quality(
 
 
 def to_lr_grid(image: Image, scale: int) -> Image:
-    """Reduce by antialiased bilinear interpolation, the way back that opensr-test takes.
+    """Downsample by antialiased bilinear interpolation, as opensr-test does.
 
     Args:
         image: Shape (C, H, W); sides are multiples of `scale`.
@@ -170,23 +170,23 @@ def to_lr_grid(image: Image, scale: int) -> Image:
 
 
 def to_hr_grid(lr: Image, scale: int) -> Image:
-    """Enlarge by bilinear interpolation: the zero-parameter model that opensr-test compares with."""
+    """Enlarge by bilinear interpolation, the reference of opensr-test."""
     return _interpolate(lr, float(scale))
 
 
-def agreement(sr: Image, lr: Image, scale: int, border: int = 16) -> dict[str, float]:
-    """Does the enlarged image, seen at the input's scale, still show the input?
+def consistency(sr: Image, lr: Image, scale: int, border: int = 16) -> dict[str, float]:
+    """How far an enlarged image, downsampled, is from its input.
 
     Args:
         sr: Shape (C, scale*h, scale*w).
         lr: The input, shape (C, h, w).
         scale: Output pixels per input pixel.
-        border: hr pixels cropped at each edge; less where the image is small.
+        border: hr pixels cropped at each edge; fewer if the image is small.
 
     Returns:
         reflectance: Mean absolute difference, in the model's range.
         spectral: Mean spectral angle, in degrees; NaN for a single band.
-        spatial: Shift between both, in lr pixels.
+        spatial: Length of the shift between both, in lr pixels.
 
     Source:
         opensr-test (Aybar et al., "A comprehensive benchmark for optical remote sensing image
@@ -212,23 +212,23 @@ def correctness(
     threshold: float | None = None,
     harmonise: bool = True,
 ) -> dict[str, float]:
-    """Shares of the added detail that are right, missing or invented.
+    """Shares of the missing detail that were added correctly, left out or invented.
 
-    At each pixel three distances span a triangle: input to truth (what there was to add), sr to truth, and
-    sr to input. sr near the truth is improvement, near the input omission, far from both hallucination.
+    At each pixel three distances span a triangle: from input to truth (the missing detail), from sr to truth, and from sr
+    to input. Close to the truth is improvement, close to the input omission, far from both hallucination.
 
     Args:
         sr: Shape (C, H, W).
         hr: The truth, same shape.
         lr: The input, shape (C, H // scale, W // scale).
         scale: Output pixels per input pixel.
-        border: hr pixels cropped at each edge; less where the image is small.
-        threshold: Pixels none of whose distances exceeds it are left out; by default the 75th percentile of
-            the distance between input and truth.
-        harmonise: Remove systematic colour and shift of sr against the truth first.
+        border: hr pixels cropped at each edge; fewer if the image is small.
+        threshold: Pixels where no distance exceeds it are left out; by default the 75th percentile of the distance
+            between input and truth.
+        harmonise: Whether histogram matching and alignment remove colour and shift of sr against the truth first.
 
     Returns:
-        improvement, omission, hallucination: from 0 to 1, they add up to 1; NaN where nothing was to add.
+        improvement, omission, hallucination: 0 to 1, with sum 1; NaN if there is nothing to add.
 
     Source:
         opensr-test, correctness with its default distance (normalised difference), exponents 0.05 and
@@ -250,7 +250,7 @@ def correctness(
 
 
 def _shares(d_im: Image, d_om: Image, exponent: float = 0.05, temperature: float = 0.25) -> list[float]:
-    """Soft membership of pixels in the three classes, mean over pixels; distances in units of d_ref."""
+    """Mean soft membership of pixels in the three classes; distances are in units of d_ref."""
     towards = 1 - np.exp(-(d_im + d_om - 1) * exponent)
     scores = np.stack([d_im + d_om * towards, d_om + d_im * towards, np.exp(-d_im * d_om * exponent)])
     weights = np.exp(-(scores - scores.min(axis=0)) / temperature)
@@ -264,7 +264,7 @@ def _distance(a: Image, b: Image) -> Image:
 
 
 def _harmonised(sr: Image, hr: Image) -> Image:
-    """The sr image with the truth's histogram, moved onto the truth by at most 5 pixels."""
+    """The sr image with the histogram of the truth, moved onto the truth if it lies at most 5 pixels off."""
     matched = np.stack([_match_histogram(a, b) for a, b in zip(sr, hr, strict=True)])
     rows, cols = phase_shift(hr.mean(axis=0), matched.mean(axis=0))
     if max(abs(rows), abs(cols)) > 5 or math.hypot(rows, cols) < 0.05:
@@ -273,7 +273,7 @@ def _harmonised(sr: Image, hr: Image) -> Image:
 
 
 def _match_histogram(source: Image, target: Image) -> Image:
-    """`source` with its values replaced so that their distribution is that of `target`."""
+    """`source` with the distribution of values of `target`; what scikit-image calls `match_histograms`."""
     _, where, counts = np.unique(source, return_inverse=True, return_counts=True)
     values, target_counts = np.unique(target, return_counts=True)
     quantiles = np.cumsum(counts) / source.size
@@ -282,7 +282,7 @@ def _match_histogram(source: Image, target: Image) -> Image:
 
 
 def _pixels(image: Image, valid: Mask | None) -> Image:
-    """Valid pixels in a row, float64, shape (C, n)."""
+    """Valid pixels of each band, float64, shape (C, n)."""
     flat = image.reshape(image.shape[0], -1) if valid is None else image[:, valid]
     return flat.astype(np.float64)
 
@@ -294,10 +294,10 @@ def _batch(image: Image) -> torch.Tensor:
 def _mean_of_windows(
     index: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], sr: Image, hr: Image, valid: Mask | None
 ) -> float:
-    """Mean of an index over bands and the places whose window holds valid pixels only; NaN if there is none.
+    """Mean of an index over bands and over windows of valid pixels only; NaN if there is none.
 
     Args:
-        index: Of two images (1, 1, h, w), its value at each place a whole window fits, SSIM_REACH off the edges.
+        index: From two images (1, C, h, w) to the values where a whole window fits, SSIM_REACH pixels off the edges.
         sr: Shape (C, h, w).
         hr: Same shape.
         valid: Shape (h, w).
@@ -323,7 +323,7 @@ def _interpolate(image: Image, factor: float) -> Image:
 
 
 def _lr_border(lr: Image, scale: int, border: int) -> int:
-    """The border in lr pixels, but never so much that less than half of a side is left."""
+    """The border in lr pixels, but at most a quarter of a side."""
     if min(lr.shape[-2:]) < 1:
         raise ConfigError("Cannot measure an empty image: it has no pixels.")
     return min(border // scale, int(min(lr.shape[-2:])) // 4)

@@ -1,4 +1,4 @@
-"""Do the borders of tiles show? Roughness across them against roughness elsewhere."""
+"""The seam measure: roughness across the borders of tiles, relative to roughness elsewhere."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from geosegsr.raster.window import Window
 from geosegsr.sensor.degradation import Degradation
 from geosegsr.tiling.grid import Axis
 
-_SEAM_SIDE = 4096  # pixels a side that the seam measure looks at
+_SEAM_SIDE = 4096  # side of the measured part, in hr pixels
 
 
 def seam_ratio(image: Image, rows: Sequence[int], cols: Sequence[int]) -> float:
-    """How much rougher an image is across the borders of its tiles than anywhere else.
+    """Roughness of an image across the borders of its tiles, relative to roughness elsewhere.
 
-    Roughness is the mean square of the jump between two neighbouring pixels, less the slope that the
-    pixels on either side go on with (a third-order difference: it ignores level, slope and curvature).
+    Roughness is the mean square of the jump between two neighbouring pixels, less the slope on either side: a
+    third-order difference, which ignores level, slope and curvature.
 
     Args:
         image: Shape (C, H, W).
-        rows: First rows of tiles below a border; those too close to an edge are left out.
-        cols: First columns of tiles right of a border.
+        rows: First rows below a border; borders too close to an edge are left out.
+        cols: First columns right of a border.
 
     Returns:
-        About 1 where no seam can be seen, more where there are seams; NaN without borders.
+        About 1 without visible seams, more with them; NaN without borders.
     """
     at: list[Any] = []
     inside: list[Any] = []
@@ -61,7 +61,15 @@ def _jumps(image: Image, axis: int) -> Image:
 def file_seam(
     result: Scene, radiometry: Radiometry, scale: int, tile: int | None, overlap: int | None
 ) -> float | None:
-    """The seam measure at the borders of the tiles that a file was made of, as far as they are known."""
+    """The seam measure of a file; None if its tiles are not known or have no border.
+
+    Args:
+        result: The file.
+        radiometry: From DN to the model's range.
+        scale: Output pixels per input pixel.
+        tile: Side of its tiles, in lr pixels; by default as its tags say.
+        overlap: Pixels that they share, in lr pixels; by default as its tags say.
+    """
     options = _tagged_options(result)
     sides = options.get("tile") if tile is None else [tile, tile]
     overlap = options.get("overlap", 0) if overlap is None else overlap

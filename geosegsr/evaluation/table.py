@@ -1,4 +1,4 @@
-"""The numbers of an evaluation, and the table that a person reads."""
+"""The scores of an evaluation, as data and as a table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HIGHER_IS_BETTER = {
     "omission": False,
     "hallucination": False,
 }
-"""Every measure, in the order of the table."""
+"""Every measure in the order of the table, and whether high values are good."""
 EVERYTHING = "all"
 """Name of the row of all images."""
 Numbers = dict[str, float]
@@ -30,35 +30,35 @@ Numbers = dict[str, float]
 
 @dataclass(frozen=True)
 class BandScore:
-    """Means of one band over the tiles of a group."""
+    """Mean scores of one band over the tiles of a group."""
 
     name: str
-    """As the images call it, or its number."""
+    """Its description in the images, or its number."""
     numbers: Numbers
-    """`psnr` and `psnr_bicubic` in dB; `mean_shift`, the mean of the result over the mean of its input, less 1."""
+    """`psnr` and `psnr_bicubic` in dB; `mean_shift`, the mean of the result over that of its input, less 1."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """Means over the tiles of a group."""
+    """Mean scores over the tiles of a group."""
 
     group: str
     """Name of the subfolder, "." for images in none; "all" for everything."""
     images: int
-    """Images it covers."""
+    """Number of images."""
     tiles: int
-    """Tiles the means are over."""
+    """Number of tiles."""
     model: Numbers
-    """What was evaluated."""
+    """Scores of the model or file."""
     bicubic: Numbers
-    """Bicubic interpolation of the same input."""
+    """Scores of bicubic interpolation of the same input."""
     bands: tuple[BandScore, ...] = ()
-    """The same by band; empty where the images of a group have different bands."""
+    """Scores by band; empty if the images have different bands."""
     kinds: tuple[str, ...] = ()
     """Bands and dtype of its images, and which bands are used if not all; each once."""
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: NaN and infinities become null."""
+        """Plain values for JSON; NaN and infinities become None."""
         return {
             "group": self.group,
             "images": self.images,
@@ -72,21 +72,22 @@ class Row:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All numbers of one evaluation."""
+    """All scores of one evaluation."""
 
     name: str
     """The model or file."""
     scale: int
     """Output pixels per input pixel."""
     rows: tuple[Row, ...]
-    """One a subfolder, where there are any; the last one is of everything."""
+    """One for each subfolder, if there are several; the last one is of all images."""
     seam: float | None
-    """Roughness across tile borders against elsewhere, about 1 without seams; None where not known."""
+    """See `seam_ratio`; None if it is not known."""
     notes: tuple[str, ...]
-    """How the input was made, what was left out."""
+    """How the input and the results were made, and what was left out."""
 
     @property
     def total(self) -> Row:
+        """The row of all images."""
         return self.rows[-1]
 
     def to_dict(self) -> dict[str, Any]:
@@ -101,21 +102,23 @@ class Evaluation:
 
 
 def table(evaluation: Evaluation, *, by_band: bool = False) -> str:
-    """The numbers for a person: each beside bicubic's.
+    """The scores as text, beside those of bicubic interpolation.
 
     Args:
         evaluation: What was measured.
-        by_band: Whether to add a line for each band.
+        by_band: Whether to add one line for each band.
     """
     total = evaluation.total
-    lines = [f"{evaluation.name}, x{evaluation.scale}: {total.images} images, {total.tiles} tiles"]
+    lines = [
+        f"{evaluation.name}, x{evaluation.scale}: {_counted(total.images, 'image')}, {_counted(total.tiles, 'tile')}"
+    ]
     lines += [f"  {note}" for note in evaluation.notes]
     lines.append(f"{'':15}{'model':>10}{'bicubic':>10}{'difference':>12}")
     for name in HIGHER_IS_BETTER:
         if name in total.model:
             lines.append(_line(name, total.model[name], total.bicubic[name]))
     if evaluation.seam is not None:
-        lines.append(f"{'seam':15}{evaluation.seam:10.3f}   (about 1: no seam at tile borders)")
+        lines.append(f"{'seam':15}{evaluation.seam:10.3f}   (about 1 without seams)")
     if len(evaluation.rows) > 1:
         lines += ["", *_group_lines(evaluation)]
     if by_band:
@@ -151,16 +154,20 @@ def _group_line(row: Row, main: Sequence[str], width: int) -> str:
 
 def _band_lines(row: Row) -> list[str]:
     if not row.bands:
-        return ["no numbers by band: the images differ in their bands"]
+        return ["no scores by band: the images have different bands"]
     width = max(20, *(len(band.name) + 1 for band in row.bands))
     return [
-        f"{'band':{width}}{'psnr':>10}{'bicubic':>10}{'mean':>10}",
+        f"{'band':{width}}{'psnr':>10}{'bicubic':>10}{'mean shift':>12}",
         *(
             f"{b.name:{width}}{b.numbers['psnr']:10.4f}{b.numbers['psnr_bicubic']:10.4f}"
-            f"{b.numbers['mean_shift']:+10.3%}"
+            f"{b.numbers['mean_shift']:+12.3%}"
             for b in row.bands
         ),
     ]
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _finite(numbers: Numbers) -> dict[str, float | None]:

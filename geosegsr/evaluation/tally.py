@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geosegsr.evaluation.metrics import agreement, correctness, crop_border, psnr, quality
+from geosegsr.evaluation.metrics import consistency, correctness, crop_border, psnr, quality
 from geosegsr.evaluation.table import EVERYTHING, HIGHER_IS_BETTER, BandScore, Numbers, Row
 from geosegsr.imagery.pictures import contact_sheet, write_png
 from geosegsr.imagery.sources import Floats, Patch, SceneSource
@@ -101,7 +101,7 @@ def _numbers(sr: Floats, patch: Patch, scale: int, border: int, span: float) -> 
     valid = None if patch.valid.all() else patch.valid
     found = quality(sr / span, patch.hr / span, scale, border=border, valid=valid)
     if valid is None:
-        found |= agreement(sr, patch.lr, scale)
+        found |= consistency(sr, patch.lr, scale)
         found |= correctness(sr, patch.hr, patch.lr, scale)
     return found
 

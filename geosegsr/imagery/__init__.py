@@ -1,1 +1,1 @@
-"""Collections of images for training and evaluation: found, matched, aligned and cut into patches."""
+"""Images to train and evaluate on: found, opened, matched to pairs, aligned, and cut into patches."""

@@ -1,4 +1,4 @@
-"""Where images lie, so that validation happens on other ground than training."""
+"""Where images lie, so that validation uses other ground than training."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Part:
 
 
 def footprint(scene: Scene) -> Polygon | None:
-    """The ground a scene covers.
+    """The ground that a scene covers.
 
     Returns:
         Its four corners in degrees (longitude, latitude), in the order upper left, upper right, lower
-        right, lower left; None where the scene does not say where it lies.
+        right, lower left; None if the scene has no georeference.
     """
     if scene.crs is None or scene.transform is None:
         return None
@@ -51,9 +51,9 @@ def footprint(scene: Scene) -> Polygon | None:
 
 
 def find_overlaps(first: Sequence[Scene], second: Sequence[Scene]) -> list[tuple[int, int]]:
-    """Pairs of scenes that show the same ground, one of each list.
+    """Pairs of scenes that show the same ground, one from each list.
 
-    A scene whose place is not known overlaps only with the very same file.
+    A scene without georeference overlaps only with the same file.
     """
     here, there = [footprint(s) for s in first], [footprint(s) for s in second]
     paths = {scene.path: index for index, scene in enumerate(first)}
@@ -72,7 +72,7 @@ def find_overlaps(first: Sequence[Scene], second: Sequence[Scene]) -> list[tuple
 
 
 def group_by_place(scenes: Sequence[Scene]) -> list[list[int]]:
-    """Scenes that show the same ground, directly or through others, together."""
+    """Positions of scenes, in groups that overlap directly or through others."""
     leader = list(range(len(scenes)))
 
     def root(i: int) -> int:
@@ -94,14 +94,14 @@ def split_by_place(
 ) -> tuple[list[Part], list[Part]]:
     """Set ground aside for validation.
 
-    Whole places where there are enough of them. Otherwise each place is cut along a line of latitude: its
+    If there are enough places, whole places are set aside. Otherwise each place is cut along a line of latitude: its
     north is for training, its south for validation, and a strip between them for neither.
 
     Args:
         scenes: All images.
-        share: Share of the ground for validation; 0 for none.
+        share: Share of the ground for validation, 0 to 1; 0 for none.
         scale: hr pixels per lr pixel; parts begin and end at multiples of it.
-        patch: Side of a patch, in hr pixels; no part is lower.
+        patch: Side of a patch, in hr pixels; every part is at least as high.
         seed: Which places are chosen.
 
     Returns:
@@ -120,7 +120,7 @@ def split_by_place(
 
 
 def whole(scene: Scene, scale: int) -> Window:
-    """All of a scene, less what does not fill an lr pixel at its lower and right edge."""
+    """All of a scene, without the pixels at its lower and right edge that fill no lr pixel."""
     return Window(0, 0, scene.height // scale * scale, scene.width // scale * scale)
 
 
@@ -170,7 +170,7 @@ def _cut_place(
 
 
 def _rows_at(scene: Scene, outline: Polygon | None, line: float) -> tuple[int, int]:
-    """First and last row that a line of latitude crosses; without a place, a share of the rows."""
+    """First and last row that a line of latitude crosses; a share of the rows if there is no georeference."""
     if outline is None:
         row = round(scene.height * (1 - line))
         return row, row

@@ -1,4 +1,4 @@
-"""Opening the images of a training set, and the range of DN they share."""
+"""The images of a training set, opened, and the value range that they share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PLAIN_DRIVERS = frozenset({"PNG", "JPEG", "BMP", "WEBP", "GIF"})
 
 
 def open_images(paths: Sequence[str], data: DataConfig) -> list[Scene]:
-    """Open images that belong to one training set; those that cannot be opened are named and left out.
+    """Open the images of one training set; a warning names those that cannot be opened.
 
     Raises:
         SceneError: None can be opened.
@@ -31,7 +31,7 @@ def open_images(paths: Sequence[str], data: DataConfig) -> list[Scene]:
         except GeoSegSRError as error:
             failures.append(str(error))
     report_left_out(failures, len(paths), "cannot be opened")
-    _refuse_mixture(scenes, data)
+    _refuse_different_kinds(scenes, data)
     plain = [scene.path for scene in scenes if scene.driver in PLAIN_DRIVERS]
     if plain:
         warn(
@@ -42,25 +42,27 @@ def open_images(paths: Sequence[str], data: DataConfig) -> list[Scene]:
 
 
 def report_left_out(reasons: Sequence[str], total: int, what: str) -> None:
-    """Warn of images that are left out; stop if nothing is left.
+    """Warn of images that are left out.
 
     Args:
-        reasons: One message an image.
-        total: How many images there were.
+        reasons: One message for each image that is left out.
+        total: Number of images.
         what: Why, in a few words.
 
     Raises:
-        SceneError: All are left out.
+        SceneError: All images are left out.
     """
     if not reasons:
         return
     if len(reasons) == total:
-        raise SceneError(f"Cannot go on: all {total} images are left out ({what}). The first: {reasons[0]}")
+        raise SceneError(
+            f"Cannot continue: all {total} images are left out ({what}). The first: {reasons[0]}"
+        )
     listed = " ".join(reasons[:3]) + (" ..." if len(reasons) > 3 else "")
     warn(f"{len(reasons)} of {total} images left out ({what}): {listed.rstrip('.')}")
 
 
-def _refuse_mixture(scenes: Sequence[Scene], data: DataConfig) -> None:
+def _refuse_different_kinds(scenes: Sequence[Scene], data: DataConfig) -> None:
     first = scenes[0]
     for scene in scenes[1:]:
         if scene.count != first.count:
@@ -78,16 +80,20 @@ def _refuse_mixture(scenes: Sequence[Scene], data: DataConfig) -> None:
 
 
 def radiometry_policy(scenes: Sequence[Scene], data: DataConfig, seed: int = 0) -> dict[str, Any]:
-    """What the model's card says about the range of DN; resolve_radiometry applies it, here and at inference.
+    """The value range that goes into the model's card; `resolve_radiometry` applies it in training and at inference.
 
     Args:
-        scenes: Images of the kind the model will be given.
-        data: Says how the range is found.
-        seed: Which images are looked at where there are many.
+        scenes: Images of the kind that the model will be given.
+        data: States how the range is found.
+        seed: Chooses the images that are sampled if there are many.
 
     Returns:
-        One of the policies of resolve_radiometry. Percentiles are those of the whole training set, so that
-        one DN means one value in every scene of the sensor.
+        A policy of `resolve_radiometry`. Percentiles are of the whole training set, so that one DN means one value in
+        every scene of the sensor.
+
+    Raises:
+        ConfigError: The images have no range of that kind, or declare different ones.
+        SceneError: No image has a valid pixel.
     """
     kind = data.radiometry
     if kind == "range":
@@ -95,7 +101,7 @@ def radiometry_policy(scenes: Sequence[Scene], data: DataConfig, seed: int = 0) 
     if kind == "auto":
         kind = _automatic_kind(scenes)
     if kind == "dtype":
-        resolve_radiometry(scenes[0], {"kind": kind})  # refuses floating-point images before anything is read
+        resolve_radiometry(scenes[0], {"kind": kind})  # refuses floats before anything is read
         return {"kind": kind}
     if kind == "declared":
         return _declared(scenes)
@@ -108,7 +114,7 @@ def radiometry_policy(scenes: Sequence[Scene], data: DataConfig, seed: int = 0) 
 
 
 def _declared(scenes: Sequence[Scene]) -> dict[str, Any]:
-    """The DN of reflectance 0 and 1 in each band, which all images must agree on."""
+    """The DN of reflectance 0 and 1 in each band, which must be the same in all images."""
     found = {
         (resolve_radiometry(s, {"kind": "declared"}).lo, resolve_radiometry(s, {"kind": "declared"}).hi)
         for s in scenes
@@ -119,7 +125,7 @@ def _declared(scenes: Sequence[Scene]) -> dict[str, Any]:
             "ones, so their DN mean different things. Pass images of one kind, or --radiometry percentiles."
         )
     lo, hi = (np.array(ends) for ends in found.pop())
-    # The card's "standard" maps mean to 0 and mean + std to 1 in each band: the very same straight line.
+    # The policy "standard" maps mean to 0 and mean + std to 1 in each band, which is the same linear map.
     return {"kind": "standard", "mean": lo.tolist(), "std": (hi - lo).tolist()}
 
 
@@ -131,7 +137,7 @@ def _automatic_kind(scenes: Sequence[Scene]) -> str:
 
 
 def _pixel_sample(scenes: Sequence[Scene], seed: int, images: int = 64, side: int = 256) -> Any:
-    """Valid pixels from a spread of images, float64, shape (bands, n)."""
+    """Valid pixels of randomly chosen images, float64, shape (bands, n)."""
     order = np.random.default_rng(seed).permutation(len(scenes))[:images]
     parts = []
     for index in order:

@@ -1,7 +1,7 @@
-"""Real pairs of images: who belongs to whom, and both on one grid.
+"""Real pairs of images: which belong together, and both on one grid.
 
-The lr side keeps its own pixels, because a model will be given such pixels. The hr side is laid onto the
-grid of lr pixels cut into scale x scale, moved by the shift that phase correlation finds between both.
+The lr side keeps its own pixels, because a model will be given such pixels. The hr side is resampled onto the grid of
+lr pixels divided into scale x scale. Phase correlation finds the shift between both, which is corrected.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from geosegsr.sensor.degradation import imresize_down
 
 __all__ = ["AlignedPair", "align", "match_images"]
 
-_ANY_CRS = "EPSG:3857"  # stands in where neither side has one: both then count in the same pixels
-_LEAST_LIKENESS = 0.2
-_WINDOW = 1024  # lr pixels a side that the shift is estimated from
+_ANY_CRS = "EPSG:3857"  # a stand-in if neither side has a CRS: both are in pixels then
+_LEAST_CORRELATION = 0.2
+_WINDOW = 1024  # side, in lr pixels, of the square in which the shift is estimated
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,15 @@ class AlignedPair:
     valid: NDArray[np.bool_]
     """Shape (h, w), by lr pixels: valid on both sides."""
     shift: tuple[float, float]
-    """By how much hr lay off lr before it was corrected: (rows, cols), in lr pixels."""
+    """Shift that was corrected: by how much hr had to move onto lr, (rows, cols), in lr pixels."""
     residual: tuple[float, float]
-    """The same, after."""
+    """The shift that remains."""
 
 
 def match_images(hr: Sequence[Scene], lr: Sequence[Scene]) -> tuple[list[tuple[int, int]], list[str]]:
-    """Find the lr image of each hr image: the one of the same name, else that of the same ground.
+    """Find the lr image of each hr image: the one of the same name, else one of the same ground.
 
-    Where several show the same ground (dates, bands), the one with the most similar name is taken.
+    If several show the same ground (dates, bands), the one with the most similar name is taken.
 
     Returns:
         Positions (hr, lr), and a message for each hr image that has no counterpart.
@@ -78,7 +78,7 @@ def match_images(hr: Sequence[Scene], lr: Sequence[Scene]) -> tuple[list[tuple[i
                 and other is not None
                 and outline.intersection(other).area > 0.2 * min(outline.area, other.area)
             ]
-            j = max(same_ground, key=lambda k: _likeness(name, Path(lr[k].path).stem), default=None)
+            j = max(same_ground, key=lambda k: _similarity(name, Path(lr[k].path).stem), default=None)
         if j is None:
             alone.append(f"'{scene.path}' has no lr image of its name or ground.")
         else:
@@ -89,23 +89,23 @@ def match_images(hr: Sequence[Scene], lr: Sequence[Scene]) -> tuple[list[tuple[i
 def align(
     hr: Scene, lr: Scene, scale: int, policy: dict[str, Any], *, max_shift: float, match_levels: bool
 ) -> AlignedPair:
-    """Lay hr onto the grid of lr, corrected for the shift between them.
+    """Resample hr onto the grid of lr, corrected for the shift between them.
 
     Args:
         hr: High-resolution side.
-        lr: Low-resolution side, about `scale` times as coarse.
+        lr: Low-resolution side, whose pixels are about `scale` times as large.
         scale: hr pixels per lr pixel.
-        policy: How lr's DN become the model's range; see resolve_radiometry.
+        policy: How DN of lr become the model's range; see `resolve_radiometry`.
         max_shift: Largest shift that is corrected, in lr pixels.
-        match_levels: Give hr the mean and deviation of lr in each band.
+        match_levels: Whether hr gets the mean and standard deviation of lr in each band.
 
     Raises:
         BandError: Both sides differ in their number of bands.
         ConfigError: The pixel sizes do not fit the scale, or lr and hr are swapped.
-        SceneError: They do not show the same ground, lie too far apart, or cannot be read.
+        SceneError: They show different ground, lie too far apart, or cannot be read.
     """
     name = f"{hr.path} + {lr.path}"
-    _refuse_unlike(hr, lr, scale)
+    _refuse_misfits(hr, lr, scale)
     lr_values, lr_valid = lr.read(lr.window)
     if not lr_valid.any():
         raise SceneError(f"Cannot use the pair '{hr.path}' and '{lr.path}': the lr side has no valid pixel.")
@@ -115,8 +115,8 @@ def align(
     hr_range = None if match_levels else resolve_radiometry(hr, policy)
 
     def laid(shift: tuple[float, float]) -> tuple[Any, Any]:
-        values, valid = _laid_on(hr, lr, scale, shift)
-        seen = lr_mask & _blocks(valid, scale)
+        values, valid = _resampled(hr, lr, scale, shift)
+        seen = lr_mask & _whole_pixels(valid, scale)
         if not seen.any():
             raise SceneError(
                 f"Cannot use the pair '{hr.path}' and '{lr.path}': they have no valid pixel in common."
@@ -136,19 +136,20 @@ def align(
     if size > 0.02:
         hr_model, seen = laid(shift)
         rest = _shift_between(lr_model, hr_model, seen, scale)
-        if 0.02 < math.hypot(*rest) < 0.5:  # the first estimate was made on other pixels: refine it once
+        # The first estimate was made on other pixels, so it is refined once.
+        if 0.02 < math.hypot(*rest) < 0.5:
             shift = (shift[0] + rest[0], shift[1] + rest[1])
             hr_model, seen = laid(shift)
-    _refuse_strangers(hr, lr, lr_model, hr_model, seen, scale)
+    _refuse_other_ground(hr, lr, lr_model, hr_model, seen, scale)
     residual = _shift_between(lr_model, hr_model, seen, scale)
     return AlignedPair(name, lr_model, hr_model.astype(np.float32), seen, shift, residual)
 
 
-def _likeness(a: str, b: str) -> float:
+def _similarity(a: str, b: str) -> float:
     return SequenceMatcher(None, a, b).ratio()
 
 
-def _refuse_unlike(hr: Scene, lr: Scene, scale: int) -> None:
+def _refuse_misfits(hr: Scene, lr: Scene, scale: int) -> None:
     if hr.count != lr.count:
         raise BandError(
             f"Cannot use the pair '{hr.path}' and '{lr.path}': they have {hr.count} and {lr.count} bands. "
@@ -159,17 +160,17 @@ def _refuse_unlike(hr: Scene, lr: Scene, scale: int) -> None:
         return
     if abs(ratio * scale - 1) <= 0.05:
         raise ConfigError(
-            f"Cannot train on the pair '{hr.path}' and '{lr.path}': the pixels of the first are {scale} "
+            f"Cannot use the pair '{hr.path}' and '{lr.path}': the pixels of the first are {scale} "
             "times as large as those of the second. lr and hr look swapped: exchange --hr and --lr."
         )
     raise ConfigError(
-        f"Cannot train on the pair '{hr.path}' and '{lr.path}' at scale {scale}: lr pixels are {ratio:.3g} "
-        f"times as large as hr pixels. Pass --scale {max(2, round(ratio))}, or bring one side to that size."
+        f"Cannot use the pair '{hr.path}' and '{lr.path}' at scale {scale}: lr pixels are {ratio:.3g} "
+        f"times as large as hr pixels. Pass --scale {max(2, round(ratio))}, or resample one side."
     )
 
 
 def _pixel_ratio(hr: Scene, lr: Scene) -> float:
-    """Side of an lr pixel over side of an hr pixel, on the ground."""
+    """Ratio of the sides of an lr pixel and an hr pixel on the ground; NaN if it cannot be told."""
     if hr.crs is not None and hr.crs == lr.crs and hr.transform is not None and lr.transform is not None:
         return math.sqrt(abs(lr.transform.determinant / hr.transform.determinant))
     fine, coarse = footprint(hr), footprint(lr)
@@ -180,10 +181,14 @@ def _pixel_ratio(hr: Scene, lr: Scene) -> float:
     return rows if abs(rows / cols - 1) < 0.02 else math.nan
 
 
-def _laid_on(
+def _resampled(
     hr: Scene, lr: Scene, scale: int, shift: tuple[float, float]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """The hr side on the fine grid of lr, moved by `shift` lr pixels (rows, cols): values (C, H, W), valid (H, W)."""
+    """The hr side on the fine grid of lr, moved by `shift` lr pixels (rows, cols).
+
+    Returns:
+        Values (C, H, W) and validity (H, W).
+    """
     placed = (
         hr.transform is not None and lr.transform is not None and hr.crs is not None and lr.crs is not None
     )
@@ -208,7 +213,7 @@ def _laid_on(
             reproject(filled.astype(np.float32), out, resampling=Resampling.cubic, **places)
             reproject(mask.astype(np.float32), out_mask, resampling=Resampling.bilinear, **places)
     except RasterioError as error:
-        raise SceneError(f"Cannot lay '{hr.path}' onto the grid of '{lr.path}': {error}.") from error
+        raise SceneError(f"Cannot resample '{hr.path}' onto the grid of '{lr.path}': {error}.") from error
     inside = np.greater(out_mask, 0.999)
     whole = fill_invalid(out, np.broadcast_to(inside, out.shape)) if inside.any() else out
     return whole, np.asarray(inside, bool)
@@ -220,8 +225,8 @@ def _quiet() -> Any:
     return catcher
 
 
-def _blocks(valid: NDArray[np.bool_], scale: int) -> NDArray[np.bool_]:
-    """Those lr pixels all of whose hr pixels are valid."""
+def _whole_pixels(valid: NDArray[np.bool_], scale: int) -> NDArray[np.bool_]:
+    """The lr pixels whose hr pixels are all valid."""
     h, w = valid.shape
     whole = valid.reshape(h // scale, scale, w // scale, scale)
     return np.asarray(whole.all(axis=(1, 3)), bool)
@@ -230,7 +235,7 @@ def _blocks(valid: NDArray[np.bool_], scale: int) -> NDArray[np.bool_]:
 def _levelled(
     hr: NDArray[np.float32], lr: NDArray[np.float32], seen: NDArray[np.bool_], scale: int
 ) -> NDArray[np.float32]:
-    """The hr side with lr's mean and deviation in each band, both measured at lr's scale where both are valid."""
+    """The hr side with the mean and standard deviation of lr in each band, both measured on valid lr pixels."""
     small = imresize_down(hr, scale)[:, seen].astype(np.float64)
     wanted = lr[:, seen].astype(np.float64)
     gain = wanted.std(axis=1) / np.maximum(small.std(axis=1), 1e-12)
@@ -243,8 +248,8 @@ def _levelled(
 def _shift_between(
     lr: NDArray[np.float32], hr: NDArray[np.float32], seen: NDArray[np.bool_], scale: int
 ) -> tuple[float, float]:
-    """By how much hr must move to lie on lr: (rows, cols), in lr pixels."""
-    box = _busiest(seen)
+    """The shift that moves hr onto lr: (rows, cols), in lr pixels."""
+    box = _middle(seen)
     small = imresize_down(hr, scale)[:, *box].mean(axis=0)
     base = lr[:, *box].mean(axis=0)
     inside = seen[box]
@@ -252,8 +257,8 @@ def _shift_between(
     return phase_shift(filled[0], filled[1])
 
 
-def _busiest(seen: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """The middle of the valid pixels, as far as the estimate looks."""
+def _middle(seen: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """The middle of the valid pixels, at most `_WINDOW` pixels a side."""
     rows, cols = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
     spans = []
     for found in (rows, cols):
@@ -263,7 +268,7 @@ def _busiest(seen: NDArray[np.bool_]) -> tuple[slice, slice]:
     return spans[0], spans[1]
 
 
-def _refuse_strangers(
+def _refuse_other_ground(
     hr: Scene,
     lr: Scene,
     lr_model: NDArray[np.float32],
@@ -273,9 +278,9 @@ def _refuse_strangers(
 ) -> None:
     a = imresize_down(hr_model, scale)[:, seen].mean(axis=0)
     b = lr_model[:, seen].mean(axis=0)
-    likeness = float(np.corrcoef(a, b)[0, 1]) if a.std() and b.std() else 0.0
-    if likeness < _LEAST_LIKENESS:
+    correlation = float(np.corrcoef(a, b)[0, 1]) if a.std() and b.std() else 0.0
+    if correlation < _LEAST_CORRELATION:
         raise SceneError(
             f"Cannot use the pair '{hr.path}' and '{lr.path}': at the same pixel size they correlate by only "
-            f"{likeness:.2f}, so they do not seem to show the same ground. Check which belong together."
+            f"{correlation:.2f}, so they do not seem to show the same ground. Check which images belong together."
         )

@@ -1,4 +1,4 @@
-"""Pictures of tiles side by side, for a person to look at."""
+"""Contact sheets: tiles side by side, as PNG."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _GAP = 4
 
 
 def contact_sheet(rows: Sequence[Sequence[NDArray[Any]]], side: int = 256) -> NDArray[np.uint8]:
-    """Images in rows, all stretched alike in a row, from the last one's 1st to 99th percentile.
+    """Images in rows; each row is stretched by the 1st and 99th percentile of its last image.
 
     Args:
         rows: Images of one size in each row, shape (C, H, W); the first three bands are shown, or the first
             alone.
-        side: Longer images are cut to this, from their middle.
+        side: Longest side, in pixels; longer images are cropped to their middle.
 
     Returns:
         uint8, shape (3, height, width).

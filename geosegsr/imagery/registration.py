@@ -1,4 +1,4 @@
-"""How far two images of one place lie apart, to a fraction of a pixel."""
+"""The shift between two images of one place, to a fraction of a pixel."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ Image: TypeAlias = NDArray[np.floating[Any]]
 
 
 def phase_shift(reference: Image, moving: Image, upsampling: int = 50) -> tuple[float, float]:
-    """By how much `moving` must be shifted to lie on `reference`.
+    """The shift that moves `moving` onto `reference`.
 
-    The peak of the cross-correlation of both images' phases, found to a whole pixel by FFT and then on a
-    fine grid around it. A window fades the edges, which do not wrap around in real images.
+    It is the peak of the phase correlation, found to a whole pixel by FFT and then on a fine grid around it. A Hann
+    window fades the edges, because real images do not wrap around. A low-pass filter follows the whitening, because
+    high frequencies are noise, or differ between sensors.
 
     Args:
         reference: Shape (h, w).
@@ -22,7 +23,7 @@ def phase_shift(reference: Image, moving: Image, upsampling: int = 50) -> tuple[
         upsampling: Fine grid points per pixel.
 
     Returns:
-        (rows, cols), in pixels.
+        (rows, cols), in pixels; zeros if an image is constant.
 
     Source:
         Guizar-Sicairos, Thurman, Fienup, "Efficient subpixel image registration algorithms", 2008.
@@ -31,7 +32,7 @@ def phase_shift(reference: Image, moving: Image, upsampling: int = 50) -> tuple[
         return 0.0, 0.0
     spectrum = np.fft.fft2(_faded(reference)) * np.conj(np.fft.fft2(_faded(moving)))
     magnitude = np.abs(spectrum)
-    # Frequencies in which there is next to nothing would count as much as the others: they are noise.
+    # Whitening would give frequencies of almost no energy, which are noise, the weight of the others.
     spectrum = np.where(magnitude > 1e-9 * magnitude.max(), spectrum / np.maximum(magnitude, 1e-300), 0)
     spectrum = spectrum * _low_pass(spectrum.shape)
     correlation = np.abs(np.fft.ifft2(spectrum))
@@ -50,13 +51,13 @@ def _faded(image: Image) -> Image:
 
 
 def _low_pass(shape: tuple[int, ...]) -> Image:
-    """Weights that fall to nothing at the highest frequencies, where images of different sensors differ."""
+    """Gaussian weights over frequencies, sigma 0.2 cycles per pixel; shape as given."""
     rows, cols = np.fft.fftfreq(shape[0])[:, None], np.fft.fftfreq(shape[1])[None]
     return np.asarray(np.exp(-0.5 * (rows**2 + cols**2) / 0.2**2))
 
 
 def _inverse_dft(spectrum: NDArray[Any], rows: Image, cols: Image) -> NDArray[Any]:
-    """The inverse transform at chosen places only."""
+    """The inverse transform at the given rows and columns only."""
     down = np.exp(2j * np.pi * np.outer(rows, np.fft.fftfreq(spectrum.shape[0])))
     across = np.exp(2j * np.pi * np.outer(np.fft.fftfreq(spectrum.shape[1]), cols))
     return np.asarray(down @ spectrum @ across)

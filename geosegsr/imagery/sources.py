@@ -1,4 +1,4 @@
-"""Patches cut from a scene, whose lr side is made by degradation, or from a real pair.
+"""Patches cut from a scene whose lr side is made by degradation, or from a real pair.
 
     window in the scene, grown by the margin that its lr pixels depend on
     +-----------------+
@@ -7,7 +7,7 @@
     |  +-----------+  |
     +-----------------+
 
-Degradation works on the lr grid that begins with the patch, so a patch equals the scene degraded from there, then cut.
+The lr grid begins with the patch, so a patch equals the scene degraded from there on and then cut.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Patch:
-    """What the network sees and what it should make of it."""
+    """An input of the network with its truth."""
 
     lr: Floats
     """Shape (C, h, w), in the model's range."""
@@ -43,11 +43,11 @@ class Patch:
     valid: NDArray[np.bool_]
     """Shape (scale*h, scale*w); all True in training."""
     origin: str
-    """The image and where in it."""
+    """Path of the image, and the place in it."""
 
 
 class Source(Protocol):
-    """An image, or a pair, that gives patches."""
+    """An image, or a pair, that patches are cut from."""
 
     @property
     def name(self) -> str:
@@ -58,7 +58,7 @@ class Source(Protocol):
         """Patches begin at multiples of this, in hr pixels."""
 
     def validity(self, window: Window) -> tuple[NDArray[np.bool_], Floats]:
-        """Valid pixels (h, w) and values (C, h, w) of a window in hr pixels, to find good places."""
+        """Valid pixels (h, w) and values (C, h, w) of a window in hr pixels, to choose places for patches."""
 
     def cut(self, window: Window, degradation: Degradation, rng: np.random.Generator) -> Patch:
         """A patch at a window in hr pixels, whose sides are whole lr pixels."""
@@ -89,11 +89,11 @@ class SceneSource:
 
     @property
     def bytes(self) -> int:
-        """Memory that keeping it takes."""
+        """Memory that `keep` takes."""
         return self.scene.height * self.scene.width * self.scene.count * (self.scene.dtype.itemsize + 1)
 
     def keep(self) -> None:
-        """Hold it decoded in memory."""
+        """Hold the decoded scene in memory."""
         self._kept = self.scene.read(self.scene.window)
 
     def validity(self, window: Window) -> tuple[NDArray[np.bool_], Floats]:
@@ -102,7 +102,7 @@ class SceneSource:
 
     def cut(self, window: Window, degradation: Degradation, rng: np.random.Generator) -> Patch:
         scale = self.scale
-        hr, valid, inner = self._reduced(window, rng) or self._with_margin(window, degradation)
+        hr, valid, inner = self._zoomed(window, rng) or self._with_margin(window, degradation)
         if self.blur[1]:
             hr = gaussian_filter(hr, (0, *(rng.uniform(*self.blur),) * 2), mode="nearest", truncate=3)
         lr = degradation.sample(hr, scale, rng)
@@ -123,7 +123,7 @@ class SceneSource:
     def _with_margin(
         self, window: Window, degradation: Degradation
     ) -> tuple[Floats, NDArray[np.bool_], Window]:
-        """Values with the margin that lr pixels depend on, where they are valid, and the window within them."""
+        """Values with the margin that lr pixels depend on, their validity, and the window within them."""
         margin = margin_of(self.scale, degradation)
         around = window.grown(margin, self.scene.height, self.scene.width)
         grown = _by_whole_lr_pixels(window, around, self.scale)
@@ -133,12 +133,12 @@ class SceneSource:
         hr = self.radiometry.to_model(values).astype(np.float32)
         return hr, np.asarray(valid.all(axis=0)), window.shifted(-grown.row, -grown.col)
 
-    def _reduced(
+    def _zoomed(
         self, window: Window, rng: np.random.Generator
     ) -> tuple[Floats, NDArray[np.bool_], Window] | None:
-        """More ground around the window, reduced to the window's size; None without zoom or where some is nodata.
+        """More ground around the window, downsampled to the size of the window; None without zoom or if some is nodata.
 
-        It has no margin: at its ends lr is made as it is at the ends of a scene.
+        It has no margin: lr at its ends is made as at the ends of a scene.
         """
         if self.zoom[1] == 1:
             return None
@@ -182,7 +182,7 @@ class PairSource:
 
 
 def _by_whole_lr_pixels(window: Window, grown: Window, scale: int) -> Window:
-    """A window grown as far as another one, but on each side by whole lr pixels."""
+    """A window grown towards another one, on each side by whole lr pixels."""
     top, left = (window.row - grown.row) // scale * scale, (window.col - grown.col) // scale * scale
     bottom = (grown.row_stop - window.row_stop) // scale * scale
     right = (grown.col_stop - window.col_stop) // scale * scale
@@ -192,7 +192,7 @@ def _by_whole_lr_pixels(window: Window, grown: Window, scale: int) -> Window:
 
 
 def _stretched(window: Window, factors: NDArray[np.float64], height: int, width: int) -> Window:
-    """A window grown by a factor for each axis, as far as the scene reaches."""
+    """A window grown by one factor per axis, as far as the scene reaches."""
     rows = min(round(window.height * factors[0]), height)
     cols = min(round(window.width * factors[1]), width)
     row = min(max(window.row - (rows - window.height) // 2, 0), height - rows)

@@ -50,7 +50,7 @@ def name_results(
         pattern: A name with fields: {stem} is the scene's name without suffix, {parent} the name of its folder.
 
     Raises:
-        ConfigError: An unknown field, a name outside the folder, or one name for two scenes.
+        ConfigError: A field is unknown, a name lies outside the folder, or two scenes have the same result.
     """
     _check_fields(pattern)
     fields = {"scale": str(scale), "model": Path(model).stem if model.endswith(".safetensors") else model}
@@ -60,14 +60,14 @@ def name_results(
         path = Path(text)
         if not path.name or path.is_absolute() or ".." in path.parts or text.endswith("/") or "\0" in pattern:
             raise ConfigError(
-                f"Cannot name the result of '{scene}' '{text}': needed is a file's name inside '{folder}'. "
+                f"Cannot name the result of '{scene}' '{text}': it must be the name of a file inside '{folder}'. "
                 f"Pass another --name, such as '{DEFAULT_NAME}'."
             )
         other = owners.setdefault(folder / path, scene)
         if other != scene:
             raise ConfigError(
                 f"Cannot write both '{other}' and '{scene}' to '{folder / path}'. Pass a --name that tells them "
-                "apart, such as '{parent}_{stem}_x{scale}.tif', or run them with different -o."
+                "apart, such as '{parent}_{stem}_x{scale}.tif', or a different -o for each."
             )
     return list(owners)
 
@@ -77,12 +77,12 @@ def _check_fields(pattern: str) -> None:
     try:
         parts = list(Formatter().parse(pattern))
     except ValueError as error:
-        raise ConfigError(f"Cannot use --name '{pattern}': {error}. Pass fields as {known}.") from error
+        raise ConfigError(f"Cannot use --name '{pattern}': {error}. Write fields as {known}.") from error
     for _, field, form, conversion in parts:
         if field is not None and (field not in NAME_FIELDS or form or conversion):
             whole = field + (f"!{conversion}" if conversion else "") + (f":{form}" if form else "")
             raise ConfigError(
-                f"Cannot use --name '{pattern}': there is no field {{{whole}}}. There are {known}."
+                f"Cannot use --name '{pattern}': there is no field {{{whole}}}. The fields are {known}."
             )
 
 

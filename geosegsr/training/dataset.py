@@ -81,7 +81,8 @@ def _scenes(config: TrainConfig) -> Dataset:
     notes.append(f"{held} of {len(sources)} images held in memory{others}")
     patches = Patches(sources, train_parts, data, config.degradation, scale, config.seed)
     _report_gaps(patches)
-    return _dataset(config, patches, val_sources, val_parts, policy, scenes[0], scale, notes)
+    tiles = _tiles(config, val_sources, val_parts)
+    return _dataset(patches, tiles, policy, scenes[0], scale, notes)
 
 
 def _mixture(config: TrainConfig) -> Dataset:
@@ -118,7 +119,8 @@ def _mixture(config: TrainConfig) -> Dataset:
     mixed = Mixture(sets, [part.share for part in data.sources], example.count, config.seed)
     val_sources = [SceneSource(scene, policy, scale) for scene in val_scenes]
     val_parts = _wholes(val_scenes, scale)
-    return _dataset(config, mixed, val_sources, val_parts, policy, example, scale, notes)
+    tiles = _tiles(config, val_sources, val_parts)
+    return _dataset(mixed, tiles, policy, example, scale, notes)
 
 
 def _pairs(config: TrainConfig) -> Dataset:
@@ -142,37 +144,45 @@ def _pairs(config: TrainConfig) -> Dataset:
         notes.append(_describe_split(parts, val_parts))
     patches = Patches(sources, parts, data, config.degradation, scale, config.seed)
     _report_gaps(patches)
-    return _dataset(config, patches, val_sources, val_parts, policy, lr_scenes[0], 1, notes)
+    tiles = _tiles(config, val_sources, val_parts)
+    return _dataset(patches, tiles, policy, lr_scenes[0], 1, notes)
+
+
+def _tiles(config: TrainConfig, sources: Sequence[Source], parts: Sequence[Part]) -> tuple[Patch, ...]:
+    """The tiles that a run validates on; warns of those that cannot be read."""
+    tiles, failures = validation_tiles(
+        sources,
+        parts,
+        config.degradation,
+        config.model.scale,
+        tile=config.validation.tile,
+        most=config.validation.tiles,
+    )
+    if failures:
+        warn(f"{len(failures)} validation tiles cannot be read: {failures[0].rstrip('.')}")
+    if parts and not tiles:
+        raise SceneError(
+            "Cannot validate: no validation tile can be read and is at least half valid. "
+            "Pass --val with other images."
+        )
+    return tuple(tiles)
 
 
 def _dataset(
-    config: TrainConfig,
     patches: NumberedPatches,
-    val_sources: Sequence[Source],
-    val_parts: Sequence[Part],
+    tiles: tuple[Patch, ...],
     policy: dict[str, Any],
     example: Scene,
     coarser: int,
     notes: list[str],
 ) -> Dataset:
-    scale = config.model.scale
-    validation = config.validation
-    tiles, failures = validation_tiles(
-        val_sources, val_parts, config.degradation, scale, tile=validation.tile, most=validation.tiles
-    )
-    if failures:
-        warn(f"{len(failures)} validation tiles cannot be read: {failures[0].rstrip('.')}")
-    if val_parts and not tiles:
-        raise SceneError(
-            "Cannot validate: no validation tile can be read and is at least half valid. "
-            "Pass --val with other images."
-        )
+    """All that a run reads; the lr pixels are `coarser` times as large as those of the example."""
     notes.append(
         f"{patches.places} places for patches in {patches.images} images; {len(tiles)} tiles to validate"
     )
     return Dataset(
         patches=patches,
-        tiles=tuple(tiles),
+        tiles=tiles,
         policy=policy,
         bands=example.count,
         band_names=example.descriptions,

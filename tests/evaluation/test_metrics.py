@@ -3,7 +3,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
+from skimage.exposure import match_histograms
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from skimage.registration import phase_cross_correlation
 
 from geosegsr.evaluation import metrics
 from geosegsr.evaluation.seams import seam_ratio
@@ -19,8 +22,6 @@ def pair():
 
 
 def smooth(rng, shape):
-    from scipy import ndimage
-
     image = ndimage.gaussian_filter(
         rng.standard_normal(shape), [0] * (len(shape) - 2) + [1.5, 1.5], mode="wrap"
     )
@@ -139,27 +140,60 @@ def test_the_truth_is_improvement_the_input_omission_and_invented_detail_halluci
     assert sum(invented.values()) == pytest.approx(1)
 
 
-def test_agreement_with_the_input():
+def test_consistency_with_the_input():
     hr, lr = constructed()
-    perfect = metrics.agreement(hr, lr, 4)
+    perfect = metrics.consistency(hr, lr, 4)
     assert perfect["reflectance"] < 1e-3
     assert perfect["spectral"] < 0.1
     assert perfect["spatial"] < 0.03
-    assert metrics.agreement(hr + 0.1, lr, 4)["reflectance"] == pytest.approx(0.1, abs=1e-3)
-    moved = metrics.agreement(np.roll(hr, 4, axis=1), lr, 4)
+    assert metrics.consistency(hr + 0.1, lr, 4)["reflectance"] == pytest.approx(0.1, abs=1e-3)
+    moved = metrics.consistency(np.roll(hr, 4, axis=1), lr, 4)
     assert moved["spatial"] == pytest.approx(1, abs=0.05)  # four hr pixels are one lr pixel
-    tinted = metrics.agreement(hr * np.array([1, 0.5, 1])[:, None, None], lr, 4)
+    tinted = metrics.consistency(hr * np.array([1, 0.5, 1])[:, None, None], lr, 4)
     assert tinted["spectral"] > 5
 
 
 @pytest.mark.parametrize("shift", [(0.0, 0.0), (3.0, -2.0), (0.4, 1.26), (-2.7, 0.5)])
 def test_phase_shift_finds_known_shifts(shift):
-    from scipy import ndimage
-
     image = smooth(np.random.default_rng(5), (96, 120))
     frequencies = ndimage.fourier_shift(np.fft.fft2(image), [-s for s in shift])
     moving = np.fft.ifft2(frequencies).real
     assert phase_shift(image, moving) == pytest.approx(shift, abs=0.05)
+
+
+def test_phase_shift_is_that_of_scikit_image_on_faded_images_and_better_in_noise():
+    rng = np.random.default_rng(8)
+    errors = {"ours": [], "scikit-image": []}
+    for noise in (0.0, 0.2):
+        for _ in range(6):
+            shift = rng.uniform(-2.5, 2.5, 2)
+            image = smooth(rng, (140, 160))
+            moved = np.fft.ifft2(ndimage.fourier_shift(np.fft.fft2(image), -shift)).real
+            moved += noise * image.std() * rng.standard_normal(image.shape)
+            pair = [array[20:-20, 20:-20] for array in (image, moved)]  # edges that do not wrap around
+            fade = np.outer(np.hanning(102)[1:-1], np.hanning(122)[1:-1])
+            faded = [(array - array.mean()) * fade for array in pair]
+            found = {
+                "ours": phase_shift(*pair),
+                "scikit-image": phase_cross_correlation(*faded, upsample_factor=50)[0],
+            }
+            if not noise:
+                assert found["ours"] == pytest.approx(tuple(found["scikit-image"]), abs=0.05)
+            else:
+                for name, estimate in found.items():
+                    errors[name].append(math.dist(estimate, shift))
+    assert np.mean(errors["ours"]) < np.mean(errors["scikit-image"])
+
+
+@pytest.mark.parametrize("levels", [None, 40])
+def test_histogram_matching_is_that_of_scikit_image(levels):
+    rng = np.random.default_rng(2)
+    source, target = rng.random((40, 50)), rng.random((30, 60)) ** 2
+    if levels:
+        source, target = np.rint(source * levels), np.rint(target * levels)
+    np.testing.assert_allclose(
+        metrics._match_histogram(source, target), match_histograms(source, target), atol=1e-12
+    )
 
 
 def test_phase_shift_of_a_flat_image_is_none():
