@@ -74,7 +74,7 @@ def super_resolve(
     if chosen["ensemble"]:
         upscaler = Ensemble.of(upscaler)
     whole = Window(0, 0, raster.height, raster.width)
-    rendering, _ = plan_rendering(raster, upscaler, whole, chosen, measured=False)
+    rendering = plan_rendering(raster, upscaler, whole, chosen, measured=False).rendering
     pixels = _lazy_blocks(raster, rendering)
     return _dressed(data, raster, pixels, output_bands(rendering.groups), scale)
 
@@ -128,6 +128,10 @@ class _ArrayRaster:
     @property
     def dtype(self) -> np.dtype[Any]:
         return np.dtype(self.data.dtype)
+
+    def read(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        values = np.asarray(self.data[(slice(None), *window.slices)])
+        return values, ~is_invalid(values, self.nodata)
 
     def sample(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         step = max(1, -(-max(self.height, self.width) // _SAMPLE_SIDE))

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
 
 from geosegsr.errors import ConfigError
-from geosegsr.models.contract import Upscaler
+from geosegsr.models.contract import Upscaler, for_sensor
 from geosegsr.notices import warn
 from geosegsr.pipeline.options import RenderOptions
+from geosegsr.pipeline.sensing import Sensing, sense, suits, suits_model, warn_of_other_sensor
 from geosegsr.raster.bands import BandGroup, OtherBands, bands_alone, group_bands
 from geosegsr.raster.contract import Raster
 from geosegsr.raster.radiometry import Radiometry, resolve_radiometry
 from geosegsr.raster.window import Window
 from geosegsr.sensor.consistency import Sampling
 from geosegsr.sensor.degradation import samplings_of, wants_consistency
+from geosegsr.sensor.descriptor import sampling_of
 from geosegsr.tiling.grid import TileGrid
 from geosegsr.tiling.render import Rendering
 
@@ -27,6 +30,17 @@ _ENOUGH_BLOCKS = 9
 """Blocks wait for those above and to the left; with fewer blocks than this, often only one can run."""
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How a raster goes through a model."""
+
+    rendering: Rendering
+    region: Window
+    """What the rendering's grid counts from: the wanted part and some context."""
+    sensing: Sensing
+    """How the raster was imaged."""
+
+
 def plan_rendering(
     raster: Raster,
     upscaler: Upscaler,
@@ -35,7 +49,7 @@ def plan_rendering(
     *,
     measured: bool = True,
     uncertainty: bool = False,
-) -> tuple[Rendering, Window]:
+) -> Layout:
     """Decide how a raster goes through a model.
 
     Args:
@@ -46,21 +60,35 @@ def plan_rendering(
         measured: Whether a trained model's result is compared with its input, even where it is not made consistent.
         uncertainty: Whether to compute the standard deviation over an ensemble, which the model must then be.
 
-    Returns:
-        The rendering, and the window that its grid counts from: the wanted part and some context.
     """
     groups = groups_for(upscaler, raster.colours, raster.path, options["other_bands"])
     radiometry = _radiometry(raster, upscaler, groups, options["value_range"])
-    consistent = wants_consistency(upscaler, options["consistency"])
-    samplings = samplings_of(upscaler) if consistent or (measured and not upscaler.facts.linear) else ()
+    sensing = sense(raster, upscaler.facts, groups, radiometry, options["sensor"])
+    warn_of_other_sensor(raster, upscaler.facts, groups, sensing)
+    consistent = wants_consistency(upscaler, options["consistency"]) and (
+        options["consistency"] is True or suits_model(upscaler.facts, groups, sensing)
+    )
+    samplings: tuple[Sampling, ...] = ()
+    if consistent or (measured and not upscaler.facts.linear):
+        samplings = samplings_by_band(upscaler, groups, raster.count, sensing)
     # A pixel of the result is compared with its input `reach` around it; if it was moved, that read `margin` more.
     margin = max((s.reach + (s.margin if consistent else 0) for s in samplings), default=0)
     grid, region = _grid(raster, upscaler, wanted, options, margin)
     rendering = Rendering(
         grid, upscaler, groups, radiometry, raster.dtype, raster.nodata,
-        samplings_by_band(samplings, groups, raster.count), consistent, uncertainty,
+        samplings, consistent, uncertainty, _told(upscaler, groups, sensing),
     )  # fmt: skip
-    return rendering, region
+    return Layout(rendering, region, sensing)
+
+
+def _told(upscaler: Upscaler, groups: tuple[BandGroup, ...], sensing: Sensing) -> tuple[Upscaler, ...]:
+    """The model for each group of bands, told how they were imaged; empty if it takes no descriptor."""
+    if not upscaler.facts.takes_sensor:
+        return ()
+    return tuple(
+        upscaler if group.through == "bicubic" else for_sensor(upscaler, sensor.numbers)
+        for group, sensor in zip(groups, sensing.sensors, strict=True)
+    )
 
 
 def _radiometry(
@@ -125,16 +153,17 @@ def groups_for(
 
 
 def samplings_by_band(
-    samplings: tuple[Sampling, ...], groups: tuple[BandGroup, ...], count: int
+    upscaler: Upscaler, groups: tuple[BandGroup, ...], count: int, sensing: Sensing
 ) -> tuple[Sampling, ...]:
-    """The sampling of each image band: the model's bands have their own, all others the last."""
-    own = {
-        band: sampling
-        for group in groups
-        if group.through == "model"
-        for band, sampling in zip(group.bands, samplings[:-1], strict=False)
-    }
-    return tuple(own.get(band, samplings[-1]) for band in range(count)) if samplings else ()
+    """The sampling of each image band: that of its own sensor, or of the model's training where both are alike."""
+    *own, other = samplings_of(upscaler)
+    by_band = [other] * count
+    for group, sensor in zip(groups, sensing.sensors, strict=True):
+        trained = own if group.through == "model" and own else [other] * len(group.bands)
+        for band, sampling in zip(group.bands, trained, strict=True):
+            alike = suits(upscaler.facts, sensor)
+            by_band[band] = sampling if alike else sampling_of(sensor, upscaler.facts.scale)
+    return tuple(by_band)
 
 
 def _block_side(block: int | None, scale: int, wanted: Window) -> int:

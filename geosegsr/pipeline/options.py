@@ -13,6 +13,7 @@ from typing import Any, TypedDict, TypeVar, get_type_hints
 from geosegsr.errors import did_you_mean
 from geosegsr.raster.bands import OtherBands
 from geosegsr.raster.scene import AlphaPolicy
+from geosegsr.sensor.descriptor import SensorDescriptor
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -36,8 +37,12 @@ class RenderOptions(TypedDict, total=False):
     """"auto", "cpu", "cuda" or "cuda:N"."""
     precision: str
     """Arithmetic of a trained model: "auto", "fp32", "bf16" or "fp16"."""
+    sensor: str | Path | SensorDescriptor
+    """How the scene was imaged: "auto" to estimate blur, noise and compression from its pixels, "bicubic" for a sharp and
+    clean scene, a TOML file (see docs/sensors.md), or a descriptor."""
     consistency: bool | None
-    """Whether downsampling the result reproduces the input; by default wherever the model's card allows it."""
+    """Whether downsampling the result reproduces the input; by default where the scene was imaged as the model's training
+    images were."""
     ensemble: bool
     """Whether the result is the mean over the eight flips and rotations of each tile."""
 
@@ -74,6 +79,7 @@ DEFAULTS: PlanOptions = {
     "window": None,
     "device": "auto",
     "precision": "auto",
+    "sensor": "auto",
     "consistency": None,
     "ensemble": False,
 }

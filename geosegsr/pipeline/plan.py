@@ -20,6 +20,7 @@ from geosegsr.models.ensemble import Ensemble
 from geosegsr.notices import warn
 from geosegsr.pipeline.job import source_identity
 from geosegsr.pipeline.layout import plan_rendering
+from geosegsr.pipeline.sensing import ASSUMED, Sensing
 from geosegsr.pipeline.options import PlanOptions, listed, with_defaults
 from geosegsr.raster.area import Area, area_from_bbox, area_from_geometry, area_from_window
 from geosegsr.raster.metadata import BandMetadata, Metadata
@@ -55,8 +56,10 @@ class Plan:
     """Where workers load the model from."""
     device: str
     precision: str
-    ensemble: bool = False
+    ensemble: bool
     """Whether the rendering's model is the ensemble of `model`."""
+    sensing: Sensing
+    """How the scene was imaged."""
 
     @property
     def scale(self) -> int:
@@ -180,6 +183,8 @@ class Plan:
         }
         if rendering.radiometry is not None:
             tags["GEOSEGSR_VALUE_RANGE"] = rendering.radiometry.describe()
+        if self.sensing.origin != ASSUMED:
+            tags["GEOSEGSR_SENSOR"] = self.sensing.describe()
         return tags
 
     def identity(self) -> dict[str, Any]:
@@ -189,7 +194,8 @@ class Plan:
         return {
             "version": __version__,
             "source": source_identity(self.scene.path, self.scene.files),
-            "model": rendering.upscaler.facts.fingerprint,
+            "model": [upscaler.facts.fingerprint for upscaler in rendering.told]
+            or rendering.upscaler.facts.fingerprint,
             "scale": self.scale,
             "device": self.device,
             "precision": self.precision,
@@ -251,8 +257,10 @@ def plan(
             "Cannot write --uncertainty without --ensemble: it is the standard deviation over the ensemble. Pass both."
         )
     area = _area(scene, chosen)
-    rendering, region = plan_rendering(scene, upscaler, area.window, chosen, uncertainty=uncertainty)
-    return Plan(scene, area, region, rendering, model, device, precision, ensemble)
+    layout = plan_rendering(scene, upscaler, area.window, chosen, uncertainty=uncertainty)
+    return Plan(
+        scene, area, layout.region, layout.rendering, model, device, precision, ensemble, layout.sensing
+    )
 
 
 def _open_scene(src: str | Path, options: PlanOptions) -> Scene:

@@ -24,6 +24,7 @@ from geosegsr.sensor.degradation import Degradation
 from geosegsr.sensor.descriptor import BICUBIC, SensorDescriptor
 
 AUTO = "auto"
+ESTIMATED, GIVEN, ASSUMED = "estimated", "given", "assumed"
 Floats: TypeAlias = NDArray[np.float32]
 
 _SIDE = 128
@@ -80,11 +81,11 @@ def sense(
         ConfigError: The file cannot be read, or describes no sensor.
     """
     if isinstance(asked, SensorDescriptor):
-        return Sensing((asked,) * len(groups), "given")
+        return Sensing((asked,) * len(groups), GIVEN)
     if str(asked) != AUTO:
-        return Sensing((SensorDescriptor.load(asked, facts.scale),) * len(groups), "given")
+        return Sensing((SensorDescriptor.load(asked, facts.scale),) * len(groups), GIVEN)
     if radiometry is None or not wants_sensing(facts):
-        return Sensing((BICUBIC,) * len(groups), "assumed")
+        return Sensing((BICUBIC,) * len(groups), ASSUMED)
     return _estimated(raster, groups, radiometry)
 
 
@@ -103,9 +104,16 @@ def suits(facts: Facts, sensor: SensorDescriptor) -> bool:
     return sensor.same_as(trained_on(facts), _APART)
 
 
+def suits_model(facts: Facts, groups: tuple[BandGroup, ...], sensing: Sensing) -> bool:
+    """Whether all bands that the model was trained on, or else all that go through it, were imaged as its training images."""
+    pairs = list(zip(groups, sensing.sensors, strict=True))
+    main = [sensor for group, sensor in pairs if group.through == "model"]
+    return all(suits(facts, sensor) for sensor in main or sensing.sensors)
+
+
 def warn_of_other_sensor(raster: Raster, facts: Facts, groups: tuple[BandGroup, ...], sensing: Sensing) -> None:
     """Say that a model that cannot be told of the sensor was trained for another one."""
-    if facts.takes_sensor or sensing.origin != "estimated":
+    if facts.takes_sensor or sensing.origin != ESTIMATED:
         return
     through = [
         sensor
@@ -134,7 +142,7 @@ def _estimated(raster: Raster, groups: tuple[BandGroup, ...], radiometry: Radiom
         lo, hi = radiometry.lo[group.bands[0]], radiometry.hi[group.bands[0]]
         span = hi - lo if raster.dtype == np.uint8 else 0.0
         sensors.append(estimate(np.stack(chosen), dn_span=span).sensor)
-    return Sensing(tuple(sensors), "estimated" if known else "assumed")
+    return Sensing(tuple(sensors), "estimated" if known else ASSUMED)
 
 
 def _for_group(

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from geosegsr.raster.window import Window
+
 
 class Raster(Protocol):
     """What planning needs to know of an input: a Scene, or an array in memory."""
@@ -42,6 +44,9 @@ class Raster(Protocol):
     @property
     def colours(self) -> tuple[str, ...]:
         """What each image band is ("red", "nir"), "" where unknown."""
+
+    def read(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Values and validity of a window that lies inside, shape (bands, h, w)."""
 
     def sample(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """The whole raster thinned out: values and validity, shape (bands, h, w)."""

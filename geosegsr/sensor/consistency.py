@@ -39,6 +39,7 @@ from geosegsr.models.contract import FloatArray
 _PIECE = 16
 _NEGLIGIBLE = 1e-5  # of the inverse's largest weight
 _WINDOW = 5  # lr pixels along a side, over which a residual's level and variance are taken
+_LEAST_PASSED = 0.002  # of D D' at a frequency, along one side
 _PERIOD = 1024  # lr pixels over which the inverse is computed: it must not meet itself
 
 
@@ -71,7 +72,9 @@ def _inverse(sampling: Sampling) -> NDArray[np.float64]:
     for lag in range(-2 * reach, 2 * reach + 1):
         start = abs(lag) * sampling.scale
         both[lag] = weights[: len(weights) - start] @ weights[start:]
-    whole = np.fft.ifft(1 / np.fft.fft(both).real).real
+    # What the sensor hardly passes is left as it is: giving it back would need more than the numbers hold.
+    passed = np.maximum(np.fft.fft(both).real, _LEAST_PASSED)
+    whole = np.fft.ifft(1 / passed).real
     radius = int(np.flatnonzero(np.abs(whole[: _PERIOD // 2]) > _NEGLIGIBLE * whole[0])[-1])
     cut = np.concatenate([whole[radius:0:-1], whole[: radius + 1]])
     cut *= whole.sum() / cut.sum()  # so that it stays exact where a residual is constant

@@ -25,6 +25,7 @@ from geosegsr.sensor.degradation import Degradation
 _LIMITS = {"mtf_quarter": 1.0, "mtf_nyquist": 1.0, "noise": 1.0, "quantisation": 5000.0}
 _TOLERANCE = (0.02, 0.02, 0.25 / 255, 0.5)  # what `same_as` takes for equal, in the order of the fields
 _MID_SIGNAL = 0.5
+_LEAST_RESPONSE = 0.05  # a wider blur than that of any scene worth upscaling
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,27 @@ def response(sampling: Sampling, frequency: float) -> float:
     weights = np.asarray(sampling.weights)
     at = (np.arange(len(weights)) - (len(weights) - 1) / 2) / sampling.scale  # lr pixels from the middle
     return float(abs(weights @ np.exp(-2j * np.pi * frequency * at)))
+
+
+def sampling_of(sensor: SensorDescriptor, scale: int) -> Sampling:
+    """Weights of the hr pixels that make an lr pixel, for a scene of which only the descriptor is known.
+
+    Antialiased bicubic reduction after a Gaussian blur that gives the response at 1/4 cycle per lr pixel.
+
+    Args:
+        sensor: Noise and compression are left out.
+        scale: hr pixels per lr pixel.
+    """
+    bicubic = Degradation().samplings(scale, 1)[-1]
+    ratio = max(sensor.mtf_quarter, _LEAST_RESPONSE) / response(bicubic, 0.25)
+    if ratio >= 1:
+        return bicubic
+    sigma = scale * math.sqrt(-2 * math.log(ratio)) / (2 * math.pi * 0.25)  # hr pixels
+    reach = math.ceil(4 * sigma / scale)
+    away = np.arange(-reach * scale, reach * scale + 1)
+    gauss = np.exp(-0.5 * (away / sigma) ** 2)
+    weights = np.convolve(bicubic.weights, gauss / gauss.sum())
+    return Sampling(scale, tuple(weights / weights.sum()))
 
 
 def quantisation_of(quality: float) -> float:

@@ -51,6 +51,12 @@ class Rendering:
     """Whether the result is made consistent with its input."""
     uncertainty: bool = False
     """Whether to tell how far the members of an ensemble lie apart."""
+    told: tuple[Upscaler, ...] = ()
+    """The model for each group, told how its bands were imaged; empty where it takes no descriptor."""
+
+    def upscaler_of(self, group: int) -> Upscaler:
+        """The model that a group of bands goes through."""
+        return self.told[group] if self.told else self.upscaler
 
 
 @dataclass(frozen=True)
@@ -185,7 +191,7 @@ def _render_group(
     """
     grid, scale = rendering.grid, rendering.upscaler.facts.scale
     group = rendering.groups[number]
-    call = group_call(group, rendering.upscaler, rendering.radiometry, uncertainty=rendering.uncertainty)
+    call = group_call(group, rendering.upscaler_of(number), rendering.radiometry, uncertainty=rendering.uncertainty)
     dtype = working_dtype(rendering.dtype, call.linear)
     source = grid.source_window(block)
     bands = list(group.bands)
