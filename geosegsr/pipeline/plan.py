@@ -20,8 +20,8 @@ from geosegsr.models.ensemble import Ensemble
 from geosegsr.notices import warn
 from geosegsr.pipeline.job import source_identity
 from geosegsr.pipeline.layout import plan_rendering
-from geosegsr.pipeline.sensing import ASSUMED, Sensing
 from geosegsr.pipeline.options import PlanOptions, listed, with_defaults
+from geosegsr.pipeline.sensing import ASSUMED, Sensing
 from geosegsr.raster.area import Area, area_from_bbox, area_from_geometry, area_from_window
 from geosegsr.raster.metadata import BandMetadata, Metadata
 from geosegsr.raster.radiometry import working_dtype

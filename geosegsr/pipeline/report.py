@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from geosegsr.pipeline.job import IMAGE, BlockRecord
+from geosegsr.pipeline.sensing import ASSUMED
 from geosegsr.pipeline.task import Task
 from geosegsr.sensor.consistency import Residual
 
@@ -47,6 +48,8 @@ class Report:
     """Size of the COG."""
     seconds: dict[str, float]
     """Wall time by stage, and time in blocks (read, model, blend, consistency, write) summed over threads."""
+    sensor: str | None = None
+    """How the scene was imaged: blur, noise and compression, and whether that was estimated or given."""
     value_range: str | None = None
     """DN that the model saw as 0 and 1, and where they come from."""
     consistency: tuple[dict[str, float | int], ...] = ()
@@ -126,6 +129,7 @@ def report_of(
         valid_pixels=tuple(np.sum(valid, axis=0).tolist()) if valid else (),
         bytes=task.target.stat().st_size,
         seconds={key: round(value, 3) for key, value in {**seconds, **stages}.items()},
+        sensor=None if planned.sensing.origin == ASSUMED else planned.sensing.describe(),
         value_range=None if radiometry is None else radiometry.describe(),
         consistency=tuple(Residual.of_all(band).to_dict() for band in residuals),
         uncertainty=None if task.uncertainty_target is None else str(task.uncertainty_target),

@@ -111,7 +111,9 @@ def suits_model(facts: Facts, groups: tuple[BandGroup, ...], sensing: Sensing) -
     return all(suits(facts, sensor) for sensor in main or sensing.sensors)
 
 
-def warn_of_other_sensor(raster: Raster, facts: Facts, groups: tuple[BandGroup, ...], sensing: Sensing) -> None:
+def warn_of_other_sensor(
+    raster: Raster, facts: Facts, groups: tuple[BandGroup, ...], sensing: Sensing
+) -> None:
     """Say that a model that cannot be told of the sensor was trained for another one."""
     if facts.takes_sensor or sensing.origin != ESTIMATED:
         return

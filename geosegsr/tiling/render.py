@@ -191,7 +191,9 @@ def _render_group(
     """
     grid, scale = rendering.grid, rendering.upscaler.facts.scale
     group = rendering.groups[number]
-    call = group_call(group, rendering.upscaler_of(number), rendering.radiometry, uncertainty=rendering.uncertainty)
+    call = group_call(
+        group, rendering.upscaler_of(number), rendering.radiometry, uncertainty=rendering.uncertainty
+    )
     dtype = working_dtype(rendering.dtype, call.linear)
     source = grid.source_window(block)
     bands = list(group.bands)

@@ -84,9 +84,13 @@ if TYPE_CHECKING:
     help="Arithmetic of a trained model.",
 )  # fmt: skip
 @click.option(
+    "--sensor", default="auto", show_default=True, metavar="auto|bicubic|FILE",
+    help="How SRC was imaged: auto estimates blur, noise and compression; bicubic is sharp and clean; or a TOML file.",
+)  # fmt: skip
+@click.option(
     "--consistency/--no-consistency", default=None,
     help="Adjust the result so that downsampling it reproduces SRC. "
-    "Default: on if the model's card describes the downsampling.",
+    "Default: where SRC was imaged as the model's training images were.",
 )  # fmt: skip
 @click.option(
     "--ensemble", is_flag=True, help="Average over the 8 flips and rotations of each tile; 8 times slower."

@@ -121,13 +121,14 @@ def estimate(scenes: Sequence[tuple[str, Path]], request: Request, *, as_json: b
 
 
 def describe(report: Report) -> str:
-    """A result on one line."""
+    """A result in one line, and what was taken for its sensor."""
     if report.status == "skipped":
         return one_line(f"{report.path}: skipped, it is finished")
+    sensor = f"; sensor: {report.sensor}" if report.sensor else ""
     return one_line(
         f"{report.path}: {report.width} x {report.height} pixels, {report.bands} "
         f"band{'' if report.bands == 1 else 's'} {report.dtype}, {human_bytes(report.bytes)}, "
-        f"in {human_seconds(report.seconds['total'])}"
+        f"in {human_seconds(report.seconds['total'])}{sensor}"
     )
 
 

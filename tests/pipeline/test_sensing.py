@@ -1,0 +1,174 @@
+"""How a scene was imaged: estimated from its pixels, given, or assumed."""
+
+import json
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from rasterio.transform import from_origin
+
+import geosegsr
+from geosegsr.errors import ConfigError, GeoSegSRWarning
+from geosegsr.models.card import ModelCard
+from geosegsr.models.checkpoint import save_checkpoint
+from geosegsr.models.segsr.network import SeGSR, preset
+from geosegsr.pipeline.plan import plan
+from geosegsr.pipeline.sensing import ESTIMATED, GIVEN, _patches, _windows
+from geosegsr.raster.scene import Scene
+from geosegsr.sensor.descriptor import BICUBIC, SensorDescriptor
+
+NOISY = SensorDescriptor(noise=0.03)
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A network that is told of the sensor, trained on antialiased bicubic reduction."""
+    torch.manual_seed(0)
+    network = SeGSR(preset("compact", scale=2, width=16, depths=(2, 2), sensor_width=8))
+    for p in network.sensor.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    torch.nn.init.normal_(network.head[0].weight, std=0.05)
+    path = tmp_path / "told.safetensors"
+    save_checkpoint(
+        path, network, ModelCard.of(network.config, "told", degradation={"kernel": "bicubic"}, grey=True)
+    )
+    return path
+
+
+def untold(tmp_path):
+    network = SeGSR(preset("compact", scale=2, width=16, depths=(2, 2)))
+    path = tmp_path / "untold.safetensors"
+    save_checkpoint(path, network, ModelCard.of(network.config, "untold", degradation={"kernel": "bicubic"}))
+    return path
+
+
+def scene(tmp_path, pixels, name="scene.tif", **profile):
+    path = tmp_path / name
+    transform = from_origin(500_000, 4_000_000, 1, 1)
+    bands, height, width = pixels.shape
+    with rasterio.open(
+        path, "w", driver="GTiff", width=width, height=height, count=bands, dtype=pixels.dtype,
+        crs="EPSG:32611", transform=transform, **profile,
+    ) as file:  # fmt: skip
+        file.write(pixels)
+    return path
+
+
+def texture(bands=3, side=256, noise=0.0, seed=0):
+    """Ground of soft hills and hard edges, and white noise in DN."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.random((bands, side // 8, side // 8)).repeat(8, 1).repeat(8, 2)
+    dn = 60 + 120 * coarse + noise * rng.standard_normal((bands, side, side))
+    return dn.round().clip(0, 255).astype(np.uint8)
+
+
+def test_noise_is_found_and_told(tmp_path, model):
+    planned = plan(scene(tmp_path, texture(noise=9)), 2, model)
+    assert planned.sensing.origin == ESTIMATED
+    assert planned.sensing.sensors[0].noise * 255 == pytest.approx(9, rel=0.4)
+    assert planned.rendering.upscaler_of(0).facts.fingerprint != planned.rendering.upscaler.facts.fingerprint
+    assert not planned.rendering.consistent
+    assert "noise" in planned.tags()["GEOSEGSR_SENSOR"]
+
+
+def test_a_sensor_that_is_given_is_not_estimated(tmp_path, model):
+    source = scene(tmp_path, texture(noise=9))
+    described = tmp_path / "sensor.toml"
+    described.write_text(NOISY.to_toml())
+    for asked in (NOISY, described, str(described)):
+        sensing = plan(source, 2, model, sensor=asked).sensing
+        assert (sensing.origin, sensing.sensors) == (GIVEN, (NOISY,))
+    assert plan(source, 2, model, sensor="bicubic").sensing.sensors == (BICUBIC,)
+
+
+def test_it_decides_pixels_and_keys(tmp_path, model):
+    source = scene(tmp_path, texture())
+    keys, pixels = set(), []
+    for number, sensor in enumerate((BICUBIC, NOISY)):
+        out = tmp_path / f"out{number}.tif"
+        geosegsr.upscale(source, out, 2, model, sensor=sensor)
+        with rasterio.open(out) as file:
+            keys.add(
+                file.tags()["GEOSEGSR_KEY"] if "GEOSEGSR_KEY" in file.tags() else json.dumps(file.tags())
+            )
+            pixels.append(file.read())
+    assert len(keys) == 2
+    assert not np.array_equal(*pixels)
+
+
+def test_another_block_gives_the_same_pixels(tmp_path, model):
+    source = scene(tmp_path, texture(noise=5))
+    results = []
+    for block in (128, 512):
+        out = tmp_path / f"block{block}.tif"
+        geosegsr.upscale(source, out, 2, model, block=block, tile=64)
+        with rasterio.open(out) as file:
+            results.append(file.read())
+    assert np.array_equal(*results)
+
+
+def test_an_area_is_told_the_sensor_of_the_whole_scene(tmp_path, model):
+    source = scene(tmp_path, texture(noise=5))
+    whole, part = plan(source, 2, model), plan(source, 2, model, window=(8, 8, 40, 40))
+    assert whole.sensing == part.sensing
+
+
+def test_groups_of_bands_have_sensors_of_their_own(tmp_path, model):
+    pixels = np.concatenate([texture(3), texture(1, noise=12, seed=5)])
+    planned = plan(scene(tmp_path, pixels, photometric="RGB"), 2, model, alpha="image", other_bands="model")
+    colours, grey = planned.sensing.sensors
+    assert grey.noise > colours.noise + 4 / 255
+    told = [upscaler.facts.fingerprint for upscaler in planned.rendering.told]
+    assert told[0] != told[1]
+
+
+def test_consistency_is_left_out_where_noise_would_come_back(tmp_path, model):
+    noisy = scene(tmp_path, texture(noise=9))
+    assert plan(noisy, 2, model, sensor="bicubic").rendering.consistent
+    assert not plan(noisy, 2, model).rendering.consistent
+    assert plan(noisy, 2, model, consistency=True).rendering.consistent
+
+
+def test_a_model_that_cannot_be_told_is_warned_of(tmp_path):
+    path = untold(tmp_path)
+    with pytest.warns(GeoSegSRWarning, match="imaged otherwise"):
+        plan(scene(tmp_path, texture(noise=9)), 2, path)
+
+
+def test_patches_lie_on_the_lattice_and_avoid_nodata(tmp_path):
+    pixels = texture(side=520)
+    pixels[:, :200, :300] = 0
+    opened = Scene.open(scene(tmp_path, pixels, nodata=0))
+    for values, valid in _patches(opened):
+        assert valid.all() or not valid.any(axis=0).all()
+        assert values.shape == valid.shape
+    for window in _windows(opened.height, opened.width):
+        assert window.row % 8 == window.col % 8 == 0
+        assert window.row_stop <= 520
+        assert window.col_stop <= 520
+
+
+@pytest.mark.parametrize("side", [1, 47])
+def test_too_little_ground_is_taken_for_clean(tmp_path, model, side):
+    planned = plan(scene(tmp_path, texture(side=64)[:, :side, :side]), 2, model)
+    assert planned.sensing.sensors == (BICUBIC,)
+    assert "GEOSEGSR_SENSOR" not in planned.tags()
+
+
+def test_a_file_that_describes_no_sensor_is_refused(tmp_path, model):
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text("mtf_nyqist = 0.2\n")
+    with pytest.raises(ConfigError, match="mtf_nyqist"):
+        plan(scene(tmp_path, texture()), 2, model, sensor=wrong)
+
+
+def test_arrays_are_sensed_like_files(tmp_path, model):
+    import rioxarray
+
+    source = scene(tmp_path, texture(noise=5))
+    out = tmp_path / "out.tif"
+    geosegsr.upscale(source, out, 2, model)
+    lazy = geosegsr.super_resolve(rioxarray.open_rasterio(source, chunks={}), 2, model)
+    with rasterio.open(out) as file:
+        assert np.array_equal(file.read(), lazy.values)
