@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from geosegsr.pipeline.options import with_defaults
 from geosegsr.raster.radiometry import Radiometry, to_dtype
 from geosegsr.raster.scene import Scene
 from geosegsr.raster.window import Window
+from geosegsr.sensor.descriptor import SensorDescriptor
 from geosegsr.tiling.cache import TileCache, TileMemory
 from geosegsr.tiling.grid import TileGrid
 from geosegsr.tiling.render import Rendering, render_block
@@ -63,6 +65,10 @@ class _LrImage:
     def offsets(self) -> tuple[float, ...]:
         return (0.0,) * self.count if self.scene is None else self.scene.offsets
 
+    def read(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        values = self.values[(slice(None), *window.slices)]
+        return values, np.ones(values.shape, bool)
+
     def sample(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         if self.scene is None:
             return self.values, np.ones(self.values.shape, bool)
@@ -76,7 +82,8 @@ class Enlarger:
         self,
         upscaler: Upscaler,
         *,
-        consistent: bool = False,
+        consistency: bool | None = None,
+        sensor: str | Path | SensorDescriptor = "auto",
         value_range: tuple[float, float] | None = None,
         quantised: bool = True,
     ) -> None:
@@ -84,12 +91,13 @@ class Enlarger:
 
         Args:
             upscaler: The model.
-            consistent: Whether results are adjusted for consistency with their input.
+            consistency: Whether results are adjusted for consistency with their input; as for `upscale`.
+            sensor: How inputs were imaged; estimated for each image by default, as for `upscale`.
             value_range: LO and HI in DN that the model sees as 0 and 1; from its card by default.
             quantised: Whether inputs are those of a file, so that they are whole DN where the image's dtype holds these.
         """
         self.upscaler, self.quantised, self._range = upscaler, quantised, value_range
-        self._consistent = consistent
+        self._consistency, self._sensor = consistency, sensor
         self._plans: dict[tuple[str, tuple[int, ...], str], Rendering] = {}
 
     def __call__(self, source: Source, lr: Floats) -> Floats:
@@ -137,18 +145,19 @@ class Enlarger:
         if key not in self._plans:
             if len(self._plans) >= _MOST_PLANS:
                 self._plans.clear()
-            self._plans[key], _ = plan_rendering(
+            self._plans[key] = plan_rendering(
                 image,
                 self.upscaler,
                 Window(0, 0, image.height, image.width),
                 with_defaults(
                     {
                         "value_range": (0.0, 1.0) if image.scene is None else self._range,
-                        "consistency": self._consistent,
+                        "consistency": self._consistency,
+                        "sensor": self._sensor,
                     }
                 ),
                 measured=False,
-            )
+            ).rendering
         return self._plans[key]
 
 

@@ -27,6 +27,7 @@ from geosegsr.models.threads import arithmetic_threads, idle_threads
 from geosegsr.raster.radiometry import resolve_radiometry
 from geosegsr.raster.scene import Scene
 from geosegsr.sensor.degradation import Degradation, wants_consistency
+from geosegsr.sensor.descriptor import SensorDescriptor
 
 _BUNDLED_SCALE = 4
 
@@ -43,6 +44,7 @@ def evaluate_model(
     border: int | None = None,
     device: str = "auto",
     precision: str = "auto",
+    sensor: str | Path | SensorDescriptor = "auto",
     consistency: bool | None = None,
     ensemble: bool = False,
     picture: Path | None = None,
@@ -61,6 +63,8 @@ def evaluate_model(
         border: Pixels left out at each edge; by default as many as the scale.
         device: As for `upscale`.
         precision: As for `upscale`.
+        sensor: How the inputs were imaged, for a model that can be told: "auto" to estimate it for each image, as `upscale` does,
+            "bicubic", a TOML file or a descriptor.
         consistency: As for `upscale`.
         ensemble: As for `upscale`.
         picture: A PNG to write: lr, bicubic, sr and hr of some tiles.
@@ -73,17 +77,23 @@ def evaluate_model(
     policy, own = _of_card(upscaler)
     if value_range is not None:
         policy = {"kind": "range", "lo": value_range[0], "hi": value_range[1]}
-    sensor = (degradation or own or Degradation()).at_rest()
+    reduction = (degradation or own or Degradation()).at_rest()
     consistent = wants_consistency(upscaler, consistency)
-    enlarger = Enlarger(upscaler, consistent=consistent, value_range=value_range, quantised=sensor.quantise)
+    enlarger = Enlarger(
+        upscaler,
+        consistency=consistency,
+        sensor=sensor,
+        value_range=value_range,
+        quantised=reduction.quantise,
+    )
     subjects, failures = open_subjects(hr, lr, bands, upscaler, policy)
     tally = Tally(upscaler.facts.scale, border)
     with arithmetic_threads(idle_threads()):
-        failures += _measure(subjects, enlarger, sensor, tally, policy, progress)
+        failures += _measure(subjects, enlarger, reduction, tally, policy, progress)
         report_left_out(failures, len(failures) + tally.images, "cannot be evaluated")
-        seam = model_seam(enlarger, [s.scene for s in subjects if s.scene is not None], sensor)
+        seam = model_seam(enlarger, [s.scene for s in subjects if s.scene is not None], reduction)
     tally.draw(picture)
-    made = "lr from real pairs" if lr else f"lr by the degradation '{sensor.kernel}'"
+    made = "lr from real pairs" if lr else f"lr by the degradation '{reduction.kernel}'"
     notes = _notes(made, ensemble, consistent, failures)
     return Evaluation(upscaler.facts.name, upscaler.facts.scale, tally.rows(), seam, notes)
 

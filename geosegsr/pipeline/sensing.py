@@ -86,7 +86,7 @@ def sense(
         return Sensing((SensorDescriptor.load(asked, facts.scale),) * len(groups), GIVEN)
     if radiometry is None or not wants_sensing(facts):
         return Sensing((BICUBIC,) * len(groups), ASSUMED)
-    return _estimated(raster, groups, radiometry)
+    return _estimated(raster, facts.scale, groups, radiometry)
 
 
 def trained_on(facts: Facts) -> SensorDescriptor:
@@ -130,7 +130,7 @@ def warn_of_other_sensor(
         )
 
 
-def _estimated(raster: Raster, groups: tuple[BandGroup, ...], radiometry: Radiometry) -> Sensing:
+def _estimated(raster: Raster, scale: int, groups: tuple[BandGroup, ...], radiometry: Radiometry) -> Sensing:
     from geosegsr.sensor.estimate import estimate  # loads torch
 
     patches = list(_patches(raster))
@@ -143,7 +143,7 @@ def _estimated(raster: Raster, groups: tuple[BandGroup, ...], radiometry: Radiom
         known = True
         lo, hi = radiometry.lo[group.bands[0]], radiometry.hi[group.bands[0]]
         span = hi - lo if raster.dtype == np.uint8 else 0.0
-        sensors.append(estimate(np.stack(chosen), dn_span=span).sensor)
+        sensors.append(estimate(np.stack(chosen), scale, dn_span=span).sensor)
     return Sensing(tuple(sensors), "estimated" if known else ASSUMED)
 
 

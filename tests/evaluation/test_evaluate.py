@@ -205,7 +205,7 @@ def test_a_model_is_measured_on_the_pixels_that_upscale_writes(tmp_path, dtype, 
     upscale(lr_path, tmp_path / "sr.tif", 2, model, value_range=ends, consistency=consistency)
     with rasterio.open(tmp_path / "sr.tif") as file:
         written = source.radiometry.to_model(file.read())
-    assert np.array_equal(Enlarger(model, consistent=consistency)(source, patch.lr), written)
+    assert np.array_equal(Enlarger(model, consistency=consistency)(source, patch.lr), written)
     of_model = evaluate_model(model, [str(hr)], consistency=consistency)
     of_file = evaluate_file(tmp_path / "sr.tif", hr, lr_path, value_range=ends)
     assert of_model.total.model == pytest.approx(of_file.total.model, rel=1e-6, abs=1e-9)

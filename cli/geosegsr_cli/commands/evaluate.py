@@ -60,6 +60,10 @@ from geosegsr_cli.parts.options import BandList, Places, Scale, json_option, one
 @click.option(
     "--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True
 )
+@click.option(
+    "--sensor", default="auto", show_default=True, metavar="auto|bicubic|FILE",
+    help="How lr was imaged, for a model that can be told. As for upscale.",
+)  # fmt: skip
 @click.option("--consistency/--no-consistency", default=None, help="As for upscale.")
 @click.option("--ensemble", is_flag=True, help="As for upscale.")
 @click.option(
@@ -84,6 +88,7 @@ def command(
     overlap: int | None,
     device: str,
     precision: str,
+    sensor: str,
     consistency: bool | None,
     ensemble: bool,
     picture: Path | None,
@@ -118,7 +123,7 @@ def command(
         found = evaluate.evaluate_model(
             model, hr, lr, scale=scale, degradation=None if degradation is None else Degradation.load(degradation),
             bands=bands or (), value_range=value_range, border=border, device=device, precision=precision,
-            consistency=consistency, ensemble=ensemble,
+            sensor=sensor, consistency=consistency, ensemble=ensemble,
             picture=picture, progress=None if quiet or not sys.stderr.isatty() else _progress,
         )  # fmt: skip
     if as_json:
