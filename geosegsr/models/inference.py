@@ -106,21 +106,22 @@ class TorchUpscaler(_Checkpoint):
         self._for_sensor: dict[Descriptor, TorchUpscaler] = {}
 
     def for_sensor(self, descriptor: Sequence[float]) -> TorchUpscaler:
-        """The same checkpoint, told how a scene was imaged; loaded once for each descriptor.
+        """The same model, told how a scene was imaged; loaded once for each descriptor.
 
         Raises:
-            CheckpointError: The file is another one by now.
+            CheckpointError: The file was replaced since it was loaded.
         """
-        told = tuple(float(value) for value in descriptor)
+        key = tuple(float(value) for value in descriptor)
         with self._lock:
-            if told not in self._for_sensor:
-                other = TorchUpscaler(self.path, self.wanted_device, self.precision, self.reopen, told)
-                if other.card.sha256 != self.card.sha256:
+            if key not in self._for_sensor:
+                path, told = _file_for(self.path, key)
+                other = TorchUpscaler(path, self.wanted_device, self.precision, self.reopen, told)
+                if other.path == self.path and other.card.sha256 != self.card.sha256:
                     raise CheckpointError(
                         f"Cannot use '{self.path}': the file was replaced during the run. Give the command again."
                     )
-                self._for_sensor[told] = other
-            return self._for_sensor[told]
+                self._for_sensor[key] = other
+            return self._for_sensor[key]
 
     def __call__(self, lr: FloatArray, guide: FloatArray | None = None) -> FloatArray:
         """Enlarge a batch of tiles; see Upscaler.
@@ -253,13 +254,23 @@ class DistantUpscaler(_Checkpoint):
         super().__init__(path, read_card(path), device, precision, reopen, descriptor=descriptor)
 
     def for_sensor(self, descriptor: Sequence[float]) -> DistantUpscaler:
-        """The same facts for a checkpoint that is told how a scene was imaged."""
-        told = tuple(float(value) for value in descriptor)
-        return DistantUpscaler(self.path, self.wanted_device, self.precision, self.reopen, told)
+        """The facts of the same model, told how a scene was imaged."""
+        path, told = _file_for(self.path, tuple(float(value) for value in descriptor))
+        return DistantUpscaler(path, self.wanted_device, self.precision, self.reopen, told)
 
     def __call__(self, lr: FloatArray, guide: FloatArray | None = None) -> FloatArray:
         """Not possible here: there is no network."""
         raise AssertionError(f"'{self.facts.name}' was only described in this process")
+
+
+def _file_for(path: Path, descriptor: Descriptor) -> tuple[Path, Descriptor | None]:
+    """The checkpoint for a scene, and what it is told.
+
+    A sharp and clean scene goes through a network that was trained on nothing else, where one lies beside the checkpoint
+    under its name with "-clean".
+    """
+    clean = path.with_stem(f"{path.stem}-clean")
+    return (clean, None) if descriptor == BICUBIC and clean.is_file() else (path, descriptor)
 
 
 def choose_device(name: str) -> torch.device:

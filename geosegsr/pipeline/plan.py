@@ -150,6 +150,11 @@ class Plan:
         call = workspace_bytes(rendering.upscaler, grid.rows.tile, grid.cols.tile)
         return block + 3 * tiles * together * work + call
 
+    @property
+    def _fingerprints(self) -> list[str]:
+        """Of the models that compute the groups of bands."""
+        return [upscaler.facts.fingerprint for upscaler in self.rendering.told or (self.rendering.upscaler,)]
+
     def tags(self) -> dict[str, str]:
         """Provenance tags of the output."""
         upscaler, rendering = self.rendering.upscaler, self.rendering
@@ -176,7 +181,7 @@ class Plan:
         tags = {
             "GEOSEGSR_VERSION": __version__,
             "GEOSEGSR_MODEL": upscaler.facts.name,
-            "GEOSEGSR_MODEL_HASH": upscaler.facts.fingerprint,
+            "GEOSEGSR_MODEL_HASH": ", ".join(dict.fromkeys(self._fingerprints)),
             "GEOSEGSR_SCALE": str(upscaler.facts.scale),
             "GEOSEGSR_OPTIONS": json.dumps(options),
             "GEOSEGSR_NOTE": _SYNTHETIC,
@@ -194,8 +199,7 @@ class Plan:
         return {
             "version": __version__,
             "source": source_identity(self.scene.path, self.scene.files),
-            "model": [upscaler.facts.fingerprint for upscaler in rendering.told]
-            or rendering.upscaler.facts.fingerprint,
+            "model": self._fingerprints if rendering.told else rendering.upscaler.facts.fingerprint,
             "scale": self.scale,
             "device": self.device,
             "precision": self.precision,

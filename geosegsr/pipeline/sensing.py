@@ -133,10 +133,13 @@ def warn_of_other_sensor(
 def _estimated(raster: Raster, scale: int, groups: tuple[BandGroup, ...], radiometry: Radiometry) -> Sensing:
     from geosegsr.sensor.estimate import estimate  # loads torch
 
+    # Bands beyond the model's have mostly been resampled from a coarser grid, which looks like blur. Restoring that blur
+    # would invent detail: beside bands that the model was trained on they are taken for sharp and clean.
+    estimated = {"model"} if any(group.through == "model" for group in groups) else {"grey"}
     patches = list(_patches(raster))
     sensors, known = [], False
     for group in groups:
-        chosen = [] if group.through == "bicubic" else _for_group(patches, group, radiometry)
+        chosen = _for_group(patches, group, radiometry) if group.through in estimated else []
         if not chosen:
             sensors.append(BICUBIC)
             continue

@@ -56,6 +56,27 @@ def test_there_is_no_other_file():
 
 
 @pytest.mark.parametrize("scale", SCALES)
+def test_every_scale_has_a_model_that_is_told_the_sensor_and_one_for_clean_scenes(scale):
+    path = bundled_checkpoint(scale)
+    told, clean = read_card(path), read_card(path.with_stem(f"{path.stem}-clean"))
+    assert told.config["sensor_width"]
+    assert not clean.config.get("sensor_width")
+    same = (
+        "scale",
+        "bands",
+        "band_names",
+        "radiometry",
+        "tile",
+        "overlap",
+        "halo",
+        "multiple_of",
+        "min_size",
+        "grey",
+    )
+    assert all(getattr(told, name) == getattr(clean, name) for name in same)
+
+
+@pytest.mark.parametrize("scale", SCALES)
 def test_a_model_keeps_its_number(scale, painted):
     total = evaluate_model("bundled", [str(painted)], scale=scale).total
     assert total.model["psnr_y"] - total.bicubic["psnr_y"] > GAINS[scale]

@@ -89,3 +89,14 @@ def test_another_file_of_that_name_is_refused_elsewhere(path):
     saved(path, seed=1)
     with pytest.raises(CheckpointError, match="not the file"):
         pickle.loads(packed)
+
+
+def test_a_clean_scene_goes_through_the_network_for_clean_scenes(path, lr):
+    clean = saved(path.with_stem("told-clean"), seed=2, sensor_width=0)
+    for opened in (load_upscaler, describe_upscaler):
+        told = opened(path, device="cpu", precision="fp32")
+        chosen = pickle.loads(pickle.dumps(for_sensor(told, BICUBIC)))
+        alone = load_upscaler(clean, device="cpu", precision="fp32")
+        assert chosen.facts.fingerprint == alone.facts.fingerprint
+        assert np.array_equal(chosen(lr), alone(lr))
+        assert for_sensor(told, SOFT).facts.fingerprint.startswith(told.card.sha256)

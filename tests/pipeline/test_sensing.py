@@ -114,13 +114,21 @@ def test_an_area_is_told_the_sensor_of_the_whole_scene(tmp_path, model):
     assert whole.sensing == part.sensing
 
 
-def test_groups_of_bands_have_sensors_of_their_own(tmp_path, model):
-    pixels = np.concatenate([texture(3), texture(1, noise=12, seed=5)])
+def test_bands_beyond_the_model_are_taken_for_clean_beside_its_own(tmp_path, model):
+    pixels = np.concatenate([texture(3, noise=9), texture(1, noise=12, seed=5)])
     planned = plan(scene(tmp_path, pixels, photometric="RGB"), 2, model, alpha="image", other_bands="model")
-    colours, grey = planned.sensing.sensors
-    assert grey.noise > colours.noise + 4 / 255
+    colours, infrared = planned.sensing.sensors
+    assert colours.noise > 4 / 255
+    assert infrared == BICUBIC
     told = [upscaler.facts.fingerprint for upscaler in planned.rendering.told]
     assert told[0] != told[1]
+
+
+def test_single_bands_have_sensors_of_their_own(tmp_path, model):
+    pixels = np.concatenate([texture(1), texture(1, noise=12, seed=5)])
+    planned = plan(scene(tmp_path, pixels), 2, model, other_bands="model")
+    clean, noisy = planned.sensing.sensors
+    assert noisy.noise > clean.noise + 4 / 255
 
 
 def test_consistency_is_left_out_where_noise_would_come_back(tmp_path, model):
