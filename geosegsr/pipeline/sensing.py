@@ -37,6 +37,8 @@ _CANDIDATES = 6
 """Patches looked at along each side of the scene."""
 _MOST = 16
 """Patches that the estimate is made of: those with the most contrast."""
+_ABSURD = 100.0
+"""Values this far beyond the model's range are undeclared marks of missing data."""
 _APART = (0.08, 0.08, 1.5 / 255, 30.0)
 """Distance of each number from what a model was trained on at which its results are likely to suffer."""
 
@@ -156,6 +158,7 @@ def _for_group(
     """The valid patches of a group's bands with the most contrast, in the model's range; shape (bands, h, w) each."""
     bands, own = list(group.bands), radiometry.select(group.bands)
     valid = [own.to_model(values[bands]) for values, mask in patches if mask[bands].all()]
+    valid = [patch for patch in valid if np.abs(patch).max() < _ABSURD]
     if not valid:
         return []
     side = max((min(patch.shape[1:]) for patch in valid), default=0)
