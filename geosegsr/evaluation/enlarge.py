@@ -81,10 +81,10 @@ class Enlarger:
     def __init__(
         self,
         upscaler: Upscaler,
-        *,
         consistency: bool | None = None,
         sensor: str | Path | SensorDescriptor = "auto",
         value_range: tuple[float, float] | None = None,
+        *,
         quantised: bool = True,
     ) -> None:
         """Nothing is computed yet.

@@ -63,8 +63,7 @@ def evaluate_model(
         border: Pixels left out at each edge; by default as many as the scale.
         device: As for `upscale`.
         precision: As for `upscale`.
-        sensor: How the inputs were imaged, for a model that can be told: "auto" to estimate it for each image, as `upscale` does,
-            "bicubic", a TOML file or a descriptor.
+        sensor: As for `upscale`; "auto" estimates it for each image.
         consistency: As for `upscale`.
         ensemble: As for `upscale`.
         picture: A PNG to write: lr, bicubic, sr and hr of some tiles.
@@ -78,14 +77,7 @@ def evaluate_model(
     if value_range is not None:
         policy = {"kind": "range", "lo": value_range[0], "hi": value_range[1]}
     reduction = (degradation or own or Degradation()).at_rest()
-    consistent = wants_consistency(upscaler, consistency)
-    enlarger = Enlarger(
-        upscaler,
-        consistency=consistency,
-        sensor=sensor,
-        value_range=value_range,
-        quantised=reduction.quantise,
-    )
+    enlarger = Enlarger(upscaler, consistency, sensor, value_range, quantised=reduction.quantise)
     subjects, failures = open_subjects(hr, lr, bands, upscaler, policy)
     tally = Tally(upscaler.facts.scale, border)
     with arithmetic_threads(idle_threads()):
@@ -94,7 +86,7 @@ def evaluate_model(
         seam = model_seam(enlarger, [s.scene for s in subjects if s.scene is not None], reduction)
     tally.draw(picture)
     made = "lr from real pairs" if lr else f"lr by the degradation '{reduction.kernel}'"
-    notes = _notes(made, ensemble, consistent, failures)
+    notes = _notes(made, ensemble, wants_consistency(upscaler, consistency), failures)
     return Evaluation(upscaler.facts.name, upscaler.facts.scale, tally.rows(), seam, notes)
 
 

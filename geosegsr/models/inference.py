@@ -25,6 +25,9 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 Descriptor: TypeAlias = tuple[float, ...]
 Reopen: TypeAlias = Callable[[str, str, str, str, Descriptor | None], Upscaler]
 """Opens a checkpoint again in another process, from its path, device, precision, checksum and the sensor it was told."""
+_MOST_SENSORS = (
+    32  # networks that stay loaded, each told another sensor: a batch of scenes meets ever new ones
+)
 GPU_BATCH_PIXELS = 16 * 64 * 64  # lr pixels a call, where there is no reason for less
 
 
@@ -121,6 +124,8 @@ class TorchUpscaler(_Checkpoint):
                         f"Cannot use '{self.path}': the file was replaced during the run. Give the command again."
                     )
                 self._for_sensor[key] = other
+                if len(self._for_sensor) > _MOST_SENSORS:
+                    del self._for_sensor[next(iter(self._for_sensor))]
             return self._for_sensor[key]
 
     def __call__(self, lr: FloatArray, guide: FloatArray | None = None) -> FloatArray:

@@ -100,3 +100,10 @@ def test_a_clean_scene_goes_through_the_network_for_clean_scenes(path, lr):
         assert chosen.facts.fingerprint == alone.facts.fingerprint
         assert np.array_equal(chosen(lr), alone(lr))
         assert for_sensor(told, SOFT).facts.fingerprint.startswith(told.card.sha256)
+
+
+def test_a_long_batch_does_not_keep_a_network_for_every_scene(path):
+    plain = load_upscaler(path, device="cpu", precision="fp32")
+    told = [for_sensor(plain, (0.9, 0.4, number / 1000, 0.0)) for number in range(40)]
+    assert len(plain._for_sensor) == 32
+    assert for_sensor(plain, (0.9, 0.4, 0.039, 0.0)) is told[-1]
