@@ -1,4 +1,4 @@
-"""The processor and its memory: linear algebra in one thread while blocks use all cores, and freed memory kept."""
+"""CPU settings of the process: BLAS threads, and freed memory that glibc keeps."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def _controller() -> Any:
 
 @contextmanager
 def single_threaded_blas() -> Iterator[None]:
-    """Hold BLAS at one thread while anyone is inside; its setting is one for the whole process.
+    """Limit BLAS to one thread inside the block. The limit holds for the whole process.
 
-    OpenBLAS threads that wait for each other spin, so small products from several threads at once are
-    slower with two BLAS threads than with one, on two cores by a factor of 100 and more. And the number of
-    threads decides how a product is cut, and so its last bits: pixels would depend on what else runs.
+    OpenBLAS threads spin while they wait for each other. Small products from several threads at once are therefore
+    slower with two BLAS threads than with one, on two cores by a factor of 100 and more. The number of threads also
+    determines how a product is split, and so its last bits: pixels would depend on the load of the machine.
     """
     global _users, _limit
     with _lock:
@@ -51,7 +51,7 @@ def single_threaded_blas() -> Iterator[None]:
 
 
 def _take_control() -> None:
-    """Newer threadpoolctl obeys only the first thread that set a limit, and says nothing to the others."""
+    """Let this thread set the limit: newer versions of threadpoolctl obey only the first thread that did."""
     for library in _controller().lib_controllers:
         release = getattr(library, "clear_controlling_thread", None)
         if release is not None:
@@ -60,12 +60,12 @@ def _take_control() -> None:
 
 @lru_cache(maxsize=1)
 def keep_freed_memory() -> None:
-    """Let glibc keep up to 512 MB of freed memory for the next allocations of this process.
+    """Let glibc keep up to 512 MiB of freed memory for later allocations of this process.
 
-    A network's features are some megabytes for each layer. glibc takes them from the system and gives them back each time,
-    and for threads other than the first out of heaps of 64 MB that never suffice: the pages are zeroed again for every layer,
-    which took a tenth of a scene's processor time and more. Nothing happens under another C library, or where
-    the environment sets malloc up itself (MALLOC_ARENA_MAX and the like).
+    The features of a network take some megabytes per layer. By default glibc requests this memory from the system and
+    returns it for every layer, and the system zeroes the pages each time: a tenth of a scene's CPU time and more. Threads
+    other than the first use heaps of 64 MiB, which are too small. Nothing changes under another C library, or where the
+    environment configures malloc (MALLOC_ARENA_MAX and others).
     """
     if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
         return

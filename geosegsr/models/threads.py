@@ -1,4 +1,4 @@
-"""As many threads for arithmetic as there are idle cores."""
+"""Number of threads for arithmetic."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from geosegsr.cpu import single_threaded_blas
 
 
 def idle_threads() -> int:
-    """Threads that arithmetic on this machine's processor can use now: one for each idle core, at least one.
+    """Number of idle cores, at least 1: the number of threads to use for arithmetic.
 
-    Threads that wait for one that another program keeps from running are worse than none: on two busy cores
-    a step of training was measured to take ten times as long with two threads as with one.
+    Threads that wait for one that another program keeps from running cost more than they gain: on two busy cores,
+    a training step took ten times as long with two threads as with one.
     """
     try:
         busy = os.getloadavg()[0]
@@ -27,7 +27,7 @@ def idle_threads() -> int:
 
 @contextmanager
 def arithmetic_threads(count: int) -> Iterator[None]:
-    """Torch computes with `count` threads inside, and numpy's linear algebra with one."""
+    """Limit torch to `count` threads inside the block, and the BLAS of numpy to one."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

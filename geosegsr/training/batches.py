@@ -1,4 +1,4 @@
-"""Batches ahead of time: threads cut patches while the network works."""
+"""Batches, prepared by threads while the network computes."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ class Batch:
     """Patches of one forward pass."""
 
     lr: Tensor
-    """float32, shape (N, C, h, w), in the model's range."""
+    """float32, shape (N, C, h, w), in the model's value range."""
     hr: Tensor
     """float32, shape (N, C, scale*h, scale*w)."""
     origins: tuple[str, ...]
-    """Where each patch was cut."""
+    """Image and window of each patch, for messages."""
     waited_s: float
-    """Seconds that the network waited for it."""
+    """Seconds that the network waited for this batch."""
 
 
 class Batches:
-    """The batches of one process, in order, from a given one on.
+    """The batches of one process, in order.
 
-    Batch k of process r takes patches (k * processes + r) * size onwards. So two processes see together, in
-    each step, the patches that one process with twice the batch would see.
+    Batch k of process r holds `size` patches from number (k * processes + r) * size on. In each step, two processes
+    together see the patches that one process with twice the batch would see.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Batches:
             yield Batch(lr, hr, origins, time.perf_counter() - started)
 
     def close(self) -> None:
-        """Drop what is prepared but not used."""
+        """Drop the batches that are prepared but not used."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _make(self, number: int) -> tuple[Tensor, Tensor, tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""From a data configuration to patches, validation tiles, and a report of what was found."""
+"""Patches, validation tiles and notes, from the configuration of the data."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ from geosegsr.training.patches import Patches, keep_in_memory, validation_tiles
 
 @dataclass(frozen=True)
 class Dataset:
-    """All that a run reads."""
+    """The data of a run."""
 
     patches: NumberedPatches
-    """To train on."""
+    """Training patches."""
     tiles: tuple[Patch, ...]
-    """To validate on; may be empty."""
+    """Validation tiles; may be empty."""
     policy: dict[str, Any]
-    """How DN become the model's range; goes into the card."""
+    """Radiometry: how DN map to the model's value range; written into the card."""
     bands: int
-    """Bands of an image."""
+    """Number of bands of an image."""
     band_names: tuple[str | None, ...]
-    """Descriptions of the bands, as far as the images give them."""
+    """Descriptions of the bands; None where the images give none."""
     dtype: str
-    """Of the images the model will be given."""
+    """Data type of the model's input images."""
     resolution_m: float | None
-    """Side of an lr pixel on the ground, if the images are in a projected system."""
+    """Side of an lr pixel on the ground, in metres; None without a projected CRS."""
     notes: tuple[str, ...]
-    """What a person should know: counts, shifts, what is held in memory."""
+    """For the user: counts, shifts, images held in memory."""
 
 
 def prepare_data(config: TrainConfig) -> Dataset:
-    """Open, check and split all images; nothing is written.
+    """Open, check and split all images. Nothing is written.
 
     Raises:
-        SceneError: Nothing can be read, or no place is free of nodata.
-        BandError: Images with different bands.
-        ConfigError: Images that do not fit each other, the patch or the scale.
+        SceneError: No image can be read, or no place is free of nodata.
+        BandError: The images differ in their bands.
+        ConfigError: The images do not fit each other, the patch size or the scale.
     """
     if config.data.sources:
         return _mixture(config)
@@ -201,7 +201,7 @@ def _policy_of(part: SourceConfig, scene: Scene) -> dict[str, Any]:
 def _readable(
     sources: Sequence[SceneSource], parts: Sequence[Part], cache_gb: float
 ) -> tuple[int, list[Part]]:
-    """How many images are held in memory, and the parts of those that can be read."""
+    """Number of images held in memory, and the parts of readable images."""
     held, unreadable = keep_in_memory(sources, cache_gb)
     report_left_out(unreadable, len(sources), "cannot be read")
     failed = _failed(unreadable, sources)
@@ -216,7 +216,7 @@ def _report_gaps(patches: Patches) -> None:
 def _aligned(
     config: TrainConfig, hr: Sequence[str], lr: Sequence[str], policy: dict[str, Any] | None
 ) -> tuple[list[tuple[AlignedPair, Scene]], list[Scene], dict[str, Any], list[str]]:
-    """Pairs on one grid, with their hr scenes; the lr scenes; the radiometry; what was found."""
+    """Pairs on one grid, each with its hr scene; the lr scenes; the radiometry; notes."""
     data, scale = config.data, config.model.scale
     hr_scenes = open_images(find_images(hr), data)
     lr_scenes = open_images(find_images(lr), data)
@@ -243,7 +243,7 @@ def _aligned(
 
 
 class _OnLrGrid:
-    """A pair where its hr side was laid, as far as splitting by place asks."""
+    """The grid of a pair, with the attributes that split_by_place reads."""
 
     def __init__(self, pair: AlignedPair, scene: Scene) -> None:
         self.path, self.crs, self.transform = pair.name, scene.crs, scene.transform

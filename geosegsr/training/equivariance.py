@@ -1,13 +1,13 @@
-"""Weights that prefer no direction: an image turned by a quarter gives the result turned by a quarter.
+"""Equivariant weights: rotating the image by a quarter turn rotates the result by a quarter turn.
 
-Ground has no up, and yet a trunk that learns from turned patches spends most of its steps on learning the same four times.
-Here its weights are kept where turns commute with it, so that each patch teaches all of its turns at once. Channels
-stand in fields of four (of eight, with mirrors), one for each turn: when the image turns, the channels of a field change
-places. The network and its speed stay as they are; this only chooses among its weights.
+Ground has no up direction, but a free trunk must learn each structure once for every orientation. Here its weights are
+confined to those that commute with rotations, so that each patch teaches all of its orientations. Channels form fields of
+four (of eight, with mirrors), one for each rotation; when the image rotates, the channels of a field permute. Architecture
+and speed of the network stay the same.
 
 Source:
     Groups and fields: T. Cohen, M. Welling, "Group Equivariant Convolutional Networks", ICML 2016. Averages over the group
-    in place of tied weights: M. Finzi, M. Welling, A. Wilson, "A Practical Method for Constructing Equivariant
+    instead of tied weights: M. Finzi, M. Welling, A. Wilson, "A Practical Method for Constructing Equivariant
     Multilayer Perceptrons for Arbitrary Matrix Groups", ICML 2021.
 """
 
@@ -26,25 +26,29 @@ from geosegsr.models.segsr.registry import UNITS
 from geosegsr.models.segsr.sensor import GROUP
 
 _ORDERS = {"p4": 4, "p4m": 8}
-"""Elements of each group: quarter turns (p4), and mirrors too (p4m)."""
+"""Order of each group: quarter turns (p4); quarter turns and mirrors (p4m)."""
 
 Moves: TypeAlias = Callable[[int, int], Tensor]
-"""From an element of the group and a number of channels to the channel that each one's values come from."""
+"""Maps a group element and a number of channels to the channel from which each channel takes its values."""
 
 _NINE = torch.arange(9).view(3, 3)
 
 _TOLERATED = 0.01
-"""Distance of a checkpoint's weights from equivariant ones, over their length: far above what 16-bit storage leaves."""
+"""Largest relative distance of a checkpoint's weights from equivariant ones; far above the rounding of 16-bit storage."""
 
 
 class Equivariance:
-    """Keeps the trunk of a network where a group of turns commutes with it; tower and prompts stay free."""
+    """Keeps the trunk of a network equivariant under a group of rotations; tower and prompts stay free."""
 
     def __init__(self, network: SeGSR, group: str) -> None:
-        """Find out which weights take which places when the image turns.
+        """Find how the weights permute when the image rotates.
+
+        Args:
+            network: Its trunk must be made of plain convolutions.
+            group: "p4" or "p4m".
 
         Raises:
-            ConfigError: The trunk has other layers than convolutions, or no whole fields of channels.
+            ConfigError: The trunk has other layers, or its width is no multiple of the group's order.
         """
         config, order = network.config, _ORDERS[group]
         if not UNITS[config.unit].equivariant or config.head != "direct":
@@ -66,13 +70,13 @@ class Equivariance:
         self._places = list(_places(network, order))
 
     def start(self, *, trained: bool) -> None:
-        """Make the weights equivariant that a run begins with; random ones keep their length.
+        """Project the initial weights onto equivariant ones; random weights keep their norm.
 
         Args:
-            trained: Whether they come from a checkpoint, but for a head that may be new.
+            trained: Whether the weights come from a checkpoint; the head may be new even then.
 
         Raises:
-            ConfigError: Those of the checkpoint are not equivariant, and would be spoilt.
+            ConfigError: The weights of the checkpoint are not equivariant, and projecting would spoil them.
         """
         for name, p, places in self._places:
             mean, length = _mean(p.data, places), float(p.data.norm())
@@ -86,13 +90,13 @@ class Equivariance:
                 p.data.copy_(mean * (length / max(float(mean.norm()), 1e-12)))
 
     def project_gradients(self) -> None:
-        """Average gradients over the group, so that a step keeps the weights where they are to be."""
+        """Average the gradients over the group, so that a step keeps the weights equivariant."""
         for _, p, places in self._places:
             if p.grad is not None:
                 p.grad.copy_(_mean(p.grad, places))
 
     def project_weights(self) -> None:
-        """Average the weights that learn over the group: rounding leads them away, by little in many steps."""
+        """Average the trainable weights over the group, which removes the rounding errors of many steps."""
         for _, p, places in self._places:
             if p.requires_grad:
                 p.data.copy_(_mean(p.data, places))
@@ -103,7 +107,7 @@ def _mean(values: Tensor, places: Tensor) -> Tensor:
 
 
 def _places(network: SeGSR, order: int) -> Iterator[tuple[str, nn.Parameter, Tensor]]:
-    """Weights of the trunk by name, and for each element of the group from where every value is taken, (order, values)."""
+    """Name, weights and permutations of each parameter of the trunk; the permutations have shape (order, values)."""
     features: Moves = partial(_of_fields, order)
     hr_pixels: Moves = partial(_of_sub_pixels, network.config.scale)
     for name, module in network.named_modules():
@@ -119,7 +123,7 @@ def _places(network: SeGSR, order: int) -> Iterator[tuple[str, nn.Parameter, Ten
 
 
 def _moved(p: nn.Parameter, element: int, out: Moves, into: Moves) -> Tensor:
-    """Places in `p`, flattened, of the values that an element of the group puts at each place, (values)."""
+    """Indices into the flattened `p` of the values that a group element moves to each place, shape (values)."""
     places = torch.arange(p.numel()).view(p.shape)[out(element, p.shape[0])]
     if p.ndim == 4:
         places = _turn(element, places[:, into(element, p.shape[1])])
@@ -127,12 +131,12 @@ def _moved(p: nn.Parameter, element: int, out: Moves, into: Moves) -> Tensor:
 
 
 def _turn(element: int, image: Tensor) -> Tensor:
-    """Elements 0 to 3 turn the last two axes, 4 to 7 mirror them before."""
+    """Rotate the last two axes by `element % 4` quarter turns; elements 4 to 7 mirror them first."""
     return torch.rot90(image.flip(-1) if element > 3 else image, element % 4, (-2, -1))
 
 
 def _unmoved(element: int, channels: int) -> Tensor:
-    """Channels that mean the same whichever way the image lies."""
+    """Channels that do not permute: bands, and gains that hold for all orientations."""
     return torch.arange(channels)
 
 
@@ -145,6 +149,6 @@ def _of_fields(order: int, element: int, channels: int) -> Tensor:
 
 
 def _of_sub_pixels(scale: int, element: int, channels: int) -> Tensor:
-    """The hr pixels inside an lr pixel move within it; bands stay apart."""
+    """The hr pixels inside one lr pixel permute; bands do not."""
     inside = _turn(element, torch.arange(scale**2).view(scale, scale)).flatten()
     return (torch.arange(0, channels, scale**2)[:, None] + inside).flatten()

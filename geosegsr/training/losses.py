@@ -1,4 +1,4 @@
-"""What training makes small. Each term takes sr and hr, shape (N, C, H, W), and gives one number."""
+"""Loss terms. Each takes sr and hr, shape (N, C, H, W), and returns a scalar."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def l1(sr: Tensor, hr: Tensor) -> Tensor:
 
 
 def charbonnier(sr: Tensor, hr: Tensor) -> Tensor:
-    """Mean absolute error, rounded off below a thousandth of the range so that its gradient has no jump.
+    """Mean absolute error, smoothed below a thousandth of the value range so that its gradient is continuous.
 
     Source:
         Lai et al., "Deep Laplacian pyramid networks", 2017, section 3.3, epsilon 1e-3.
@@ -31,19 +31,19 @@ def mse(sr: Tensor, hr: Tensor) -> Tensor:
 
 
 def psnr(sr: Tensor, hr: Tensor) -> Tensor:
-    """Negative PSNR of each patch in dB, averaged: smooth patches, whose errors are small, count as much as rough ones.
+    """Mean over patches of the negative PSNR in dB: smooth patches count as much as textured ones.
 
-    Errors below 0.1 % of the range (60 dB), which is what rounding to 8 bits leaves, count for less and less.
+    Errors below 0.1 % of the value range (60 dB), about those of rounding to 8 bits, lose their weight.
 
     Source:
-        Chen et al., "Simple baselines for image restoration", 2022, trains by it; the bound is ours.
+        Chen et al., "Simple baselines for image restoration", 2022; the bound is our addition.
     """
     each: Tensor = (sr - hr).square().flatten(1).mean(1)  # (N)
     return 10 * torch.log10(each + 1e-6).mean()
 
 
 def fft(sr: Tensor, hr: Tensor) -> Tensor:
-    """Mean absolute difference of both spectra (unitary transform): fine detail weighs as much as coarse.
+    """Mean absolute difference of the spectra (unitary transform): fine detail weighs as much as coarse.
 
     Source:
         Cho et al., "Rethinking coarse-to-fine approach in single image deblurring", 2021, equation 3.
@@ -56,7 +56,7 @@ def fft(sr: Tensor, hr: Tensor) -> Tensor:
 def spectral_angle(sr: Tensor, hr: Tensor) -> Tensor:
     """Mean angle between the bands of sr and hr at each pixel, in radians; 0 for a single band."""
     a, b = sr.float(), hr.float()
-    # The distance between directions, unlike their cosine, has a finite gradient at equal ones.
+    # Unlike the cosine, the distance between unit vectors has a finite gradient where they are equal.
     a = a / (a.norm(dim=1, keepdim=True) + 1e-4)
     b = b / (b.norm(dim=1, keepdim=True) + 1e-4)
     chord = ((a - b).square().sum(dim=1) + 1e-12).sqrt().clamp(max=1.999)
@@ -88,11 +88,11 @@ class Loss:
         ):
             raise ConfigError(
                 f"Cannot use the loss {dict(weights)}: it needs terms out of {', '.join(TERMS)}, "
-                "with weights of at least 0, one of them positive."
+                "with weights of at least 0, at least one of them above 0."
             )
         self.weights = {name: weight for name, weight in weights.items() if weight}
 
     def __call__(self, sr: Tensor, hr: Tensor) -> Tensor:
-        """Both float32, shape (N, C, H, W); a scalar comes back."""
+        """The loss of sr against hr, both float32, shape (N, C, H, W); a scalar."""
         terms = [weight * TERMS[name](sr, hr) for name, weight in self.weights.items()]
         return torch.stack(terms).sum()

@@ -1,4 +1,4 @@
-"""Patches from sources of different kinds, each drawn as often as its share says."""
+"""Patches from images of several kinds, drawn in given proportions."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from geosegsr.training.patches import Patches
 
 
 class NumberedPatches(Protocol):
-    """The patches of a run: the n-th is a pure function of the seed and n."""
+    """The patches of a run; patch n is a pure function of the seed and n."""
 
     @property
     def images(self) -> int:
-        """Images that give patches."""
+        """Number of images that give patches."""
 
     @property
     def places(self) -> int:
-        """Places that patches are drawn around."""
+        """Number of places that patches are drawn around."""
 
     def batch(self, first: int, count: int) -> list[Patch]:
-        """Patches first .. first + count - 1."""
+        """Patches `first` to `first + count - 1`."""
 
 
 class Mixture:
-    """Several sets of patches as one, all brought to the bands of the model.
+    """Several sets of patches as one, all with the number of bands of the model.
 
-    A patch of one band is repeated; one of more bands than the model's has some of them drawn at random, so
-    that a 13-band scene teaches every band.
+    A single band is repeated. From a patch with more bands than the model, bands are drawn at random, so that a
+    13-band scene contributes all of its bands.
     """
 
     def __init__(self, sets: Sequence[Patches], shares: Sequence[float], bands: int, seed: int) -> None:
@@ -40,12 +40,12 @@ class Mixture:
 
     @property
     def images(self) -> int:
-        """Images that give patches."""
+        """Number of images that give patches."""
         return sum(patches.images for patches in self._sets)
 
     @property
     def places(self) -> int:
-        """Places that patches are drawn around."""
+        """Number of places that patches are drawn around."""
         return sum(patches.places for patches in self._sets)
 
     def __getitem__(self, number: int) -> Patch:
@@ -55,7 +55,7 @@ class Mixture:
         return _with_bands(patch, self._bands, rng)
 
     def batch(self, first: int, count: int) -> list[Patch]:
-        """Patches first .. first + count - 1."""
+        """Patches `first` to `first + count - 1`."""
         return [self[number] for number in range(first, first + count)]
 
 

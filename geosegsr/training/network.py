@@ -1,4 +1,4 @@
-"""The network of a run: built, started from other weights, frozen where it shall not learn, saved."""
+"""The network of a run: built or loaded, partly frozen, and saved with its card."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from geosegsr.training.equivariance import Equivariance
 
 
 def build_network(config: TrainConfig, bands: int) -> SeGSR:
-    """The network that a configuration asks for, ready to learn.
+    """Build the configured network, ready for training.
 
-    A tower of open_clip's, by name, gives the network its own shape; a file must fit the preset's.
+    A tower named after a model of open_clip defines the shape of the tower; a file must fit the preset's shape.
 
     Args:
-        config: Its section `model` says which; the seed decides the first weights.
-        bands: Bands of the images.
+        config: Section `model` describes the network; the seed determines its initial weights.
+        bands: Number of bands of the images.
 
     Raises:
-        ConfigError: The preset, its changes or the start do not fit the images.
-        CheckpointError: The file to start from is no checkpoint.
+        ConfigError: The preset, its changes or the initial checkpoint do not fit the images.
+        CheckpointError: The initial file is no checkpoint.
     """
     torch.manual_seed(config.seed)
     network = _started(config.model, bands)
@@ -84,7 +84,7 @@ def _at_scale(network: SeGSR, scale: int) -> SeGSR:
 
 
 def _freeze(network: SeGSR, what: str) -> None:
-    """Let only a part of the network learn."""
+    """Freeze the parameters outside the part `what`: "all", "trunk" or "lora"."""
     if what == "all":
         return
     tower = network.features.tower
@@ -102,10 +102,10 @@ def _freeze(network: SeGSR, what: str) -> None:
 def save_model(
     path: Path, network: SeGSR, config: TrainConfig, data: Dataset, metrics: dict[str, Any]
 ) -> ModelCard:
-    """Write weights with all that is needed to use them.
+    """Write a checkpoint: the weights, and the card that says how to use them.
 
     Raises:
-        CheckpointError: The file cannot be written; one that was there is untouched.
+        CheckpointError: The file cannot be written; an existing one is unchanged.
     """
     names = {"band_names": tuple(n or f"band {i + 1}" for i, n in enumerate(data.band_names))}
     shape: SeGSRConfig = network.config

@@ -1,4 +1,4 @@
-"""Optimisers: torch's Adam and AdamW, and Muon for the matrices of a network beside AdamW for the rest."""
+"""Optimisers: Adam, AdamW, and Muon for matrices together with AdamW for the rest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LEAST_SIDE = 16  # of a matrix that is worth orthogonalising
 
 
 def build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
-    """The optimiser that a configuration asks for, over all parameters that learn."""
+    """Build the configured optimiser for all trainable parameters."""
     rest: dict[str, Any] = {
         "lr": config.learning_rate,
         "betas": config.betas,
@@ -29,13 +29,13 @@ def build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Give all parameters a learning rate, those that learn more slowly their share of it."""
+    """Set the learning rate of each group to its share of `rate`."""
     for group in optimiser.param_groups:
         group["lr"] = rate * group["share"]
 
 
 def _groups(network: nn.Module, config: OptimiserConfig) -> list[dict[str, Any]]:
-    """Parameters that learn, apart by what they are and by their share of the learning rate."""
+    """Trainable parameters, grouped by optimiser and by share of the learning rate."""
     learning = {name: p for name, p in network.named_parameters() if p.requires_grad}
     adapted = any(".parametrizations." in name for name in learning)
     groups: dict[tuple[bool, float], list[Tensor]] = {}
@@ -134,7 +134,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
 
 
 def _is_matrix(name: str, parameter: Tensor) -> bool:
-    """Whether a parameter maps features to features; what reads images or writes them is left to AdamW."""
+    """Whether a parameter maps features to features; layers that read or write images are left to AdamW."""
     ends = (
         "conv_first",
         "head",

@@ -1,11 +1,10 @@
 """Patches for training and tiles for validation, cut from scenes or pairs.
 
-The n-th patch of a run is a pure function of the seed and n: where it lies, how it is turned and what the
-sensor does to it. So a resumed run sees the patches that an unbroken one would have seen, and two
-processes share out the patches of one.
+Patch n of a run is a pure function of the seed and n: its place, its orientation and its degradation. A resumed run
+therefore sees the same patches as an uninterrupted one, and several processes divide the patches of one.
 
-Augmentation lets patches begin at any hr pixel. So one ground gives as many different lr images as an lr pixel has hr
-pixels, which for few images is worth more than turning and mirroring them.
+With augmentation, patches begin at any hr pixel. The same ground then gives as many different lr images as an lr pixel
+has hr pixels. For few images this is worth more than rotations and mirrors.
 """
 
 from __future__ import annotations
@@ -24,25 +23,25 @@ from geosegsr.notices import warn
 from geosegsr.raster.window import Window
 from geosegsr.sensor.degradation import Degradation
 
-_MOST_CELLS = 4096  # looked at in one image; of larger images, a spread of that many
+_MOST_CELLS = 4096  # per image; drawn at random from larger images
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Places that patches are drawn around, with their chances."""
+    """Places that patches are drawn around, with their probabilities."""
 
     part: NDArray[np.int64]
-    """Position of the part that each cell lies in."""
+    """Index of the part that contains each cell."""
     row: NDArray[np.int64]
     """First row, in hr pixels."""
     col: NDArray[np.int64]
-    """First column."""
+    """First column, in hr pixels."""
     chance: NDArray[np.float64]
-    """Running sum of the chances; the last is 1."""
+    """Cumulative probability; the last is 1."""
 
 
 class Patches:
-    """All patches of a run, by number."""
+    """The patches of a run, by number."""
 
     def __init__(
         self,
@@ -62,12 +61,12 @@ class Patches:
 
     @property
     def places(self) -> int:
-        """Places that patches are drawn around."""
+        """Number of places that patches are drawn around."""
         return len(self.cells.part)
 
     @property
     def images(self) -> int:
-        """Images that give patches."""
+        """Number of images that give patches."""
         return len({self.parts[p].image for p in np.unique(self.cells.part)})
 
     def __getitem__(self, number: int) -> Patch:
@@ -83,11 +82,11 @@ class Patches:
         return self._turned(patch, rng)
 
     def batch(self, first: int, count: int) -> list[Patch]:
-        """Patches first .. first + count - 1."""
+        """Patches `first` to `first + count - 1`."""
         return [self[number] for number in range(first, first + count)]
 
     def _draw(self, rng: np.random.Generator) -> Patch:
-        """A patch near a cell, moved by up to half its side; the cell itself if no move is all valid."""
+        """A patch near a random cell, shifted by up to half its side; the cell itself if no shifted patch is all valid."""
         cells = self.cells
         cell = min(int(np.searchsorted(cells.chance, rng.random(), side="right")), len(cells.part) - 1)
         part = self.parts[cells.part[cell]]
@@ -104,7 +103,7 @@ class Patches:
         return patch
 
     def _near(self, cell: int, start: int, stop: int, step: int, rng: np.random.Generator) -> int:
-        """A place inside start..stop, at most half a patch from a cell; all of them are equally likely."""
+        """A first row or column within start..stop, at most half a patch from the cell, uniformly distributed."""
         reach = self.side // (2 * step) * step
         first, last = max(start, cell - reach), min(stop - self.side, cell + reach)
         return first + int(rng.integers((last - first) // step + 1)) * step
@@ -147,7 +146,7 @@ class Patches:
         return Cells(owner, row, col, self._chances(texture))
 
     def _cells_of(self, part: Part) -> list[tuple[int, int, float]]:
-        """Row, column and texture of the cells of a part that hold valid pixels only."""
+        """Row, column and texture of the cells of a part without invalid pixels."""
         area, source, side = part.window, self.sources[part.image], self.side
         places = [
             (r, c) for r in _starts(area.row, area.height, side) for c in _starts(area.col, area.width, side)
@@ -192,10 +191,10 @@ class Patches:
 
 
 def keep_in_memory(sources: Sequence[SceneSource], limit_gb: float) -> tuple[int, list[str]]:
-    """Decode images into memory, in order, as long as they fit.
+    """Decode images into memory, in order, up to `limit_gb` gigabytes.
 
     Returns:
-        How many are held, and a message for each that could not be read.
+        Number of images held, and a message for each image that cannot be read.
     """
     left, kept, failures = limit_gb * 1e9, 0, []
     for source in sources:
@@ -219,18 +218,18 @@ def validation_tiles(
     tile: int,
     most: int,
 ) -> tuple[list[Patch], list[str]]:
-    """Tiles to validate on: the same ones each time, spread over the parts.
+    """Validation tiles, spread over the parts; the same tiles each time.
 
     Args:
         sources: Images or pairs.
-        parts: Where tiles may lie.
-        degradation: Made constant by at_rest; its noise follows from the tile's number.
+        parts: Areas to cut tiles from.
+        degradation: Its ranges are fixed by at_rest; its noise is seeded by the number of the tile.
         scale: hr pixels per lr pixel.
-        tile: Side, in hr pixels; smaller where a part is.
-        most: Number of tiles, at most.
+        tile: Side in hr pixels; smaller in smaller parts.
+        most: Largest number of tiles.
 
     Returns:
-        Tiles that are valid by at least half, and a message for each that cannot be read.
+        Tiles of which at least half is valid, and a message for each tile that cannot be read.
     """
     side = max(tile // scale, 1) * scale
     windows = [(part, window) for part in parts for window in _tile_windows(part.window, side, scale)]
@@ -249,7 +248,7 @@ def validation_tiles(
 
 
 def _grey_weights(bands: int, rng: np.random.Generator) -> Floats:
-    """One band half of the time, as single bands are what a model is given; else a mixture."""
+    """Weights of the bands in a grey image: a single band with probability 1/2, otherwise a random mixture."""
     if rng.random() < 0.5:
         only = np.zeros(bands, np.float32)
         only[rng.integers(bands)] = 1
@@ -269,12 +268,12 @@ def _tile_windows(area: Window, side: int, scale: int) -> list[Window]:
 
 
 def _starts(first: int, length: int, side: int) -> list[int]:
-    """Where cells begin: one after the other, the last moved back to end with the side."""
+    """First rows or columns of cells: adjacent, except that the last ends at the far edge."""
     regular = list(range(first, first + length - side + 1, side))
     last = first + length - side
     return regular if regular[-1] == last else [*regular, last]
 
 
 def _texture(values: Floats) -> float:
-    """Mean absolute step between neighbours, over bands."""
+    """Mean absolute difference between neighbouring pixels, over all bands."""
     return float(np.abs(np.diff(values, axis=1)).mean() + np.abs(np.diff(values, axis=2)).mean())

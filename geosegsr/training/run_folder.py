@@ -1,13 +1,13 @@
-"""Everything a run leaves on disk, and how it is found again.
+"""The files of a run.
 
 RUN/config.toml          the resolved configuration
-RUN/log.csv              one line a step: loss, learning rate, share of the run, seconds, data wait
-RUN/metrics.csv          one line a validation
+RUN/log.csv              one line per step: loss, learning rate, share of the run, seconds, data wait
+RUN/metrics.csv          one line per validation
 RUN/pictures/            lr, bicubic, sr, hr of some tiles, at each validation
-RUN/events/              the same for TensorBoard, where it is asked for
-RUN/last.pt              all that is needed to go on
-RUN/best.safetensors     the averaged weights that validated best, with their card
-RUN/model.safetensors    what the run is for: written when it is done
+RUN/events/              for TensorBoard, where it is one of the trackers
+RUN/last.pt              all that is needed to resume
+RUN/best.safetensors     the EMA weights that validated best, with their card
+RUN/model.safetensors    the finished model, written at the end of the run
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ LOG_COLUMNS = ("step", "elapsed_s", "share", "learning_rate", "loss", "data_wait
 
 @dataclass(frozen=True)
 class LoggedStep:
-    """One line of log.csv."""
+    """One line of log.csv, for one step."""
 
     step: int
-    """Steps before it."""
+    """Number of steps before this one."""
     elapsed_s: float
-    """Seconds of the run before it, breaks left out."""
+    """Seconds of the run before this step, breaks excluded."""
     share: float
-    """Share of the run before it."""
+    """Share of the run before this step, 0 to 1."""
     learning_rate: float
-    """That it was made with."""
+    """Learning rate of this step."""
     loss: float
     """Mean over all processes."""
     data_wait_s: float
-    """Seconds spent waiting for its patches."""
+    """Seconds spent waiting for patches."""
 
 
 class RunFolder:
-    """One run on disk."""
+    """The folder of one run."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -69,15 +69,15 @@ class RunFolder:
         return self.path / "model.safetensors"
 
     def create(self, config: TrainConfig) -> None:
-        """Begin a run.
+        """Create the folder, with config.toml.
 
         Raises:
-            JobError: The folder holds something already, or cannot be written.
+            JobError: The folder is not empty, or cannot be written.
         """
         if self.path.exists() and any(entry.name != ".lock" for entry in self.path.iterdir()):
             raise JobError(
                 f"Cannot start a run in '{self.path}': the folder is not empty. "
-                f"Pass --resume {self.path} to go on with its run, or another --run."
+                f"Pass --resume {self.path} to resume its run, or another --run."
             )
         try:
             (self.path / "pictures").mkdir(parents=True, exist_ok=True)
@@ -86,45 +86,45 @@ class RunFolder:
             raise JobError(f"Cannot start a run in '{self.path}': {error.strerror or error}.") from error
 
     def read_config(self) -> TrainConfig:
-        """The configuration the run was started with.
+        """The configuration of the run, from config.toml.
 
         Raises:
-            JobError: There is no run in the folder.
+            JobError: The folder holds no run.
         """
         file = self.path / "config.toml"
         if not file.exists():
             raise JobError(
-                f"Cannot resume '{self.path}': it holds no run (no config.toml). Pass the run's folder."
+                f"Cannot resume '{self.path}': it holds no run (no config.toml). Pass the folder of a run."
             )
         return TrainConfig.from_dict(read_toml(file), f"'{file}'")
 
     def lock(self) -> None:
-        """Keep other processes out of the run until this one ends.
+        """Lock the folder until `close`.
 
         Raises:
-            JobError: Another process is at it.
+            JobError: Another process has locked it.
         """
         try:
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise JobError(
-                f"Cannot train in '{self.path}': another process is at it. Wait, or pass another --run."
+                f"Cannot train in '{self.path}': another process trains there. Wait, or pass another --run."
             ) from error
 
     def close(self) -> None:
-        """Let other processes use the run."""
+        """Unlock the folder."""
         self._lock.release()
 
     def save_last(self, state: Mapping[str, Any]) -> None:
-        """Replace last.pt as a whole: it is the old one or the new one, never half of one.
+        """Replace last.pt, atomically.
 
         Raises:
-            JobError: It cannot be written; the old one is still there.
+            JobError: It cannot be written; the previous file is unchanged.
         """
         self.write_whole(self.last, lambda file: torch.save(dict(state), file))
 
     def load_last(self) -> dict[str, Any] | None:
-        """What save_last wrote; None if nothing was saved yet.
+        """The state that save_last wrote; None before the first checkpoint.
 
         Raises:
             CheckpointError: The file is damaged.
@@ -133,15 +133,15 @@ class RunFolder:
             return None
         try:
             state: dict[str, Any] = torch.load(self.last, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises half a dozen kinds for damaged files
+        except Exception as error:  # torch raises many types for damaged files
             raise CheckpointError(
                 f"Cannot resume from '{self.last}': it is damaged ({type(error).__name__}). "
-                "Remove it to start the run over, or go on from best.safetensors with --init."
+                "Remove it to restart the run, or start another run from best.safetensors with --init."
             ) from error
         return state
 
     def write_whole(self, target: Path, write: Callable[[IO[bytes]], Any]) -> None:
-        """Write a file beside its target and move it into place once it is complete.
+        """Write a file completely or not at all.
 
         Raises:
             JobError: The disk is full or the folder cannot be written; the target is untouched.
@@ -151,13 +151,13 @@ class RunFolder:
                 write(file)
         except (OSError, RuntimeError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            kept = " The one written before is kept." if target.exists() else ""
+            kept = " The previous file is kept." if target.exists() else ""
             raise JobError(
                 f"Cannot write '{target}': {reason}.{kept} Free some space on its disk."
             ) from error
 
     def read_log(self) -> list[LoggedStep]:
-        """The steps of log.csv in order; a last line that was cut off in mid-write is left out."""
+        """The steps of log.csv in order; an incomplete last line is ignored."""
         file = self.path / "log.csv"
         if not file.exists():
             return []
@@ -171,11 +171,11 @@ class RunFolder:
         return rows
 
     def open_log(self, known: list[LoggedStep]) -> StepLog:
-        """Go on with log.csv after the steps that it is known to hold."""
+        """Open log.csv to append after the `known` steps; later lines are dropped."""
         return StepLog(self.path / "log.csv", known)
 
     def add_metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """A line of metrics.csv, replacing one of the same step."""
+        """Add a line to metrics.csv, in place of lines of this and later steps."""
         file = self.path / "metrics.csv"
         rows: list[dict[str, Any]] = []
         if file.exists():
@@ -193,7 +193,7 @@ class RunFolder:
 
 
 class StepLog:
-    """log.csv, appended to line by line; steps it holds already are not written again."""
+    """Appends lines to log.csv; steps that it holds already are skipped."""
 
     def __init__(self, path: Path, known: list[LoggedStep]) -> None:
         self._next = known[-1].step + 1 if known else 0
@@ -203,10 +203,10 @@ class StepLog:
         self._file.flush()
 
     def add(self, row: LoggedStep) -> None:
-        """Write one step, at once.
+        """Append one step and flush.
 
         Raises:
-            JobError: It cannot be written.
+            JobError: The line cannot be written.
         """
         if row.step < self._next:
             return
@@ -217,7 +217,7 @@ class StepLog:
             raise JobError(f"Cannot write '{self._file.name}': {error.strerror or error}.") from error
 
     def close(self) -> None:
-        with suppress(OSError):  # the line that did not fit was reported when it was written
+        with suppress(OSError):  # a line that did not fit was reported when it was written
             self._file.close()
 
 

@@ -1,4 +1,4 @@
-"""A finished model that another one learns from: its results are calmer than hr, which holds what no one can foresee."""
+"""A trained model as a teacher: its results lack the unpredictable noise that hr contains."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from geosegsr.training.config import TeacherConfig
 
 
 class Teacher:
-    """Moves targets from hr towards a model's results, each the mean of a patch's and its mirror image's.
+    """Moves targets from hr towards the mean of a model's results for a patch and for its mirror image.
 
-    The mean is better than the model itself, so that it can teach a network of its own size, or itself.
+    The mean is better than either result, so it can teach a network of the model's own size, even the model itself.
 
     Source:
-        G. Hinton, O. Vinyals, J. Dean, "Distilling the knowledge in a neural network", 2015, with squared errors: the mean
-        of those to hr and to the teacher's result differs by a constant from the error to a point between them.
+        G. Hinton, O. Vinyals, J. Dean, "Distilling the knowledge in a neural network", 2015. For squared errors, the weighted
+        mean of the errors to hr and to the teacher's result equals the error to a point between both, plus a constant.
     """
 
     def __init__(self, config: TeacherConfig, scale: int, bands: int, device: torch.device) -> None:
-        """Open the teacher.
+        """Load the teacher.
 
         Raises:
-            CheckpointError: It is no checkpoint.
-            ConfigError: It is made for another scale or other bands.
+            CheckpointError: The file is no checkpoint.
+            ConfigError: The teacher has another scale or another number of bands than this run.
         """
         network, card = load_checkpoint(config.model)
         if (card.scale, card.bands) != (scale, bands):

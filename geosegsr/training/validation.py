@@ -1,4 +1,4 @@
-"""How good the network is on tiles it never learns from."""
+"""Scores of the network on tiles that are not trained on."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from geosegsr.models.interpolation import Interpolator
 
 @dataclass(frozen=True)
 class Score:
-    """Means over tiles, in dB."""
+    """Mean PSNR over tiles, in dB."""
 
     psnr: float
     """Over all bands."""
     psnr_y: float | None
-    """Over brightness, for three bands."""
+    """Over luma (Y); None unless there are three bands."""
 
     @property
     def main(self) -> float:
-        """What decides which weights are best."""
+        """The score by which the best weights are chosen."""
         return self.psnr if self.psnr_y is None else self.psnr_y
 
 
 class Validation:
-    """Tiles with their truth and what bicubic makes of them."""
+    """Validation tiles, with the results and the score of bicubic interpolation."""
 
     def __init__(self, tiles: Sequence[Patch], scale: int, clip: bool, data_range: float) -> None:
         self.tiles, self.scale, self.clip, self.data_range = tiles, scale, clip, data_range
@@ -64,7 +64,7 @@ class Validation:
 
 
 def span_of(tiles: Sequence[Patch], kind: str) -> float:
-    """What PSNR counts as the full range: 1, or the spread of the truth where the model's has no ends."""
+    """Peak value for PSNR: 1, or the 0.1 to 99.9 percentile range of hr where the value range is unbounded."""
     if kind != "standard":
         return 1.0
     values = np.concatenate([tile.hr[:, tile.valid].ravel()[::7] for tile in tiles])
@@ -73,7 +73,7 @@ def span_of(tiles: Sequence[Patch], kind: str) -> float:
 
 
 def _same_size(tiles: Sequence[Patch], most: int = 8) -> list[list[Patch]]:
-    """Tiles in their order, cut into runs of one size."""
+    """Tiles in order, in groups of one size, at most `most` to a group."""
     groups: list[list[Patch]] = []
     for tile in tiles:
         if groups and len(groups[-1]) < most and groups[-1][0].lr.shape == tile.lr.shape:

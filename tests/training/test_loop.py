@@ -310,7 +310,7 @@ def test_a_full_disk_at_a_checkpoint_loses_nothing(images, unbroken, tmp_path, m
     folder = tmp_path / "run"
     result, events = trained(tiny_config(images), folder)
     assert [note.text for note in events.of(Noted)] == [
-        f"Cannot write '{folder / 'last.pt'}': No space left on device. The one written before is kept. "
+        f"Cannot write '{folder / 'last.pt'}': No space left on device. The previous file is kept. "
         "Free some space on its disk. The run continues."
     ]
     assert calls == [2, 4, 6, 6]
@@ -325,7 +325,7 @@ def test_a_folder_in_use_or_full_is_refused(images, unbroken, tmp_path):
     other = RunFolder(unbroken[0])
     other.lock()
     try:
-        with pytest.raises(JobError, match="another process is at it"):
+        with pytest.raises(JobError, match="another process trains there"):
             train(other.read_config(), unbroken[0], resume=True)
     finally:
         other.close()
