@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+LOWEST := .venv-lowest
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-lowest lint clean
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -21,6 +22,15 @@ demo: $(STAMP)
 test: lint
 	$(BIN)/pytest -q -n 2 --dist worksteal
 
+# The lower bounds in pyproject.toml, in a virtual environment of their own: 7 GB, removed afterwards.
+test-lowest:
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet uv
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST) --resolution lowest-direct --editable '.[dev]'
+	$(LOWEST)/bin/python -m pytest -q -n 2 --dist worksteal \
+		tests/models tests/raster tests/sensor tests/tiling tests/imagery tests/training
+	rm -rf $(LOWEST)
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -28,4 +38,4 @@ lint: $(STAMP)
 	$(BIN)/lint-imports --no-cache
 
 clean:
-	rm -rf $(VENV) demo build dist
+	rm -rf $(VENV) $(LOWEST) demo build dist

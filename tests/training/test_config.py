@@ -53,7 +53,7 @@ def test_later_settings_win(tmp_path):
         ({"data.val_share": 1.5}, "at least 0 and below 1"),
         ({"precision": "bf61"}, "Did you mean 'bf16'"),
         ({"loss": {"l3": 1.0}}, "terms out of l1, charbonnier"),
-        ({"loss": {"l1": 0.0}}, "one of them positive"),
+        ({"loss": {"l1": 0.0}}, "at least one of them above 0"),
         ({"data.range": [0.0, 1.0]}, "only that, needs LO and HI"),
         ({"data": 3}, "not a table"),
         ({"degradation": {"kernl": "box"}}, "Did you mean 'kernel'"),
