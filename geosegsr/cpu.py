@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
-from threadpoolctl import ThreadpoolController
-
 _lock = threading.Lock()
 _users = 0
 _limit: Any = None
@@ -23,6 +21,8 @@ _KEPT = 512 << 20  # bytes
 
 @lru_cache(maxsize=1)
 def _controller() -> Any:
+    from threadpoolctl import ThreadpoolController
+
     return ThreadpoolController()
 
 

@@ -19,6 +19,7 @@ from geosegsr.models.card import ModelCard
 from geosegsr.models.checkpoint import load_checkpoint, read_card
 from geosegsr.models.contract import Facts, FloatArray, Upscaler
 from geosegsr.models.segsr.config import BICUBIC, SeGSRConfig
+from geosegsr.models.segsr.precision import without_tf32
 from geosegsr.notices import warn
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -170,7 +171,7 @@ class TorchUpscaler(_Checkpoint):
         """A GPU alone, or a share of the processor."""
         cores = cores_of_a_block.get()
         if self.device.type == "cuda":
-            with self._lock:
+            with self._lock, without_tf32():
                 yield
         elif cores is None:
             yield

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from geosegsr.training.config import OptimiserConfig
+if TYPE_CHECKING:
+    from geosegsr.training.config import OptimiserConfig
 
 _LEAST_SIDE = 16  # of a matrix that is worth orthogonalising
 
@@ -41,7 +42,7 @@ def _groups(network: nn.Module, config: OptimiserConfig) -> list[dict[str, Any]]
     groups: dict[tuple[bool, float], list[Tensor]] = {}
     for name, p in learning.items():
         guides = name.startswith(("features.", "localisation.")) and not adapted
-        matrix = config.name == "muon" and _is_matrix(name, p)
+        matrix = config.name == "muon" and is_matrix(name, p)
         groups.setdefault((matrix, config.tower_share if guides else 1.0), []).append(p)
     return [{"params": p, "matrices": matrix, "share": share} for (matrix, share), p in groups.items()]
 
@@ -133,7 +134,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
             assert matrix.data_ptr() == p.data_ptr(), "a parameter with gaps has no matrix of its own memory"
 
 
-def _is_matrix(name: str, parameter: Tensor) -> bool:
+def is_matrix(name: str, parameter: Tensor) -> bool:
     """Whether a parameter maps features to features; layers that read or write images are left to AdamW."""
     ends = (
         "conv_first",

@@ -21,6 +21,7 @@ from geosegsr.models.checkpoint import load_checkpoint, read_card, save_checkpoi
 from geosegsr.models.contract import Facts, Upscaler
 from geosegsr.models.inference import choose_device, choose_precision
 from geosegsr.models.segsr.network import SeGSR, preset
+from geosegsr.models.segsr.precision import without_tf32
 
 SMALL = {
     "width": 16,
@@ -160,6 +161,44 @@ def test_threads_take_turns_on_a_gpu_and_get_their_own_tiles(upscaler, tiles, mo
         results = list(pool.map(lambda i: upscaler(tiles[i : i + 1]), range(5)))
     assert {most for most, _ in seen} == {1}
     assert np.array_equal(np.concatenate(results), expected)
+
+
+def float32_settings():
+    cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    return cudnn.fp32_precision, cuda.fp32_precision, torch.get_float32_matmul_precision()
+
+
+@pytest.fixture(params=["highest", "high"])
+def host_precision(request):
+    """What the program around geosegsr has asked of float32 products."""
+    mkldnn, cuda = torch.backends.mkldnn.matmul, torch.backends.cuda.matmul
+    before = mkldnn.fp32_precision, cuda.fp32_precision
+    if request.param != "highest":
+        torch.set_float32_matmul_precision(request.param)
+    yield request.param
+    torch.set_float32_matmul_precision("highest")
+    mkldnn.fp32_precision, cuda.fp32_precision = before
+
+
+def test_on_a_gpu_float32_is_not_rounded_to_tf32(upscaler, tiles, monkeypatch, host_precision):
+    monkeypatch.setattr(upscaler, "device", SimpleNamespace(type="cuda"))
+    monkeypatch.setattr(upscaler, "_tensor", torch.from_numpy)
+    before, seen, network = float32_settings(), [], upscaler.network
+    upscaler.network = lambda *tensors: (seen.append(float32_settings()), network(*tensors))[1]
+    upscaler(tiles)
+    assert set(seen) == {("ieee", "ieee", "highest")}
+    assert float32_settings() == before
+
+
+def test_tf32_stays_off_until_the_last_call_ends(host_precision):
+    before = float32_settings()
+    first, second = without_tf32(), without_tf32()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert float32_settings() == ("ieee", "ieee", "highest")
+    second.__exit__(None, None, None)
+    assert float32_settings() == before
 
 
 def test_on_a_cpu_a_call_uses_the_cores_of_its_block(upscaler, tiles):

@@ -1,10 +1,56 @@
-"""What stays in float32 where a network computes in 16 bits."""
+"""What stays in float32: the parts of a network that compute in it on any device, whatever the rest does."""
 
 from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+
+_lock = threading.Lock()
+_users = 0
+_before = ("", "", "")
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Hold a GPU's float32 products and convolutions at float32 while anyone is inside.
+
+    By default torch lets convolutions round their float32 inputs to TF32, with 11 significant bits instead of 24. The
+    settings are those of the whole process; the last one to leave restores them.
+    """
+    global _users
+    with _lock:
+        if _users == 0:
+            _turn_tf32_off()
+        _users += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                _restore_tf32()
+
+
+def _turn_tf32_off() -> None:
+    global _before
+    conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    _before = (conv.fp32_precision, matmul.fp32_precision, torch.get_float32_matmul_precision())
+    conv.fp32_precision = "ieee"
+    if _before[2] != "highest":  # torch raises an error where this one and matmul's differ
+        torch.set_float32_matmul_precision("highest")
+    matmul.fp32_precision = "ieee"
+
+
+def _restore_tf32() -> None:
+    if _before[2] != "highest":
+        torch.set_float32_matmul_precision(_before[2])
+    torch.backends.cuda.matmul.fp32_precision = _before[1]
+    torch.backends.cudnn.conv.fp32_precision = _before[0]
 
 
 def conv_in_float32(image: Tensor, weight: Tensor, bias: Tensor | None = None, padding: int = 0) -> Tensor:

@@ -1,0 +1,123 @@
+"""Decode packed images into chips, one .npy for each source, on all cores.
+
+    python -m benchmarks.gpu.prepare runs/gpu/pack.zip runs/gpu/chips
+
+Do this once, before any training starts: several trainings that decode for themselves stand in each other's way.
+Sources that are there already are left as they are. Needs numpy, and Pillow with AVIF.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import time
+import zipfile
+from collections.abc import Iterator
+from functools import partial
+from multiprocessing import Pool
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.gpu.chips import CHIP, CORE, EDGE, LARGEST
+
+LARGEST_DN = {"s2": 10000, "wv3": 2047}
+"""DN of deep sources that a network sees as 1; percentiles for Landsat."""
+COMPOSITES = {
+    1: ((0, 0, 0),),
+    4: ((0, 1, 2), (3, 0, 1), (3, 3, 3)),
+    13: (
+        (3, 2, 1), (7, 2, 3), (3, 2, 1), (4, 5, 6), (8, 11, 12), (6, 8, 11), (12, 11, 3), (0, 9, 10),
+        (5, 5, 5), (7, 7, 7), (12, 12, 12), (0, 0, 0), (9, 9, 9),
+    ),
+}  # fmt: skip
+"""By number of bands, those that are shown as red, green and blue; otherwise the first three."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("pack", type=Path, help="The file that benchmarks.gpu.pack wrote.")
+    parser.add_argument(
+        "out", type=Path, help="Folder for SOURCE.npy, and for val/ with the validation images."
+    )
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    args = parser.parse_args()
+    began = time.perf_counter()
+    args.out.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(args.pack) as packed:
+        names = packed.namelist()
+        packed.extractall(args.out, [name for name in names if name.startswith("val/")])
+    members: dict[str, list[str]] = {}
+    for name in names:
+        if name.startswith(("images/", "deep/")):
+            members.setdefault(source_of(name), []).append(name)
+    with Pool(args.processes) as pool:
+        for source, own in sorted(members.items()):
+            target = args.out / f"{source}.npy"
+            if not target.exists():
+                chips = np.concatenate(pool.map(partial(chips_of, args.pack), own, chunksize=4))
+                save_whole(chips, target)
+                print(f"{source}: {len(chips)} chips of {len(own)} images", flush=True)
+    print(f"{time.perf_counter() - began:.1f} s")
+
+
+def source_of(name: str) -> str:
+    """The source that a packed image belongs to; all photographs are one."""
+    source = Path(name).name.split("__")[0]
+    return "photo" if source.startswith("photo") else source
+
+
+def chips_of(pack: Path, name: str) -> NDArray[np.uint16]:
+    """All chips of one packed image, shape (chips, 3, CHIP, CHIP)."""
+    with zipfile.ZipFile(pack) as packed:
+        data = io.BytesIO(packed.read(name))
+    if name.endswith(".npy"):
+        return np.concatenate([cut(image) for image in composites(source_of(name), np.load(data))])
+    pixels = np.asarray(Image.open(data).convert("RGB")).transpose(2, 0, 1)
+    return cut(pixels.astype(np.uint16) * (LARGEST // 255))
+
+
+def composites(source: str, pixels: NDArray[np.generic]) -> Iterator[NDArray[np.uint16]]:
+    """Three bands at a time of an image (bands, height, width), in the range of chips."""
+    values = pixels.astype(np.float32)
+    low, high = (
+        (0, LARGEST_DN[source]) if source in LARGEST_DN else np.percentile(values[values > 0], [0.01, 99.95])
+    )
+    whole = (((values - low) / (high - low)).clip(0, 1) * LARGEST).round().astype(np.uint16)
+    for bands in COMPOSITES.get(len(whole), ((0, 1, 2),)):
+        yield whole[list(bands)]
+
+
+def cut(image: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """An image (3, height, width) as chips (chips, 3, CHIP, CHIP) that cover it evenly."""
+    starts = []
+    missing = [(0, 0)]
+    for side in image.shape[1:]:
+        padded = max(side + 2 * EDGE, CHIP)
+        missing.append((EDGE, padded - side - EDGE))
+        starts.append(np.linspace(0, padded - CHIP, max(1, round(side / CORE))).round().astype(int))
+    whole = np.pad(image, missing, mode="reflect")
+    return np.stack(
+        [
+            whole[:, row : row + CHIP, column : column + CHIP]
+            for row in starts[0].tolist()
+            for column in starts[1].tolist()
+        ]
+    )
+
+
+def save_whole(chips: NDArray[np.uint16], target: Path) -> None:
+    """The file appears whole or not at all."""
+    part = target.with_suffix(".part")
+    with part.open("wb") as opened:
+        np.save(opened, chips)
+    part.replace(target)
+
+
+if __name__ == "__main__":
+    main()
