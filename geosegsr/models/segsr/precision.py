@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+_cudnn: Any = torch.backends.cudnn  # mypy does not see all attributes of this module
 _lock = threading.Lock()
 _users = 0
 _before = ("", "", "")
@@ -38,9 +40,9 @@ def without_tf32() -> Iterator[None]:
 
 def _turn_tf32_off() -> None:
     global _before
-    conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul
-    _before = (conv.fp32_precision, matmul.fp32_precision, torch.get_float32_matmul_precision())
-    conv.fp32_precision = "ieee"
+    matmul = torch.backends.cuda.matmul
+    _before = (_cudnn.conv.fp32_precision, matmul.fp32_precision, torch.get_float32_matmul_precision())
+    _cudnn.conv.fp32_precision = "ieee"
     if _before[2] != "highest":  # torch raises an error where this one and matmul's differ
         torch.set_float32_matmul_precision("highest")
     matmul.fp32_precision = "ieee"
@@ -50,7 +52,7 @@ def _restore_tf32() -> None:
     if _before[2] != "highest":
         torch.set_float32_matmul_precision(_before[2])
     torch.backends.cuda.matmul.fp32_precision = _before[1]
-    torch.backends.cudnn.conv.fp32_precision = _before[0]
+    _cudnn.conv.fp32_precision = _before[0]
 
 
 def conv_in_float32(image: Tensor, weight: Tensor, bias: Tensor | None = None, padding: int = 0) -> Tensor:
