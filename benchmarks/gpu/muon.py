@@ -1,6 +1,6 @@
 """Muon on stacks of matrices of one shape: as many kernels as there are shapes, not as there are matrices.
 
-`torch.optim.Muon` takes one matrix after the other and refuses `foreach`. The compact network has some 60 small matrices
+`torch.optim.Muon` takes one matrix after the other and refuses `foreach`. The compact network has more than 50 small matrices
 of few shapes; fifteen products and more for each would keep a GPU waiting for the next launch.
 """
 
