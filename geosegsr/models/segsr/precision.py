@@ -41,9 +41,11 @@ def without_tf32() -> Iterator[None]:
 def _turn_tf32_off() -> None:
     global _before
     matmul = torch.backends.cuda.matmul
-    _before = (_cudnn.conv.fp32_precision, matmul.fp32_precision, torch.get_float32_matmul_precision())
+    # Torch 2.9 warns whoever reads the older setting, and raises an error where it contradicts the newer one.
+    older = torch.get_float32_matmul_precision() if matmul.fp32_precision == "tf32" else "highest"
+    _before = (_cudnn.conv.fp32_precision, matmul.fp32_precision, older)
     _cudnn.conv.fp32_precision = "ieee"
-    if _before[2] != "highest":  # torch raises an error where this one and matmul's differ
+    if older != "highest":
         torch.set_float32_matmul_precision("highest")
     matmul.fp32_precision = "ieee"
 
