@@ -1,4 +1,4 @@
-"""Which worker does which blocks: each a stretch of neighbours, so that it computes the tiles they share once."""
+"""The order in which blocks are sent: each worker gets neighbouring blocks, so that it computes shared tiles once."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections import deque
 from collections.abc import Collection, Hashable, Sequence
 
 
-class Stretches:
-    """Blocks still to be sent. Every worker has a stretch of its own; one that is through takes half of the longest."""
+class BlockQueue:
+    """Blocks still to be sent, in segments of neighbours.
+
+    Every worker has a segment of its own. One that has finished its segment takes half of the longest other.
+    """
 
     def __init__(self, indices: Sequence[int]) -> None:
         self._again: deque[int] = deque()
@@ -21,21 +24,21 @@ class Stretches:
         """Have a block sent again, before all others."""
         self._again.appendleft(index)
 
-    def keep(self, workers: Collection[Hashable]) -> None:
-        """Free the stretches of those who are gone."""
+    def retain(self, workers: Collection[Hashable]) -> None:
+        """Free the segments of all other workers."""
         for worker in self._own.keys() - set(workers):
             self._free.append(self._own.pop(worker))
 
     def next_for(self, worker: Hashable) -> int:
-        """A block for this worker; there must be one."""
+        """Remove a block for this worker and return its index; the queue must not be empty."""
         if self._again:
             return self._again.popleft()
         if not self._own.get(worker):
-            self._own[worker] = self._new_stretch()
+            self._own[worker] = self._new_segment()
         return self._own[worker].popleft()
 
-    def _new_stretch(self) -> deque[int]:
-        self._free = [stretch for stretch in self._free if stretch]
+    def _new_segment(self) -> deque[int]:
+        self._free = [segment for segment in self._free if segment]
         if self._free:
             return self._free.pop(0)
         longest = max(self._own.values(), key=len)

@@ -24,7 +24,7 @@ from geosegsr.context import check_stop, cores_of_a_block, stop_requested
 from geosegsr.cpu import single_threaded_blas
 from geosegsr.errors import ConfigError, JobError
 from geosegsr.workers.cluster import run_on_cluster
-from geosegsr.workers.worker import Check
+from geosegsr.workers.worker import Check, Work
 
 log = logging.getLogger("geosegsr")
 
@@ -207,12 +207,10 @@ class _ClusterEngine:
     ) -> None:
         run_on_cluster(
             self._connected(),
-            work,
+            Work(work, None if check is None else check(), self._cores),
             indices,
             on_done,
-            check=None if check is None else check(),
             shared_folder=shared_folder,
-            cores=self._cores,
             cancelled=self._cancelled,
         )
 

@@ -1,6 +1,6 @@
-"""What happens in a worker's own process: it is looked at, gets the work, and computes blocks by their numbers.
+"""What runs in a worker's own process: it is checked, receives the work, and computes blocks by their numbers.
 
-The work itself travels once to each worker, with its check. A worker that has not passed has nothing to compute a
+The work travels once to each worker, together with its check. A worker that has not passed has nothing to compute a
 block with, whenever it joined and whoever sent it one.
 """
 
@@ -20,7 +20,7 @@ from geosegsr.context import cores_of_a_block, stop_requested
 from geosegsr.errors import GeoSegSRError
 from geosegsr.version import __version__
 
-# File systems on a network may show a new file a moment late.
+# Network file systems may show a new file a moment late.
 _LATE_FILE_S = 2
 _MOST_RUNS = 64
 
@@ -30,108 +30,124 @@ class Capacity:
     """What a worker process has for its blocks."""
 
     threads: int
-    """Blocks at a time."""
+    """Blocks computed at a time."""
     cores: int
-    """Of the processor, for each block."""
+    """CPU cores for each block."""
     gpus: float
     """GPUs that it declares as a resource; 0 where it declares none."""
     memory_bytes: int
-    """Limit of the process; 0 where it has none."""
+    """Memory limit of the process; 0 where it has none."""
 
 
 Check: TypeAlias = Callable[[Capacity], str]
-"""Looks at the process it runs in, raises GeoSegSRError where the work could not be done there, and names the kind of
-device it would be done on: "cpu" or "cuda", or "" where that makes no difference."""
+"""Checks the process it runs in. It raises GeoSegSRError where the work cannot be done there, and otherwise returns the
+kind of device that would do it: "cpu" or "cuda", or "" where that makes no difference."""
 
 
 @dataclass(frozen=True)
-class Admission:
+class Work:
+    """What every worker needs of a run."""
+
+    compute: Callable[[int], Any]
+    """Computes the block of a number; picklable, with small results."""
+    check: Check | None = None
+    """Runs in each worker before it gets blocks; None to check only version and folder."""
+    cores: int | None = None
+    """CPU cores that a worker may use; None for as many as Dask gave it threads."""
+
+
+@dataclass(frozen=True)
+class Accepted:
     """A worker that may compute blocks."""
 
     capacity: Capacity
     device: str
+    """What its check returned."""
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """A worker that may not, and why: whole sentences."""
+class Rejected:
+    """A worker that may not compute blocks."""
 
     reason: str
+    """Whole sentences."""
 
 
 @dataclass(frozen=True)
-class Stranger:
-    """A worker that was sent a block before it was admitted."""
+class NotPrepared:
+    """The answer of a worker that was sent a block before it was accepted."""
 
     address: str
 
 
 @dataclass(frozen=True)
 class Failure:
-    """One of our errors on its way from a worker: its cause may be of a kind that cannot travel."""
+    """One of our errors on its way from a worker: its cause may be of a class that cannot be pickled."""
 
     kind: type[GeoSegSRError]
     message: str
 
 
 @dataclass(frozen=True)
-class _Work:
+class _Prepared:
+    """The work of a run, unpickled in this process."""
+
     compute: Callable[[int], Any]
     cores: int
-    dismissed: threading.Event = field(default_factory=threading.Event)
+    """For each block."""
+    ended: threading.Event = field(default_factory=threading.Event)
 
 
 # By run and worker: several workers may live in one process.
-_admitted: dict[tuple[str, str], _Work] = {}
+_prepared: dict[tuple[str, str], _Prepared] = {}
 _lock = threading.Lock()
 
 
-def pack(work: Callable[[int], Any], check: Check | None) -> bytes:
-    """Work and check as they travel."""
-    packed: bytes = cloudpickle.dumps((work, check))
+def pack(work: Work) -> bytes:
+    """Pickle the work, to be sent to every worker."""
+    packed: bytes = cloudpickle.dumps(work)
     return packed
 
 
-def admit(run_id: str, version: str, token: Path, cores: int | None, packed: bytes) -> Admission | Refusal:
-    """Look at this process and, if it passes, keep the work for the blocks to come.
+def prepare(run_id: str, version: str, token: Path, packed: bytes) -> Accepted | Rejected:
+    """Check this process and, if it passes, keep the work for the blocks to come.
 
     Args:
-        run_id: Of the run.
-        version: Of geosegsr where the run was started.
-        token: A file in the folder that everyone must share; it holds the run's id.
-        cores: Cores of this worker; None for as many as it has threads.
+        run_id: Identifier of the run.
+        version: Version of geosegsr where the run was started.
+        token: A file in the folder that all workers must share; it holds the run's identifier.
         packed: From `pack`.
     """
     if version != __version__:
-        return Refusal(
+        return Rejected(
             f"it runs geosegsr {__version__}, this is {version}. Install the same version on all workers."
         )
     fault = _folder_fault(run_id, token)
     if fault is not None:
         return fault
-    capacity = _capacity(cores)
     try:
-        work, check = cloudpickle.loads(packed)
-        device = "" if check is None else check(capacity)
+        work: Work = cloudpickle.loads(packed)
+        capacity = _capacity(work.cores)
+        device = "" if work.check is None else work.check(capacity)
     except GeoSegSRError as error:
-        return Refusal(str(error))
+        return Rejected(str(error))
     with _lock:
-        while len(_admitted) >= _MOST_RUNS:  # of runs that were killed; one at work would be admitted again
-            del _admitted[next(iter(_admitted))]
-        _admitted[_key(run_id)] = _Work(work, capacity.cores)
-    return Admission(capacity, device)
+        while len(_prepared) >= _MOST_RUNS:  # of runs that were killed; an active one would be prepared again
+            del _prepared[next(iter(_prepared))]
+        _prepared[_key(run_id)] = _Prepared(work.compute, capacity.cores)
+    return Accepted(capacity, device)
 
 
-def attempt(run_id: str, index: int) -> Any:
+def compute(run_id: str, index: int) -> Any:
     """Compute a block.
 
     Returns:
-        What the work returns; a Stranger where this process was not admitted; a Failure for one of our errors.
+        What the work returns; NotPrepared where this process does not have the work; Failure for one of our errors.
     """
-    work = _admitted.get(_key(run_id))
+    work = _prepared.get(_key(run_id))
     if work is None:
-        return Stranger(_this_worker().address)
-    stop_requested.set(work.dismissed.is_set)
+        return NotPrepared(_this_worker().address)
+    stop_requested.set(work.ended.is_set)
     cores_of_a_block.set(work.cores)
     try:
         return work.compute(index)
@@ -139,12 +155,12 @@ def attempt(run_id: str, index: int) -> Any:
         return Failure(type(error), str(error))
 
 
-def dismiss(run_id: str) -> None:
-    """Forget a run; its blocks that are at work stop at their next tile."""
+def release(run_id: str) -> None:
+    """Forget the work of a run; its active blocks stop before their next tile."""
     with _lock:
-        ended = [_admitted.pop(key) for key in list(_admitted) if key[0] == run_id]
+        ended = [_prepared.pop(key) for key in list(_prepared) if key[0] == run_id]
     for work in ended:
-        work.dismissed.set()
+        work.ended.set()
 
 
 def _key(run_id: str) -> tuple[str, str]:
@@ -168,11 +184,11 @@ def _capacity(cores: int | None) -> Capacity:
     )
 
 
-def _folder_fault(run_id: str, token: Path) -> Refusal | None:
+def _folder_fault(run_id: str, token: Path) -> Rejected | None:
     deadline = time.monotonic() + _LATE_FILE_S
     while not token.exists():
         if time.monotonic() > deadline:
-            return Refusal(
+            return Rejected(
                 f"it does not see the folder '{token.parent}'. "
                 "Pass -o in a folder that this machine and all workers share."
             )
@@ -182,8 +198,8 @@ def _folder_fault(run_id: str, token: Path) -> Refusal | None:
         trial.write_text(run_id)
         trial.unlink()
     except OSError as error:
-        return Refusal(
+        return Rejected(
             f"it cannot write to the folder '{token.parent}' ({error.strerror or error}). "
-            "Run it as a user who may, or pass another -o."
+            "Run it as a user who may write there, or pass another -o."
         )
     return None

@@ -36,8 +36,8 @@ from geosegsr.models.segsr.network import SeGSR, preset
 from geosegsr.pipeline.block import compute_block
 from geosegsr.pipeline.plan import plan
 from geosegsr.pipeline.worker_check import Preflight
-from geosegsr.workers import cluster, engine, worker
-from geosegsr.workers.cluster import WAIT_KEY
+from geosegsr.workers import cluster, dispatch, engine, worker
+from geosegsr.workers.dispatch import WAIT_KEY
 from geosegsr.workers.worker import Capacity
 
 GRID = ("--model", "bicubic", "--tile", 24, "--overlap", 8, "--block", 64)
@@ -75,7 +75,7 @@ class Lab:
 
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    monkeypatch.setattr(cluster, "_LOOK_S", 0.05)
+    monkeypatch.setattr(dispatch, "_UPDATE_S", 0.05)
     with LocalCluster(n_workers=0, processes=False, dashboard_address=None, silence_logs="CRITICAL") as inner:
         opened = Lab(inner)
         yield opened
@@ -292,7 +292,7 @@ def test_the_window_follows_the_workers(lab: Lab, tmp_path: Path, monkeypatch: p
 
     def submit(self: Client, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         nonlocal sent
-        if function is worker.attempt:
+        if function is worker.compute:
             sent += 1
             most[delivered > 20] = max(most[delivered > 20], sent - delivered)
         return honest(self, function, *args, **options)
@@ -360,10 +360,10 @@ def test_blocks_of_a_result_come_from_one_kind_of_device(lab: Lab, tmp_path: Pat
     assert len(told) == 2
 
 
-def test_a_process_that_lost_the_work_is_admitted_again(lab: Lab, tmp_path: Path) -> None:
+def test_a_process_that_lost_the_work_is_prepared_again(lab: Lab, tmp_path: Path) -> None:
     """As one that was restarted under its old address has."""
     lab.add("forgetful")
-    results = work_through(lab, tmp_path, then=lambda done: worker._admitted.clear() if done == 10 else None)
+    results = work_through(lab, tmp_path, then=lambda done: worker._prepared.clear() if done == 10 else None)
     assert_each_once(results)
 
 
@@ -522,7 +522,7 @@ def test_a_scheduler_that_is_killed_is_one_error_and_the_run_goes_on_later(tmp_p
             time.sleep(0.005)
         scheduler.kill()
         outcome = finish(process)
-    assert_refused(outcome, 1, address, "was lost", "finished blocks are kept", "same command")
+    assert_refused(outcome, 1, address, "was lost", "Finished blocks are kept", "same command")
     assert not target.exists()
     done = journal.read_bytes().count(b"\n")
     with scheduler_process(tmp_path) as (_, address), worker_processes(address, folder):
