@@ -20,7 +20,7 @@ from geosegsr.raster.window import Window
 from geosegsr.sensor.consistency import Sampling
 from geosegsr.sensor.degradation import samplings_of, wants_consistency
 from geosegsr.sensor.descriptor import sampling_of
-from geosegsr.tiling.grid import TileGrid
+from geosegsr.tiling.grid import TileGrid, Tiling
 from geosegsr.tiling.render import Rendering
 
 log = logging.getLogger("geosegsr")
@@ -121,16 +121,13 @@ def _grid(
             f"'{facts.name}' needs: seams may be visible"
         )
     region = wanted.grown(max(overlap, facts.halo, margin), raster.height, raster.width)
+    tile = facts.tile if options["tile"] is None else options["tile"]
     grid = TileGrid.plan(
         region.height,
         region.width,
-        tile=facts.tile if options["tile"] is None else options["tile"],
-        overlap=overlap,
-        halo=facts.halo,
+        Tiling(tile, overlap, facts.halo, facts.multiple_of, facts.min_size),
         block=_block_side(options["block"], facts.scale, wanted),
         wanted=wanted.shifted(-region.row, -region.col),
-        multiple_of=facts.multiple_of,
-        min_size=facts.min_size,
         margin=margin,
     )
     return grid, region

@@ -104,6 +104,50 @@ class Axis:
 
 
 @dataclass(frozen=True)
+class Tiling:
+    """Size and overlap of tiles, in lr pixels, and what a model requires of them.
+
+    Raises:
+        WindowError: The model does not accept such tiles, or they leave no stride.
+    """
+
+    tile: int
+    """Side of a tile, at most: as many tiles as this takes are made as small as cover a side evenly."""
+    overlap: int
+    """Pixels shared by neighbouring tiles; 2 * halo <= overlap < tile."""
+    halo: int = 0
+    """Context pixels at the inner edges of tiles."""
+    multiple_of: int = 1
+    """Tile sides must be a multiple of this."""
+    min_size: int = 1
+    """The shortest side that is allowed."""
+
+    def __post_init__(self) -> None:
+        least = max(1, self.min_size)
+        if self.tile < least or self.tile % self.multiple_of:
+            also = f" and a multiple of {self.multiple_of}" if self.multiple_of > 1 else ""
+            raise WindowError(
+                f"Cannot use tiles of {self.tile} pixels: the model needs at least {least}{also}. Pass another --tile."
+            )
+        if not 0 <= self.overlap < self.tile:
+            raise WindowError(
+                f"Cannot use an overlap of {self.overlap} pixels with tiles of {self.tile}: it must be at least 0 and "
+                f"less than the tile. Pass --overlap {self.tile // 4}, or a larger --tile."
+            )
+
+    def axis(self, size: int, start: int, stop: int, margin: int) -> Axis:
+        """The tiles along a side of `size` pixels, of which start..stop are wanted."""
+        whole = fitted(size, self.multiple_of, self.min_size)
+        if whole < self.tile:
+            return Axis(size, whole, 0, 0, start, stop, margin)
+        count = max(1, -(-(size - self.overlap) // (self.tile - self.overlap)))
+        # As many tiles, with no more overlap than asked for.
+        even = -(-(size + (count - 1) * self.overlap) // count)
+        side = min(self.tile, fitted(even, self.multiple_of, self.min_size))
+        return Axis(size, side, self.overlap, min(self.halo, self.overlap // 2), start, stop, margin)
+
+
+@dataclass(frozen=True)
 class Block:
     """A piece of the output: the unit of work, of resume and of one file."""
 
@@ -140,14 +184,10 @@ class TileGrid:
         cls,
         height: int,
         width: int,
+        tiling: Tiling,
         *,
-        tile: int,
-        overlap: int,
-        halo: int,
         block: int,
         wanted: Window | None = None,
-        multiple_of: int = 1,
-        min_size: int = 1,
         margin: int = 0,
     ) -> TileGrid:
         """Lay tiles over a region.
@@ -155,49 +195,27 @@ class TileGrid:
         Args:
             height: Rows that may be read, in lr pixels.
             width: Columns that may be read.
-            tile: Side of a tile, at most: as many tiles as this takes are made as small as cover a side evenly.
-            overlap: Pixels shared by neighbouring tiles; 2 * halo <= overlap < tile.
-            halo: Context pixels at inner edges of tiles.
+            tiling: Size and overlap of tiles.
             block: Side of a block, in lr pixels; rounded to whole tiles.
             wanted: The part to compute; all of it by default.
-            multiple_of: Tile sides must be a multiple of this.
-            min_size: The shortest tile side allowed.
             margin: Pixels around a block that its own pixels depend on.
 
         Raises:
-            WindowError: The numbers leave nothing to compute or no stride between tiles.
+            WindowError: The side of a block is less than one pixel, or there would be too many blocks.
         """
-        if tile < max(1, min_size) or tile % multiple_of:
-            also = f" and a multiple of {multiple_of}" if multiple_of > 1 else ""
-            raise WindowError(
-                f"Cannot use tiles of {tile} pixels: the model needs at least {max(1, min_size)}{also}. "
-                "Pass another --tile."
-            )
-        if not 0 <= overlap < tile:
-            raise WindowError(
-                f"Cannot use an overlap of {overlap} pixels with tiles of {tile}: "
-                f"it must be at least 0 and less than the tile. Pass --overlap {tile // 4}, or a larger --tile."
-            )
         if block < 1:
-            raise WindowError(f"Cannot use blocks of {block} pixels: pass a --block of at least 1.")
+            raise WindowError(f"Cannot use blocks of {block} pixels. Pass a --block of at least 1.")
         wanted = wanted or Window(0, 0, height, width)
-
-        def axis(size: int, start: int, stop: int) -> Axis:
-            whole = fitted(size, multiple_of, min_size)
-            if whole < tile:
-                return Axis(size, whole, 0, 0, start, stop, margin)
-            count = max(1, -(-(size - overlap) // (tile - overlap)))
-            # As many tiles, with no more overlap than asked for.
-            even = -(-(size + (count - 1) * overlap) // count)
-            side = min(tile, fitted(even, multiple_of, min_size))
-            return Axis(size, side, overlap, min(halo, overlap // 2), start, stop, margin)
-
-        grid = cls(axis(height, wanted.row, wanted.row_stop), axis(width, wanted.col, wanted.col_stop), block)
+        grid = cls(
+            tiling.axis(height, wanted.row, wanted.row_stop, margin),
+            tiling.axis(width, wanted.col, wanted.col_stop, margin),
+            block,
+        )
         if (count := grid.rows.block_count(block) * grid.cols.block_count(block)) > _MOST_BLOCKS:
             raise WindowError(
-                f"Cannot cut {wanted.width:,} x {wanted.height:,} pixels into blocks of {block}: they would be "
-                f"{count:,}, and a run has at most {_MOST_BLOCKS:,}. Pass a part of the scene, a larger --block or a "
-                "smaller --scale."
+                f"Cannot cut {wanted.width:,} x {wanted.height:,} pixels into blocks of {block}: that makes "
+                f"{count:,} blocks, and a run has at most {_MOST_BLOCKS:,}. Pass a part of the scene, a larger --block or "
+                "a smaller --scale."
             )
         return grid
 
@@ -214,7 +232,7 @@ class TileGrid:
         )
 
     def before(self, index: int) -> tuple[int, ...]:
-        """Blocks that had better be done before one: those above and to the left, whose tiles it shares."""
+        """Blocks to compute before this one, if possible: those above and to the left, whose tiles it shares."""
         _, across = self.block_shape
         return (index - across,) * (index >= across) + (index - 1,) * (index % across > 0)
 

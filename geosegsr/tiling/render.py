@@ -1,7 +1,7 @@
 """One block of output from the pixels around it: fill, scale, model, blend, round, mask. No files, no Dask.
 
-What comes out depends on the scene's pixels, the model and the grid alone, never on which block a pixel
-happens to lie in: blocks of any size, computed anywhere in any order, give the same raster.
+The result depends on the scene's pixels, the model and the grid alone, never on the block in which a pixel lies.
+Blocks of any size, computed anywhere in any order, give the same raster.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from geosegsr.sensor.consistency import (
     project,
     quantum_of,
 )
-from geosegsr.tiling.blend import Fold, feather_weights
 from geosegsr.tiling.cache import TileCache
-from geosegsr.tiling.grid import Axis, Block, TileGrid
-from geosegsr.tiling.group import RenderCounts, batched, group_call, model_input, output_bands
+from geosegsr.tiling.grid import Block, TileGrid
+from geosegsr.tiling.group import RenderCounts, group_call, output_bands
+from geosegsr.tiling.mosaic import BlockInput, GroupCache, Mosaic
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class Rendering:
     """Of input and output."""
     nodata: float | None
     samplings: tuple[Sampling, ...] = ()
-    """Of the sensor, for each image band, to compare the result with its input; empty not to."""
+    """The sensor's, one for each image band, to compare the result with its input; empty for no comparison."""
     consistent: bool = False
     """Whether the result is made consistent with its input."""
     uncertainty: bool = False
-    """Whether to tell how far the members of an ensemble lie apart."""
+    """Whether to compute the standard deviation over the members of an ensemble."""
     told: tuple[Upscaler, ...] = ()
     """The model for each group, told how its bands were imaged; empty where it takes no descriptor."""
 
@@ -61,14 +61,14 @@ class Rendering:
 
 @dataclass(frozen=True)
 class Rendered:
-    """A block, computed."""
+    """A finished block."""
 
     image: NDArray[Any]
     """The scene's dtype, shape (bands in output order, scale * rows, scale * cols)."""
     uncertainty: NDArray[np.float32] | None
-    """Same shape, in DN: standard group_uncertainty over the ensemble, NaN where the image has no data; None if not asked for."""
+    """Same shape, in DN: standard deviation over the ensemble, NaN where the image has no data; None if not asked for."""
     residuals: tuple[Residual, ...]
-    """How far each band is from its input; empty where the sensor is not known."""
+    """Difference of each band from its input; empty where the sensor is not known."""
     counts: RenderCounts
 
 
@@ -89,201 +89,121 @@ def render_block(
         valid: Same shape; pixels that hold data.
         wanted: Same shape; valid pixels that belong to the result. The others keep nodata, or the value
             of the input pixel they lie in.
-        cache: Where results of tiles are kept for the blocks beside and below; of the same rendering and scene.
+        cache: Keeps results of tiles for the blocks beside and below; of the same rendering and scene.
     """
-    grid, scale = rendering.grid, rendering.upscaler.facts.scale
-    source, whole = grid.source_window(block), grid.computed_window(block)
-    read = whole.shifted(-source.row, -source.col).slices
-    inner = block.window.shifted(-whole.row, -whole.col)
+    source = BlockInput(values, valid, wanted)
     bands = output_bands(rendering.groups)
-    shape = (len(bands), inner.height * scale, inner.width * scale)
+    scale = rendering.upscaler.facts.scale
+    shape = (len(bands), block.window.height * scale, block.window.width * scale)
     image = np.empty(shape, dtype=rendering.dtype)
     uncertainty = np.empty(shape, dtype=np.float32) if rendering.uncertainty else None
     residuals = [Residual() for _ in bands if rendering.samplings]
     counts = RenderCounts()
-    for number, group in enumerate(rendering.groups):
-        dn, group_uncertainty, covered = _render_group(
-            rendering, number, block, values, valid, wanted, counts, cache
-        )
-        for position, band in enumerate(group.bands):
-            slot = bands.index(band)
-            lr = _Input(
-                values[band][read], valid[band][read], wanted[band][read], covered, (whole.row, whole.col)
-            )
-            image[slot], residual = _settled(dn[position], lr, inner, rendering, band, counts)
+    for number in range(len(rendering.groups)):
+        parts = GroupCache(cache, number, rendering.grid, scale)
+        for band in _group_bands(rendering, number, block, source, parts, counts):
+            slot = bands.index(band.number)
+            image[slot], residual = band.finished(rendering, counts)
             if residual is not None:
                 residuals[slot] = residual
             if uncertainty is not None:
-                uncertainty[slot] = (
-                    0
-                    if group_uncertainty is None
-                    else group_uncertainty[position][inner.scaled(scale).slices]
-                )
-                uncertainty[slot][repeat_pixels(~lr.wanted[inner.slices], scale)] = np.nan
+                uncertainty[slot] = band.finished_uncertainty(scale)
     return Rendered(image, uncertainty, tuple(residuals), counts)
 
 
-@dataclass(frozen=True)
-class _Input:
-    """One band of the input, over all that was computed for a block; arrays of shape (h, w)."""
-
-    values: NDArray[Any]
-    """DN."""
-    valid: NDArray[np.bool_]
-    """Pixels that hold data."""
-    wanted: NDArray[np.bool_]
-    """Those of them that belong to the result."""
-    covered: NDArray[np.bool_]
-    """Pixels over which tiles were computed."""
-    corner: tuple[int, int]
-    """Row and column of the first pixel, in the region."""
-
-    def known(self, sampling: Sampling) -> NDArray[np.bool_]:
-        """Pixels that results can be made consistent with, in or around the part that is wanted."""
-        return self.valid & footprint(self.covered, sampling)
-
-    def compared(self, sampling: Sampling) -> NDArray[np.bool_]:
-        """Pixels that see nothing but valid pixels of the result, as anyone can see them who has both files."""
-        return footprint(self.wanted & self.covered, sampling)
-
-
-def _settled(
-    dn: FloatArray, lr: _Input, inner: Window, rendering: Rendering, band: int, counts: RenderCounts
-) -> tuple[NDArray[Any], Residual | None]:
-    """One band of a block as it comes out: consistent if asked for, rounded and marked; and how far it is off."""
-    sampling = rendering.samplings[band] if rendering.samplings else None
-    residual = None
-    if rendering.consistent and sampling is not None:
-        with counts.timed("consistency"):
-            quantum = quantum_of(rendering.dtype)
-            project(dn, lr.values, lr.known(sampling), sampling, lr.corner, quantum)
-    rounded = _rounded(dn, rendering)
-    if sampling is not None:
-        with counts.timed("consistency"):
-            residual = _residual(rounded, lr, inner, sampling)
-    image = rounded[inner.scaled(rendering.upscaler.facts.scale).slices]
-    _mark(image, lr.values[inner.slices], lr.wanted[inner.slices], rendering)
-    return image, residual
-
-
-def _residual(rounded: NDArray[Any], lr: _Input, inner: Window, sampling: Sampling) -> Residual:
-    """Of a block's pixels, as they come out."""
-    compared = lr.compared(sampling)[inner.slices]
-    seen = degraded(rounded.astype(working_dtype(rounded.dtype, linear=True)), sampling, lr.corner)
-    return Residual.of(seen[inner.slices], lr.values[inner.slices], compared)
-
-
-def _render_group(
+def _group_bands(
     rendering: Rendering,
     number: int,
     block: Block,
-    values: NDArray[Any],
-    valid: NDArray[np.bool_],
-    wanted: NDArray[np.bool_],
+    source: BlockInput,
+    cache: GroupCache,
     counts: RenderCounts,
-    cache: TileCache | None,
-) -> tuple[FloatArray, FloatArray | None, NDArray[np.bool_]]:
-    """One group's bands over all that is computed for a block.
-
-    Returns:
-        DN, not rounded, shape (bands, scale * h, scale * w); the standard deviation over the ensemble in DN, same shape, or None if
-        there is none; and the lr pixels over which tiles were computed, shape (h, w).
-    """
-    grid, scale = rendering.grid, rendering.upscaler.facts.scale
-    group = rendering.groups[number]
+) -> list[_Band]:
+    """The bands of one group, enlarged over all that is computed for a block."""
+    grid, group = rendering.grid, rendering.groups[number]
     call = group_call(
         group, rendering.upscaler_of(number), rendering.radiometry, uncertainty=rendering.uncertainty
     )
     dtype = working_dtype(rendering.dtype, call.linear)
-    source = grid.source_window(block)
-    bands = list(group.bands)
-    whole = grid.computed_window(block)
-    mean = np.zeros((call.planes, whole.height * scale, whole.width * scale), dtype=dtype)
-    covered = np.zeros((whole.height, whole.width), dtype=bool)
-    rows = Fold(mean, axis=1)
-
-    def prepare(tile: tuple[int, int]) -> FloatArray:
-        crop = (call.read, *grid.tile_window(*tile).shifted(-source.row, -source.col).slices)
-        return model_input(values[crop], valid[crop], call, dtype)
-
-    def is_wanted(tile: tuple[int, int]) -> bool:
-        window = grid.tile_window(*tile).shifted(-source.row, -source.col)
-        return bool(wanted[(bands, *window.slices)].any())
-
-    for tile_row in block.tile_rows:
-        tiles = [(tile_row, col) for col in block.tile_cols if is_wanted((tile_row, col))]
-        counts.empty += len(block.tile_cols) - len(tiles)
-        parts = {tile: grid.support_window(*tile).intersection(whole) for tile in tiles}
-        kept = (
-            {tile: cache.get((number, *tile), part, scale) for tile, part in parts.items()} if cache else {}
-        )
-        missing = [tile for tile in tiles if kept.get(tile) is None]
-        counts.tiles += len(missing)
-        computed = batched(call, prepare, missing, counts)
-        first, stop = _clip(grid.rows, tile_row, whole.row, whole.row_stop)
-        strip = np.zeros((call.planes, (stop - first) * scale, mean.shape[2]), dtype=dtype)
-        cols = Fold(strip, axis=2)
-        for tile, part in parts.items():
-            piece = kept.get(tile)
-            if piece is None:
-                output = next(computed)
-                piece = _part_of(grid, tile, output, part, scale)
-                if cache is not None:
-                    _keep_beyond(cache, number, grid, tile, output, block.window, scale)
-            weights = _weights(grid.cols, tile[1], part.col, part.col_stop, scale)
-            cols.add(piece, weights, (part.col - whole.col) * scale)
-            covered[part.shifted(-whole.row, -whole.col).slices] = True
-        weights = _weights(grid.rows, tile_row, first, stop, scale)
-        rows.add(strip, weights, (first - whole.row) * scale)
-    sr, group_uncertainty = mean[: len(bands)], mean[len(bands) :] if call.uncertainty else None
+    planes, covered = Mosaic(call, grid, block, source, dtype, cache, counts).blended()
+    dn, deviation = planes[: len(group.bands)], planes[len(group.bands) :] if call.uncertainty else None
     if call.radiometry is not None:
-        sr = call.radiometry.from_model(sr)
-        group_uncertainty = (
-            None if group_uncertainty is None else call.radiometry.uncertainty_from_model(group_uncertainty)
+        dn = call.radiometry.from_model(dn)
+        deviation = None if deviation is None else call.radiometry.uncertainty_from_model(deviation)
+    whole, corner = grid.computed_window(block), grid.source_window(block)
+    read = whole.shifted(-corner.row, -corner.col).slices
+    return [
+        _Band(
+            number=band,
+            dn=dn[position],
+            uncertainty=None if deviation is None else deviation[position],
+            values=source.values[band][read],
+            valid=source.valid[band][read],
+            wanted=source.wanted[band][read],
+            covered=covered,
+            corner=(whole.row, whole.col),
+            inner=block.window.shifted(-whole.row, -whole.col),
         )
-    return sr, group_uncertainty, covered
+        for position, band in enumerate(group.bands)
+    ]
 
 
-def _part_of(
-    grid: TileGrid, tile: tuple[int, int], output: FloatArray, window: Window, scale: int
-) -> FloatArray:
-    """The part of a tile's output that lies over a window of the region."""
-    own = grid.tile_window(*tile)
-    return output[(slice(None), *window.shifted(-own.row, -own.col).scaled(scale).slices)]
+@dataclass(frozen=True)
+class _Band:
+    """One band over all that was computed for a block, h x w lr pixels."""
 
+    number: int
+    """Its position among the scene's image bands."""
+    dn: FloatArray
+    """The model's result, not rounded, shape (scale * h, scale * w)."""
+    uncertainty: FloatArray | None
+    """Standard deviation over the ensemble, in DN, same shape; None where there is no ensemble."""
+    values: NDArray[Any]
+    """The input in DN, shape (h, w), as are the next three."""
+    valid: NDArray[np.bool_]
+    """Pixels that hold data."""
+    wanted: NDArray[np.bool_]
+    """Valid pixels that belong to the result."""
+    covered: NDArray[np.bool_]
+    """Pixels over which tiles were computed."""
+    corner: tuple[int, int]
+    """Row and column of the first pixel, in the region."""
+    inner: Window
+    """The block itself, counted from that corner."""
 
-def _keep_beyond(
-    cache: TileCache,
-    number: int,
-    grid: TileGrid,
-    tile: tuple[int, int],
-    output: FloatArray,
-    block: Window,
-    scale: int,
-) -> None:
-    """Keep what of a tile's support the blocks to the right of its own and below it will need."""
-    support = grid.support_window(*tile)
-    col = max(block.col_stop - grid.cols.margin, support.col)
-    row = max(block.row_stop - grid.rows.margin, support.row)
-    right = Window(support.row, col, support.height, support.col_stop - col)
-    below = Window(row, support.col, support.row_stop - row, support.width)
-    for beyond in (right, below):
-        if beyond.height > 0 and beyond.width > 0:
-            cache.put((number, *tile), beyond, _part_of(grid, tile, output, beyond, scale))
+    def finished(self, rendering: Rendering, counts: RenderCounts) -> tuple[NDArray[Any], Residual | None]:
+        """The block's pixels: consistent if asked for, rounded and marked; and their difference from the input."""
+        sampling = rendering.samplings[self.number] if rendering.samplings else None
+        residual = None
+        if rendering.consistent and sampling is not None:
+            with counts.timed("consistency"):
+                # Consistency is possible wherever the sensor's footprint was computed.
+                known = self.valid & footprint(self.covered, sampling)
+                project(self.dn, self.values, known, sampling, self.corner, quantum_of(rendering.dtype))
+        rounded = _rounded(self.dn, rendering)
+        if sampling is not None:
+            with counts.timed("consistency"):
+                residual = self._residual(rounded, sampling)
+        image = rounded[self.inner.scaled(rendering.upscaler.facts.scale).slices]
+        inner = self.inner.slices
+        _mark(image, self.values[inner], self.wanted[inner], rendering)
+        return image, residual
 
+    def finished_uncertainty(self, scale: int) -> NDArray[Any]:
+        """The block's standard deviations: 0 where there is no ensemble, NaN at pixels that are not wanted."""
+        wanted = self.wanted[self.inner.slices]
+        if self.uncertainty is None:
+            deviation = np.zeros((wanted.shape[0] * scale, wanted.shape[1] * scale), np.float32)
+        else:
+            deviation = self.uncertainty[self.inner.scaled(scale).slices]
+        return np.where(repeat_pixels(wanted, scale), deviation, np.float32(np.nan))
 
-def _clip(axis: Axis, tile: int, start: int, stop: int) -> tuple[int, int]:
-    first, end = axis.supports[tile]
-    return max(first, start), min(end, stop)
-
-
-def _weights(axis: Axis, tile: int, start: int, stop: int, scale: int) -> NDArray[np.float32]:
-    """Weights of a tile's output over start..stop, along one side of its support."""
-    first, end = axis.supports[tile]
-    weights = feather_weights(
-        (end - first) * scale, axis.ramp * scale, fade_in=tile > 0, fade_out=tile < len(axis.origins) - 1
-    )
-    return weights[(start - first) * scale : (stop - first) * scale]
+    def _residual(self, rounded: NDArray[Any], sampling: Sampling) -> Residual:
+        """Compared where the sensor sees only wanted pixels: whoever has both files can compute it."""
+        inner = self.inner.slices
+        compared = footprint(self.wanted & self.covered, sampling)[inner]
+        seen = degraded(rounded.astype(working_dtype(rounded.dtype, linear=True)), sampling, self.corner)
+        return Residual.of(seen[inner], self.values[inner], compared)
 
 
 def _rounded(dn: FloatArray, rendering: Rendering) -> NDArray[Any]:
@@ -295,7 +215,7 @@ def _rounded(dn: FloatArray, rendering: Rendering) -> NDArray[Any]:
 
 
 def _mark(image: NDArray[Any], values: NDArray[Any], wanted: NDArray[np.bool_], rendering: Rendering) -> None:
-    """Give the pixels of one band that are not wanted their mark again, in place."""
+    """Mark the pixels of one band that are not wanted, in place: nodata, or the input's value."""
     if wanted.all():
         return
     scale = rendering.upscaler.facts.scale

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes import grid_of
 from scipy import ndimage
 from skimage.exposure import match_histograms
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
@@ -11,7 +12,6 @@ from skimage.registration import phase_cross_correlation
 from geosegsr.evaluation import metrics
 from geosegsr.evaluation.seams import seam_ratio
 from geosegsr.imagery.registration import phase_shift
-from geosegsr.tiling.grid import TileGrid
 
 
 @pytest.fixture
@@ -204,7 +204,7 @@ def tiled_with_offsets(overlap, blend):
     """A scene whose tiles differ in level, hard-cut or faded into each other."""
     rng = np.random.default_rng(1)
     scene = smooth(rng, (1, 128, 128))
-    grid = TileGrid.plan(128, 128, tile=32, overlap=overlap, halo=0, block=128)
+    grid = grid_of(128, 128, tile=32, overlap=overlap, halo=0, block=128)
     total, weight = np.zeros_like(scene), np.zeros_like(scene)
     side = np.arange(32)
     ramp = np.minimum(1.0, np.minimum(side + 0.5, 31.5 - side) / overlap) if blend else np.ones(32)

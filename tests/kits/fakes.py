@@ -1,11 +1,14 @@
 """Models that are no models, and pixels for them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from geosegsr.models.contract import Facts, FloatArray
 from geosegsr.models.interpolation import repeat_pixels
+from geosegsr.raster.window import Window
+from geosegsr.tiling.grid import TileGrid, Tiling
 
 FAKE = Facts("fake", "fake", scale=2, bands=3, tile=16, overlap=4, halo=0, batch=3)
 
@@ -37,3 +40,10 @@ class Flat:
 
 def texture(dtype: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     return (np.random.default_rng(seed).random(shape) * 200 + 20).astype(dtype)
+
+
+def grid_of(
+    height: int, width: int, *, block: int, wanted: Window | None = None, margin: int = 0, **tiling: Any
+) -> TileGrid:
+    """A grid by the fields of its `Tiling`."""
+    return TileGrid.plan(height, width, Tiling(**tiling), block=block, wanted=wanted, margin=margin)

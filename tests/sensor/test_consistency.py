@@ -11,7 +11,7 @@ import rioxarray
 import scene_factory as factory
 import xarray as xr
 from command_line import assert_refused, run_here
-from fakes import FAKE, Fake, Flat, texture
+from fakes import FAKE, Fake, Flat, grid_of, texture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from training_kit import folder_of
@@ -23,7 +23,6 @@ from geosegsr.raster.radiometry import Radiometry
 from geosegsr.raster.window import Window
 from geosegsr.sensor.consistency import Residual, Sampling, degraded, footprint, project
 from geosegsr.sensor.degradation import Degradation, sampling_matrix
-from geosegsr.tiling.grid import TileGrid
 from geosegsr.tiling.render import Rendered, Rendering, render_block
 
 SENSORS = {
@@ -168,7 +167,7 @@ def rendered(
     model = Fake(replace(FAKE, halo=2, scale=4), tilt=0.1)
     _, height, width = values.shape
     sampling = sampling_of(sensor, 4)
-    grid = TileGrid.plan(
+    grid = grid_of(
         height,
         width,
         tile=tile,

@@ -3,12 +3,13 @@
 from itertools import pairwise
 
 import pytest
+from fakes import grid_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from geosegsr.errors import WindowError
 from geosegsr.raster.window import Window
-from geosegsr.tiling.grid import Axis, TileGrid
+from geosegsr.tiling.grid import Axis
 
 
 @st.composite
@@ -61,7 +62,7 @@ def test_a_blocks_source_window_holds_all_its_tiles(
 ) -> None:
     overlap = data.draw(st.integers(0, tile - 1))
     block = data.draw(st.integers(1, 50))
-    grid = TileGrid.plan(height, width, tile=tile, overlap=overlap, halo=0, block=block)
+    grid = grid_of(height, width, tile=tile, overlap=overlap, halo=0, block=block)
     for one in grid.blocks:
         source = grid.source_window(one)
         assert source.row >= 0 and source.col >= 0 and source.row_stop <= height and source.col_stop <= width
@@ -75,7 +76,7 @@ def test_a_blocks_source_window_holds_all_its_tiles(
 
 
 def test_blocks_that_share_tiles_are_done_one_after_the_other() -> None:
-    grid = TileGrid.plan(100, 130, tile=20, overlap=6, halo=0, block=40)
+    grid = grid_of(100, 130, tile=20, overlap=6, halo=0, block=40)
     rows, cols = grid.block_shape
     assert rows * cols == len(grid.blocks) > 6
     for block in grid.blocks:
@@ -89,7 +90,7 @@ def test_blocks_that_share_tiles_are_done_one_after_the_other() -> None:
 
 
 def test_a_hard_cut_between_tiles_computes_none_twice() -> None:
-    grid = TileGrid.plan(1000, 1000, tile=64, overlap=4, halo=2, block=240)
+    grid = grid_of(1000, 1000, tile=64, overlap=4, halo=2, block=240)
     assert len(grid.blocks) > 1
     assert grid.tiles_computed == grid.tiles
 
@@ -113,15 +114,15 @@ def test_no_other_place_to_cut_blocks_needs_fewer_tiles(
 def test_a_margin_costs_no_more_tiles_than_it_must() -> None:
     """Three blocks of four tiles: each but the first computes one tile again, whose ramp its margin reaches into."""
     sizes = {"tile": 32, "overlap": 8, "halo": 2, "block": 96}
-    plain = TileGrid.plan(32, 8 + 12 * 24, **sizes)
-    wide = TileGrid.plan(32, 8 + 12 * 24, **sizes, margin=6)
+    plain = grid_of(32, 8 + 12 * 24, **sizes)
+    wide = grid_of(32, 8 + 12 * 24, **sizes, margin=6)
     assert [len(block.tile_cols) for block in plain.blocks] == [4, 5, 5]
     assert [len(block.tile_cols) for block in wide.blocks] == [4, 5, 5]
     assert wide.tiles_computed == plain.tiles_computed == wide.tiles + 2
 
 
 def test_tile_sides_obey_the_models_rules() -> None:
-    grid = TileGrid.plan(5, 70, tile=64, overlap=8, halo=0, block=64, multiple_of=16, min_size=32)
+    grid = grid_of(5, 70, tile=64, overlap=8, halo=0, block=64, multiple_of=16, min_size=32)
     assert grid.rows.tile == 32
     assert grid.cols.tile == 48  # two of them cover 70 pixels
 
@@ -132,9 +133,7 @@ def test_tiles_are_as_small_as_their_number_allows(
 ) -> None:
     tile = side * multiple_of
     overlap = data.draw(st.integers(0, tile - 1))
-    grid = TileGrid.plan(
-        1, size, tile=tile, overlap=overlap, halo=0, block=max(size, 1), multiple_of=multiple_of
-    )
+    grid = grid_of(1, size, tile=tile, overlap=overlap, halo=0, block=max(size, 1), multiple_of=multiple_of)
     given_side = Axis(size, tile, overlap, 0, 0, size)
     assert len(grid.cols.origins) == len(given_side.origins)
     assert grid.cols.tile <= tile and grid.cols.tile % multiple_of == 0
@@ -148,7 +147,7 @@ def test_tiles_are_as_small_as_their_number_allows(
 )
 def test_impossible_numbers_are_refused(tile: int, overlap: int, block: int) -> None:
     with pytest.raises(WindowError, match="Cannot use"):
-        TileGrid.plan(100, 100, tile=tile, overlap=overlap, halo=0, block=block, multiple_of=2)
+        grid_of(100, 100, tile=tile, overlap=overlap, halo=0, block=block, multiple_of=2)
 
 
 def test_window_grows_only_within_the_scene() -> None:

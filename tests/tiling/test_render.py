@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from fakes import FAKE, Fake, texture
+from fakes import FAKE, Fake, grid_of, texture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +15,6 @@ from geosegsr.raster.bands import BandGroup, group_bands
 from geosegsr.raster.radiometry import Radiometry
 from geosegsr.raster.window import Window
 from geosegsr.tiling.cache import TileCache, TileMemory
-from geosegsr.tiling.grid import TileGrid
 from geosegsr.tiling.render import Rendering, render_block
 
 
@@ -34,7 +33,7 @@ def render(
 ) -> np.ndarray:
     """A whole array through `render_block`, block by block."""
     count, height, width = values.shape
-    grid = TileGrid.plan(
+    grid = grid_of(
         height, width, tile=tile, overlap=overlap, halo=model.facts.halo, block=block, wanted=wanted,
         multiple_of=model.facts.multiple_of, min_size=model.facts.min_size,
     )  # fmt: skip
@@ -193,7 +192,7 @@ def test_a_model_that_never_saw_grey_refuses_other_bands(other: str | None) -> N
 
 def test_a_cache_of_tiles_changes_no_pixel_and_saves_computation() -> None:
     values = texture("uint16", (3, 90, 110))
-    grid = TileGrid.plan(90, 110, tile=24, overlap=10, halo=2, block=28)
+    grid = grid_of(90, 110, tile=24, overlap=10, halo=2, block=28)
     rendering = Rendering(
         grid, Fake(replace(FAKE, overlap=10, halo=2), tilt=0.3), (BandGroup((0, 1, 2), "model"),),
         Radiometry((0,) * 3, (300,) * 3), values.dtype, None,
