@@ -1,7 +1,7 @@
-"""What can go wrong, as types.
+"""All errors of the package.
 
-Every error says what could not be done and to which file, what was found, what was needed and what to
-type. Each child is also the builtin that a caller who knows nothing of this package would catch.
+Every message says what could not be done and to which file, what was found, what was needed, and what to type. Each class
+is also the builtin exception that a caller without knowledge of this package would catch.
 """
 
 from collections.abc import Iterable
@@ -35,7 +35,7 @@ class ConfigError(GeoSegSRError, ValueError):
 
 
 class CheckpointError(GeoSegSRError, ValueError):
-    """A model file is damaged, foreign or does not fit."""
+    """A model file is damaged, is no model of this package, or does not fit."""
 
 
 class DependencyError(GeoSegSRError, ImportError):
@@ -43,14 +43,14 @@ class DependencyError(GeoSegSRError, ImportError):
 
 
 class JobError(GeoSegSRError, RuntimeError):
-    """A run cannot start or go on: another job is in the way, or the target already exists."""
+    """A run cannot start or continue: another run is active, or the target exists."""
 
 
 class VerificationError(GeoSegSRError, RuntimeError):
-    """A finished file does not hold what was computed; it was not moved into place."""
+    """A finished file differs from what was computed; it was not moved into place."""
 
 
-class Cancelled(GeoSegSRError):  # noqa: N818 - it is a request that was followed, not an error
+class Cancelled(GeoSegSRError):  # noqa: N818 - a request that was followed, not an error
     """The run was asked to stop, and stopped between two tiles."""
 
 

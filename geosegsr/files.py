@@ -1,7 +1,7 @@
-"""Paths as users give them, files that are written whole or not at all, and a temporary folder.
+"""Paths as users give them, files that are written completely or not at all, and a temporary folder.
 
-pathlib raises where a path is too long, leads in circles or through a closed folder (which differs between versions of
-Python); of one scene among many, os.path's plain "no" is wanted, and `check_path` for the reason.
+pathlib raises an error where a path is too long, contains a loop of links or a folder without permission; which ones
+depends on the version of Python. The functions of os.path return False instead, and `check_path` gives the reason.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ JOB_SUFFIX = ".geosegsr"
 
 
 def is_remote(path: str) -> bool:
-    """Whether a path means nothing to this machine's file system: an address, or one of GDAL's own file systems."""
+    """Whether a path is a URL or belongs to one of GDAL's virtual file systems."""
     return "://" in path or path.startswith("/vsi")
 
 
 def real_path(path: str | Path) -> str:
-    """Where a path leads, as far as it can be followed."""
+    """The path with all links resolved, as far as possible."""
     return str(path) if "\0" in str(path) else os.path.realpath(path)
 
 
 def is_same(one: str | Path, other: str | Path) -> bool:
-    """Whether two paths are of one file, be it there or not."""
+    """Whether two paths name the same file, whether or not it exists."""
     return real_path(one) == real_path(other)
 
 
 def check_path(path: str | Path, verb: str = "open") -> None:
-    """Refuse a path that cannot be followed, or that GDAL cannot be told; there need not be a file.
+    """Refuse a path that cannot be resolved, or that GDAL cannot receive; the file need not exist.
 
     Args:
         path: A local path or anything GDAL opens.
-        verb: What is to be done with it, for the message.
+        verb: What the caller wants to do with it, for the message.
 
     Raises:
-        SceneError: A name is too long, or not UTF-8; links go in circles; a folder on the way is closed.
+        SceneError: A name is too long or not UTF-8, links form a loop, or a folder may not be entered.
     """
     name = str(path)
     try:
@@ -64,12 +64,10 @@ def check_path(path: str | Path, verb: str = "open") -> None:
         if "\0" in name or not (is_remote(name) or name.startswith("<")):  # a whole VRT in place of its path
             os.stat(name)  # noqa: PTH116 - to Path, '' is this folder
     except (FileNotFoundError, NotADirectoryError):
-        pass  # said where the file is needed
+        pass  # reported where the file is needed
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise SceneError(
-            f"Cannot {verb} '{name}': {reason}. Needed is a path that can be followed; check it."
-        ) from error
+        raise SceneError(f"Cannot {verb} '{name}': {reason}. Check the path.") from error
 
 
 def has_locks(folder: Path) -> bool:
@@ -96,14 +94,14 @@ def has_locks(folder: Path) -> bool:
 
 @contextmanager
 def whole_file(path: Path, *, sync: bool = False) -> Iterator[IO[bytes]]:
-    """A file to write to, moved to its name when the block ends well and deleted when it does not.
+    """Open a file for writing under a temporary name; rename it when the block succeeds, and delete it otherwise.
 
     Args:
-        path: The name; a file that is there is replaced.
-        sync: Whether its bytes must be on the disk before the move, so that it outlives a power cut.
+        path: Final name; an existing file is replaced.
+        sync: Whether to flush the bytes to the disk before renaming, so that the file survives a power cut.
 
     Raises:
-        OSError: It could not be written; what was there is untouched.
+        OSError: The file could not be written; an existing one is unchanged.
     """
     part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
@@ -120,30 +118,30 @@ def whole_file(path: Path, *, sync: bool = False) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def temporary_folder(beside: Path | None = None) -> Iterator[None]:
-    """See to it that this process, and those it starts, have a temporary folder.
+    """Ensure that this process, and those it starts, have a temporary folder.
 
-    That is TMPDIR, /tmp or their like, as Python finds them. In a container that may write nowhere but where its
-    results go, it is a folder there, gone at the end.
+    Usually this is TMPDIR or /tmp, as Python finds it. In a container that can write only to the folder of its results, it
+    is a folder in there, deleted at the end.
 
     Args:
-        beside: Where results go.
+        beside: Folder of the results.
 
     Raises:
-        SceneError: No temporary folder can be written, and there is no `beside`.
+        SceneError: No temporary folder is writable, and `beside` is None.
     """
     try:
         tempfile.gettempdir()
     except FileNotFoundError as error:
         if beside is None:
             raise SceneError(
-                "Cannot keep temporary files: none of the system's temporary folders can be written. "
-                "Set TMPDIR to a folder that can."
+                "Cannot write temporary files: none of the system's temporary folders is writable. "
+                "Set TMPDIR to a folder that is."
             ) from error
     else:
         yield
         return
     if not os.access(beside, os.W_OK):
-        yield  # no result can be written there either, which others say better
+        yield  # results cannot be written there either; whoever writes them reports it
         return
     with tempfile.TemporaryDirectory(
         prefix="geosegsr-tmp-", dir=beside, ignore_cleanup_errors=True

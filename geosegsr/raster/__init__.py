@@ -1,1 +1,1 @@
-"""What a raster is: its pixels, bands, metadata and place, read by windows and written as COGs. No networks."""
+"""Rasters: pixels, bands, metadata and georeferencing, read by windows and written as COGs. No networks."""

@@ -23,11 +23,11 @@ from geosegsr.raster.gdal import GDALError
 from geosegsr.raster.scene import Scene
 from geosegsr.raster.window import Window
 
-# Polygons are burnt in squares of this fixed grid, so that a pixel's side of an edge never depends on the
-# window it was asked for with.
+# Polygons are rasterised in squares of this fixed grid, so that the result for a pixel never depends on the window.
 _CHUNK = 1024
 
-# An area that goes farther beyond a scene, in the scene's sizes, is cut to what lies near before it is moved into its CRS.
+# An area that reaches farther beyond a scene, in units of the scene's size, is clipped to the scene's surroundings before
+# it is reprojected.
 _FAR = 2.0
 _NEAR = 0.02
 _POINTS_A_SIDE = 50  # between two of them, a curved side leaves its box by far less than this margin
@@ -40,7 +40,7 @@ class Area:
     window: Window
     """Snapped outward to whole pixels."""
     polygon: bytes | None = None
-    """WKB in (col, row) of the scene's pixel corners; None if the window is all there is to it."""
+    """WKB in (col, row) of the scene's pixel corners; None if the area is exactly the window."""
 
     def mask(self, window: Window) -> NDArray[np.bool_]:
         """Pixels that the area touches; shape (height, width) of a window of the scene."""
@@ -88,7 +88,7 @@ def area_from_window(scene: Scene, window: Sequence[int]) -> Area:
     ):
         raise WindowError(
             f"Cannot use window {tuple(window)} (col, row, width, height): it does not lie inside '{scene.path}', "
-            f"which has {scene.width} columns and {scene.height} rows. Pass --window with numbers inside them."
+            f"which has {scene.width} columns and {scene.height} rows. Pass a --window inside the scene."
         )
     return Area(Window(row, col, height, width))
 
@@ -119,7 +119,7 @@ def area_from_geometry(scene: Scene, source: str | Path, crs: str | None = None)
         return _area(scene, geometry, _parse_crs(crs) or own_crs, whole_box=False)
     except shapely.errors.GEOSException as error:
         raise WindowError(
-            f"Cannot use the area of interest: its coordinates leave no polygon on '{scene.path}' "
+            f"Cannot use the area of interest: its coordinates make no polygon on '{scene.path}' "
             f"({' '.join(str(error).split())}). Pass an area near the scene, and --aoi-crs with the CRS that its "
             "coordinates are in."
         ) from error
@@ -142,11 +142,11 @@ def _load_geometry(source: str) -> tuple[Any, CRS | None]:
         return shapely.from_wkt(text), None
     except (shapely.errors.ShapelyError, UnicodeDecodeError) as error:
         shown = source if len(source) <= 80 else source[:77] + "..."
-        # Only text with brackets was meant as coordinates, and is worth saying what is wrong with.
+        # Only text with brackets was meant as coordinates, so that the parser's reason helps.
         said = " ".join(str(error).removeprefix("ParseException: ").split())[:200]
         reason = f" ({said})" if said and set(source) & set("({") else ""
         raise ConfigError(
-            f"Cannot use area of interest '{shown}': it is no file, and neither WKT nor GeoJSON{reason}. "
+            f"Cannot use area of interest '{shown}': it is not a file, and neither WKT nor GeoJSON{reason}. "
             "Pass --aoi FILE or WKT."
         ) from error
 
@@ -190,7 +190,7 @@ def _parse_crs(text: str | None) -> CRS | None:
             return CRS.from_user_input(text)
     except CRSError as error:
         raise ConfigError(
-            f"Cannot use CRS '{text}': it is no known code, WKT or PROJ text. Pass for example --aoi-crs EPSG:4326."
+            f"Cannot use CRS '{text}': it is not a known code, WKT or PROJ text. Pass for example --aoi-crs EPSG:4326."
         ) from error
 
 
@@ -248,8 +248,8 @@ def _affine(transform: Affine, xy: NDArray[np.float64]) -> NDArray[np.float64]:
 def _reproject(geometry: Any, source: CRS, scene: Scene) -> Any:
     """An area in the CRS of the scene.
 
-    Of one that goes far beyond the scene only the part near it: a transverse Mercator, for one, folds the other side of
-    the Earth onto this one, or has no place for it.
+    If it reaches far beyond the scene, only the part near it: a transverse Mercator, for example, maps the other side of
+    the Earth onto this one, or is undefined there.
     """
     reach = _reach(scene, source)
     moved = None
@@ -267,7 +267,7 @@ def _reproject(geometry: Any, source: CRS, scene: Scene) -> Any:
 
 
 def _moved(geometry: Any, step: float, source: CRS, target: CRS) -> Any | None:
-    """A geometry in another CRS, bent every step along its edges; None where its coordinates do not exist there."""
+    """A geometry in another CRS, with a vertex at every step along its edges; None if it has no coordinates there."""
     # A straight edge in one CRS is a curve in another.
     fine = shapely.segmentize(geometry, step)
     try:
@@ -283,9 +283,9 @@ def _transformed(xy: NDArray[np.float64], source: CRS, target: CRS) -> NDArray[n
 
 
 def _reach(scene: Scene, crs: CRS) -> Any | None:
-    """The box around a scene in another CRS; None where it has none, or lies on both ends of it as at the antimeridian."""
+    """The bounding box of a scene in another CRS; None if it has none, or crosses the antimeridian."""
     assert scene.transform is not None  # an area was asked for
-    # Points inside as well as on the sides: a CRS may have no place for what lies amid a scene of half the Earth.
+    # Points inside as well as on the sides: a CRS may be undefined in the middle of a scene of half the Earth.
     along = np.linspace(0, 1, _POINTS_A_SIDE)
     cols, rows = np.meshgrid(along * scene.width, along * scene.height)
     try:
@@ -301,13 +301,13 @@ def _reach(scene: Scene, crs: CRS) -> Any | None:
 
 
 def _is_around(geometry: Any, reach: Any, crs: CRS) -> bool:
-    """Whether an area goes not far beyond a scene."""
+    """Whether an area does not reach far beyond a scene."""
     around = _grown(reach, _FAR)
     return any(shapely.covers(around, box) for box in _turned(shapely.envelope(geometry), crs))
 
 
 def _part_near(scene: Scene, geometry: Any, reach: Any, crs: CRS) -> Any:
-    """What of an area the scene may see, in the area's CRS."""
+    """The part of an area that may overlap the scene, in the area's CRS."""
     around = _grown(reach, _NEAR)
     pieces = [shapely.intersection(turned, around) for turned in _turned(shapely.make_valid(geometry), crs)]
     near = shapely.union_all(pieces)
@@ -317,7 +317,7 @@ def _part_near(scene: Scene, geometry: Any, reach: Any, crs: CRS) -> Any:
 
 
 def _turned(geometry: Any, crs: CRS) -> list[Any]:
-    """A geometry; of longitudes also what it is a turn on, as 190 is -170."""
+    """A geometry and, in longitudes, the same shifted by 360 degrees either way."""
     turns = (-360, 360) if crs.is_geographic else ()
     return [geometry, *(shapely.transform(geometry, partial(np.add, (turn, 0))) for turn in turns)]
 

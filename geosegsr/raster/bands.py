@@ -50,7 +50,7 @@ def group_bands(
     other_bands: OtherBands | None = None,
     scene: str = "scene",
 ) -> tuple[BandGroup, ...]:
-    """Deal a scene's bands out to calls of the model.
+    """Group the bands of a scene into calls of the model.
 
     Args:
         colours: What each image band is ("red", "nir", ...), as far as the scene says; "" where it does not.
@@ -62,10 +62,10 @@ def group_bands(
         scene: The scene's name, for messages.
 
     Returns:
-        Groups whose bands, taken together, are distinct. Bands in none of them are dropped.
+        Groups; no band is in two of them. Bands in none of them are dropped.
 
     Raises:
-        BandError: Bands and model do not fit, and the options do not say what to do about it.
+        BandError: The bands do not fit the model, and the options do not say what to do about it.
     """
     count = len(colours)
     if model_bands is None:
@@ -99,7 +99,7 @@ def group_bands(
 
 
 def _find(colours: tuple[str, ...], names: tuple[str, ...], needed: int) -> tuple[int, ...] | None:
-    """Positions of the model's bands: by name where the scene names them, else the leading ones of as many."""
+    """Positions of the model's bands: by name if the scene names them, or all bands if their number is right."""
     if len(names) == needed and all(name and colours.count(name) == 1 for name in names):
         return tuple(colours.index(name) for name in names)
     if len(colours) == needed:

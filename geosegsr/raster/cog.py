@@ -27,21 +27,21 @@ from geosegsr.raster.cog_options import LOSSY, check_nodata_survives, keeps_bits
 from geosegsr.raster.gdal import CACHE_BYTES, GDALError, forget_handles, gdal_reason
 from geosegsr.raster.metadata import Metadata
 from geosegsr.raster.scene import AlphaPolicy, Scene
-from geosegsr.raster.stderr import printed_errors
+from geosegsr.raster.stderr import captured_errors
 from geosegsr.raster.window import Window
 
 _GDAL_TYPES = {
     "uint8": "Byte", "int8": "Int8", "uint16": "UInt16", "int16": "Int16", "uint32": "UInt32", "int32": "Int32",
     "uint64": "UInt64", "int64": "Int64", "float32": "Float32", "float64": "Float64",
 }  # fmt: skip
-# A VRT over many files: few of them open at a time, and a small block cache, hold memory at any size.
+# For a VRT over many files: few open files and a small block cache bound the memory at any size.
 _COPY_ENV = {"GDAL_MAX_DATASET_POOL_SIZE": 16, "GDAL_CACHEMAX": CACHE_BYTES}
 SMALL_BYTES = 64_000_000
-"""Results of fewer bytes are not packed on the way. GDAL keeps overviews in a temporary file by ZSTD of level 9, which takes
-a third of the time of a small COG."""
-# The last kinds of COG that GDAL was seen to write.
+"""Block files and temporary overviews of smaller results are not compressed: it would take a third of the time of a small
+COG."""
+# The last kinds of COG that GDAL wrote successfully.
 _tried: deque[Any] = deque(maxlen=8)
-# Block files get their place from the VRT; rasterio warns about files that have none at all.
+# The VRT georeferences the block files; rasterio warns about files without any georeferencing.
 _SOMEWHERE = Affine.translation(1, 1)
 
 
@@ -70,9 +70,14 @@ def _little_endian(array: NDArray[Any]) -> memoryview:
 
 
 def block_bytes(values: NDArray[Any], mask: NDArray[np.bool_] | None, *, packed: bool) -> bytes:
-    """A GeoTIFF, as bytes, of one block, packed by ZSTD or not; shape (bands, height, width) and mask (height, width) or None.
+    """A GeoTIFF of one block, as bytes.
 
-    It is made in memory so that writing it is one plain write, whose failure cannot be missed.
+    It is made in memory, so that writing it is one plain write whose failure cannot be missed.
+
+    Args:
+        values: Shape (bands, height, width).
+        mask: Shape (height, width), True where pixels hold data; None for no mask.
+        packed: Whether to compress with ZSTD.
     """
     bands, height, width = values.shape
     side = {} if min(height, width) < 512 else {"tiled": True, "blockxsize": 512, "blockysize": 512}
@@ -96,10 +101,9 @@ def try_creation_options(
     has_mask: bool,
     alpha: AlphaPolicy,
 ) -> None:
-    """Write a tiny COG in memory, so that what GDAL cannot do shows before the work and not behind it.
+    """Write a tiny COG in memory, so that options that GDAL rejects are found before the work and not after it.
 
-    Scenes of one kind, elsewhere and with other values of the same tags, are tried once: the finished file is compared
-    in any case.
+    Scenes that differ only in place and in values of tags are tried once: the finished file is compared in any case.
 
     Raises:
         ConfigError: GDAL cannot write such a COG, or not with this metadata.
@@ -137,12 +141,12 @@ def try_creation_options(
 
 
 def _shape_of(transform: Affine | None) -> Affine | None:
-    """Size and direction of its pixels, without the place."""
+    """Size and orientation of its pixels, without the place."""
     return None if transform is None else Affine.translation(-transform.c, -transform.f) @ transform
 
 
 def _kinds_of(tags: Mapping[str, str]) -> dict[str, str]:
-    """What decides whether GDAL keeps tags: their names, and such values as are more than a line of text."""
+    """What decides whether GDAL keeps tags: their names, and values that are not one line of text."""
     return {
         key: "" if value.isprintable() and value == value.strip() else value for key, value in tags.items()
     }
@@ -187,23 +191,23 @@ def write_cog(
     vrt = blocks[0].path.parent / "result.vrt"
     size = metadata.height * metadata.width * len(metadata.bands) * dtype.itemsize
     quick = {"COG_TMP_COMPRESSION": "NONE"} if size < SMALL_BYTES else {}
-    printed: list[str] = []
+    reported: list[str] = []
     try:
         vrt.write_bytes(_vrt(metadata, dtype, blocks, has_mask))
         with (
-            printed_errors(printed),
+            captured_errors(reported),
             rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, CPL_TMPDIR=str(part.parent), **_COPY_ENV, **quick),
         ):
             rasterio.shutil.copy(str(vrt), str(part), driver="COG", **_for_metadata(options, metadata))
-        if printed:
-            raise OSError(printed[0])
+        if reported:
+            raise OSError(reported[0])
         with part.open("rb+") as file:
             os.fsync(file.fileno())
     except (RasterioError, GDALError, OSError, SystemError) as error:
-        # rasterio turns a failure that GDAL printed but did not report into a SystemError. GDAL keeps the error for whoever
-        # uses an open file next; opening one forgets it.
+        # rasterio raises SystemError for a failure that GDAL did not return. GDAL would give the error to whoever uses an
+        # open file next; opening one discards it.
         forget_handles()
-        reason = printed[0] if printed else getattr(error, "strerror", None) or gdal_reason(error)
+        reason = reported[0] if reported else getattr(error, "strerror", None) or gdal_reason(error)
         raise SceneError(
             f"Cannot write '{part}': {reason}. The finished blocks are kept. "
             "Free some space or fix the cause, and repeat the same command."
@@ -222,13 +226,13 @@ def verify_cog(
 ) -> None:
     """Read a finished file back and compare all of it with what was computed.
 
-    Layout by rio-cogeo, every metadata item, every pixel by checksum (unless the compression changes pixels),
-    the number of valid pixels of every block and band, and overviews against means of pixels.
+    Checks the layout (by rio-cogeo), every metadata item, every pixel by checksum (unless the compression is lossy), the
+    number of valid pixels of every block and band, and the first overview against means of pixels.
 
     Raises:
-        VerificationError: Something differs; the message says what.
+        VerificationError: The file differs; the message says how.
     """
-    # Strictly, every COG above 512 pixels has overviews: not so one whose block holds it all, or that is to have none.
+    # rio-cogeo's strict check expects overviews above 512 pixels; a COG of one block has none, nor one without by request.
     bare = options["OVERVIEWS"].upper() == "NONE" or max(metadata.height, metadata.width) <= int(
         options["BLOCKSIZE"]
     )
@@ -254,7 +258,7 @@ def verify_cog(
             _refuse(path, f"pixels at {block.window} are not those computed")
 
     with rasterio.Env(**_COPY_ENV):
-        if len(blocks) == 1:  # a thread of its own would take longer to start than to check
+        if len(blocks) == 1:  # starting a thread would take longer than checking
             check(blocks[0])
         else:
             with ThreadPoolExecutor(threads) as pool:
@@ -269,7 +273,7 @@ def verify_cog(
 
 
 def _check_overview(path: Path, written: Scene) -> None:
-    """Compare the first overview with means of the pixels under it, on some windows spread over the scene."""
+    """Compare the first overview with means of the pixels under it, in a few windows of the scene."""
     if not written.overviews:
         return
     tolerance = 1 if written.dtype.kind != "f" else 0

@@ -21,7 +21,7 @@ DEFAULT_OPTIONS = {
     "NUM_THREADS": "ALL_CPUS",
     "STATISTICS": "AUTO",  # those of the source, which come from the blocks
 }
-# GDAL's COG driver only logs a warning about an option that it does not know.
+# GDAL's COG driver logs no more than a warning about an unknown option.
 _KNOWN_OPTIONS = {
     *DEFAULT_OPTIONS,
     "ADD_ALPHA", "ALIGNED_LEVELS", "EXTENT", "GEOTIFF_VERSION", "INTERLEAVE", "JXL_ALPHA_DISTANCE", "JXL_DISTANCE",
@@ -32,7 +32,7 @@ _KNOWN_OPTIONS = {
 _COMPRESSIONS = "NONE LZW JPEG DEFLATE LZMA ZSTD WEBP LERC LERC_DEFLATE LERC_ZSTD JXL"
 _PREDICTORS = "YES NO STANDARD FLOATING_POINT 2 3"
 _RESAMPLINGS = "NEAREST AVERAGE BILINEAR CUBIC CUBICSPLINE LANCZOS MODE RMS"
-# It also takes whatever value it does not know for its default, and some end the process.
+# It also replaces an unknown value by its default, and some values end the process.
 _CHOICES = {
     "COMPRESS": _COMPRESSIONS,
     "OVERVIEW_COMPRESS": f"AUTO {_COMPRESSIONS}",
@@ -63,7 +63,7 @@ LOSSY = {"JPEG", "WEBP", "LERC", "LERC_DEFLATE", "LERC_ZSTD", "JXL"}
 
 
 def creation_options(user: Mapping[str, str]) -> dict[str, str]:
-    """The defaults with the user's options over them.
+    """The default options, overridden by the user's.
 
     Raises:
         ConfigError: GDAL's COG driver has no such option, or it would move the pixels to another grid.
@@ -89,7 +89,7 @@ def creation_options(user: Mapping[str, str]) -> dict[str, str]:
 
 
 def _check_value(name: str, value: str) -> None:
-    """Refuse a value that GDAL would quietly replace by its default."""
+    """Refuse a value that GDAL would silently replace by its default."""
     choices = _CHOICES.get(name, "").split()
     low, high = _WHOLE_NUMBERS.get(name, (0, 0))
     needed = ""
@@ -115,9 +115,9 @@ def _is_distance(value: str) -> bool:
 
 
 def _is_lossy(options: Mapping[str, str], dtype: np.dtype[Any]) -> bool:
-    """Whether pixels come back changed, other than by NBITS too few for whole numbers.
+    """Whether the compression changes pixels; too few NBITS for integers are not considered.
 
-    LERC, JXL and WEBP are lossless too: the first two unless told otherwise, WEBP where told so.
+    LERC and JXL are lossless by default, and WEBP with QUALITY=100.
     """
     compression = options["COMPRESS"].upper()
     if compression.startswith("LERC"):
@@ -132,18 +132,18 @@ def _is_lossy(options: Mapping[str, str], dtype: np.dtype[Any]) -> bool:
 
 
 def keeps_bits(options: Mapping[str, str], dtype: np.dtype[Any]) -> bool:
-    """Whether a checksum of the pixels still holds: LERC has one NaN and one zero where floats have many."""
+    """Whether pixels keep their bits: LERC has one NaN and one zero where floats have several."""
     one_nan = options["COMPRESS"].upper().startswith("LERC") and dtype.kind == "f"
     return not one_nan and not _is_lossy(options, dtype) and "NBITS" not in options
 
 
 def check_nodata_survives(options: Mapping[str, str], metadata: Metadata, dtype: np.dtype[Any]) -> None:
-    """Refuse what moves pixels to nodata and away from it. NaN is no neighbour of any number, and LERC keeps it apart."""
+    """Refuse lossy compression with nodata, which it would change; NaN is safe, since LERC stores it separately."""
     if metadata.nodata is None or np.isnan(metadata.nodata) or not _is_lossy(options, dtype):
         return
     raise ConfigError(
-        f"Cannot write a COG with nodata {metadata.nodata:g} and {shown_options(options)}: a lossy compression does not keep the value "
-        "that marks pixels without data. Pass --co COMPRESS=DEFLATE or ZSTD, or LERC without MAX_Z_ERROR."
+        f"Cannot write a COG with nodata {metadata.nodata:g} and {shown_options(options)}: lossy compression would change "
+        "the value that marks pixels without data. Pass --co COMPRESS=DEFLATE or ZSTD, or LERC without MAX_Z_ERROR."
     )
 
 

@@ -1,4 +1,4 @@
-"""What planning needs to know of an input: the contract that scenes and arrays in memory fulfil."""
+"""What planning needs to know of an input."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from geosegsr.raster.window import Window
 
 
 class Raster(Protocol):
-    """What planning needs to know of an input: a Scene, or an array in memory."""
+    """An input: a `Scene`, or an array in memory."""
 
     @property
     def path(self) -> str:
@@ -49,4 +49,4 @@ class Raster(Protocol):
         """Values and validity of a window that lies inside, shape (bands, h, w)."""
 
     def sample(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """The whole raster thinned out: values and validity, shape (bands, h, w)."""
+        """The whole raster, decimated: values and validity, shape (bands, h, w)."""

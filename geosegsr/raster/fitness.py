@@ -1,4 +1,4 @@
-"""Which rasters can be upscaled: the others are refused with the reason."""
+"""Which rasters cannot be upscaled, and why."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _MOST_BLOCK_BYTES = (
 
 
 def refuse_unfit(source: Any, path: str) -> None:
-    """Refuse what holds no measured bands, or too much to be read by windows.
+    """Refuse a raster that holds no measured bands, or too much to be read by windows.
 
     Raises:
-        SceneError: It is so.
+        SceneError: The raster cannot be upscaled.
     """
     if source.count == 0:
         found = source.subdatasets
@@ -32,40 +32,40 @@ def refuse_unfit(source: Any, path: str) -> None:
         )
     if source.count > _MOST_BANDS:
         raise SceneError(
-            f"Cannot upscale '{path}': it has {source.count:,} bands, and needed are at most {_MOST_BANDS:,}. "
-            "Take some of them out first: gdal_translate -b 1 -b 2 IN OUT."
+            f"Cannot upscale '{path}': it has {source.count:,} bands, more than {_MOST_BANDS:,}. "
+            "Extract some of them first: gdal_translate -b 1 -b 2 IN OUT."
         )
     if ColorInterp.palette in source.colorinterp:
         raise SceneError(
-            f"Cannot upscale '{path}': its pixels are entries of a colour table, and between two entries there is "
-            "no colour. Needed are measured bands; expand it first: gdal_translate -expand rgb IN OUT."
+            f"Cannot upscale '{path}': its pixels are entries of a colour table, which have no values in between. "
+            "Convert it to bands first: gdal_translate -expand rgb IN OUT."
         )
     if any(
         np.dtype(dtype).kind == "c" for dtype in source.dtypes if not dtype.startswith("complex_int")
     ) or any(dtype.startswith("complex_int") for dtype in source.dtypes):
         raise SceneError(
             f"Cannot upscale '{path}': its pixels are complex ({source.dtypes[0]}). "
-            "Needed are real numbers; make amplitudes of them first."
+            "Convert it to real numbers first, such as amplitudes."
         )
     _refuse_large_blocks(source, path)
 
 
 def refuse_masks_of_bands(source: Any, bands: tuple[int, ...], path: str) -> None:
-    """Refuse bands with masks of their own: a COG holds one for all.
+    """Refuse bands that have different masks: a COG holds one mask for all.
 
     Raises:
-        SceneError: It is so.
+        SceneError: The bands have masks of their own.
     """
     if all(source.mask_flag_enums[band - 1] for band in bands):
         return
     raise SceneError(
-        f"Cannot upscale '{path}': its bands have masks of their own, and a COG holds one for all bands. Needed is one mask "
-        "or a nodata value; the first band's mask serves for all by: gdal_translate -mask mask,1 IN OUT."
+        f"Cannot upscale '{path}': each of its bands has its own mask, and a COG holds one mask for all bands. "
+        "Use the first band's mask for all: gdal_translate -mask mask,1 IN OUT."
     )
 
 
 def _refuse_large_blocks(source: Any, path: str) -> None:
-    """A strip that holds the whole raster is unpacked as a whole for each block, and a small file can claim one of any size."""
+    """Refuse strips or tiles that are too large: each is decoded as a whole, and a small file can claim any size."""
     together = source.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "PIXEL"
     pixel = (
         sum(np.dtype(dtype).itemsize for dtype in source.dtypes)
@@ -75,8 +75,8 @@ def _refuse_large_blocks(source: Any, path: str) -> None:
     rows, cols = source.block_shapes[0]
     if rows * cols * pixel > _MOST_BLOCK_BYTES:
         raise SceneError(
-            f"Cannot upscale '{path}': it is stored in pieces of {cols} x {rows} pixels, {rows * cols * pixel / 1e6:,.0f} MB "
-            f"each, which can only be read as a whole; needed are at most {_MOST_BLOCK_BYTES / 1e6:.0f} MB. "
+            f"Cannot upscale '{path}': its blocks of {cols} x {rows} pixels hold {rows * cols * pixel / 1e6:,.0f} MB each, "
+            f"more than {_MOST_BLOCK_BYTES / 1e6:.0f} MB, and GDAL reads each as a whole. "
             "Store it in tiles first: gdal_translate -co TILED=YES IN OUT."
         )
 
@@ -96,7 +96,7 @@ def selected_bands(source: Any, bands: Sequence[int] | None) -> list[int]:
         )
     if len(set(selected)) < len(selected):
         raise BandError(
-            f"Cannot use bands {selected} of '{source.name}': each may be named once. Pass --bands anew."
+            f"Cannot use bands {selected} of '{source.name}': each band may be named once. Pass --bands without repetition."
         )
     dtypes = source.dtypes
     kinds = sorted({dtypes[band - 1] for band in selected})
@@ -124,11 +124,11 @@ def nodata_of(source: Any, bands: tuple[int, ...], override: float | None, path:
         raise SceneError(
             f"Cannot upscale '{path}': its bands have different nodata values "
             f"({', '.join(sorted(map(str, found)))}), and a GeoTIFF holds one. "
-            "Pass --nodata V, or --bands with bands that agree."
+            "Pass --nodata V, or --bands with bands of one nodata value."
         )
     nodata: float | None = found.pop()
     if nodata is not None and not _fits(nodata, dtype):
-        warn(f"'{path}' declares nodata {nodata:g}, which no {dtype} pixel can have: taken as no nodata")
+        warn(f"'{path}' declares nodata {nodata:g}, which no {dtype} pixel can have: nodata is ignored")
         return None
     return nodata
 

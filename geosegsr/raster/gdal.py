@@ -1,4 +1,4 @@
-"""This thread's open files, and GDAL's errors as ours: every use of what rasterio keeps private."""
+"""This thread's open files, and GDAL's errors as ours. Every use of rasterio's private API is here."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from geosegsr.files import check_path, exists, is_folder, is_remote
 from geosegsr.raster.window import Window
 
 GDALError = CPLE_BaseError
-"""What GDAL raises where rasterio does not make an error of its own of it."""
-_HANDLES_A_THREAD = 4  # a thread works on one scene at a time, so older ones have served
+"""What GDAL raises where rasterio does not translate it."""
+_HANDLES_A_THREAD = 4  # a thread works on one scene at a time
 CACHE_BYTES = 128 << 20  # GDAL's block cache, for all threads together; rasterio takes bytes, GDAL itself MB
-# A file is read as what its name says: a TIFF from a stranger must not turn out a list of other files or URLs to read.
+# A file is opened as its name says: a downloaded .tif must not turn out to be a list of other files or URLs.
 _DRIVERS = {".tif": "GTiff", ".tiff": "GTiff"}
 _handles = threading.local()
 
@@ -51,7 +51,7 @@ def rio_window(window: Window) -> rasterio.windows.Window:
 
 @contextmanager
 def reading(path: str | Path, window: Window | None = None) -> Iterator[Any]:
-    """This thread's handle of a file; GDAL's errors come out as ours, with the file and the window."""
+    """This thread's handle of a file; GDAL's errors become SceneErrors that name the file and the window."""
     where = (
         ""
         if window is None
@@ -66,8 +66,8 @@ def reading(path: str | Path, window: Window | None = None) -> Iterator[Any]:
         if window is None:
             raise _cannot_open(str(path), error) from error
         raise SceneError(
-            f"Cannot read '{path}'{where}: the file is damaged, incomplete or out of reach ({gdal_reason(error)}). "
-            "Get it again."
+            f"Cannot read '{path}'{where}: the file is damaged, incomplete or unreachable ({gdal_reason(error)}). "
+            "Download or copy it again."
         ) from error
     except (RasterioError, CRSError) as error:
         raise SceneError(f"Cannot read '{path}'{where}: {gdal_reason(error)}.") from error
@@ -78,9 +78,9 @@ def _cannot_open(path: str, error: Exception) -> SceneError:
     if not remote and not exists(path):
         return SceneError(f"Cannot open '{path}': no such file. Check the path.")
     if not remote and is_folder(path):
-        return SceneError(f"Cannot open '{path}' as a raster: it is a folder. Pass a file in it.")
+        return SceneError(f"Cannot open '{path}' as a raster: it is a folder. Pass a file inside it.")
     reason = gdal_reason(error).removeprefix(f"'{path}' ")
-    return SceneError(f"Cannot open '{path}' as a raster: {reason}. Needed is a file that GDAL opens.")
+    return SceneError(f"Cannot open '{path}' as a raster: {reason}. Pass a file that GDAL can open.")
 
 
 def _handle(path: str) -> Any:
@@ -98,7 +98,7 @@ def _handle(path: str) -> Any:
 
 
 def _version(path: str) -> tuple[int, ...]:
-    """Tells a file from another one that was later moved to its path."""
+    """Changes when another file is moved to the path."""
     try:
         status = Path(path).stat()
     except (OSError, ValueError):
@@ -107,7 +107,7 @@ def _version(path: str) -> tuple[int, ...]:
 
 
 def gdal_reason(error: BaseException) -> str:
-    """What GDAL said first, in one line without a full stop."""
+    """GDAL's first message, in one line without a full stop."""
     while error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, SystemError):  # rasterio's way to say so

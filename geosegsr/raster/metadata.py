@@ -1,4 +1,4 @@
-"""What a raster says about itself, and how that reads on a finer grid. No I/O."""
+"""The metadata of a raster, and the same on a finer grid. No I/O."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class BandMetadata:
 
 @dataclass(frozen=True)
 class Metadata:
-    """Where a raster lies and what it says about itself and its bands."""
+    """Georeferencing, tags and bands of a raster."""
 
     height: int
     """Rows."""
@@ -59,26 +59,28 @@ class Metadata:
     """Dataset tags; items of other domains as "domain.key"."""
 
     def fault(self) -> str:
-        """What keeps the raster from lying anywhere on the ground, and what to do about it; empty if nothing does."""
+        """What is wrong with the metadata, and how to fix it; empty if nothing is."""
         if self.transform is not None:
             numbers = tuple(self.transform)[:6]
             if not all(map(math.isfinite, numbers)) or self.transform.is_degenerate:
                 return (
-                    f"its geotransform {tuple(f'{number:g}' for number in numbers)} puts no pixel on the ground. "
-                    "Mend it, for example by gdal_edit -a_ullr, or drop it by gdal_edit -unsetgt"
+                    f"its geotransform {tuple(f'{number:g}' for number in numbers)} places no pixel on the ground. "
+                    "Fix it with gdal_edit -a_ullr, or remove it with gdal_edit -unsetgt"
                 ).replace("'", "")
         if not all(
             math.isfinite(n or 0) for gcp in self.gcps for n in (gcp.row, gcp.col, gcp.x, gcp.y, gcp.z)
         ):
-            return "a ground control point is not finite. Drop them by gdal_edit -unsetgcp, or mend the file"
+            return (
+                "a ground control point is not finite. Remove all with gdal_edit -unsetgcp, or fix the file"
+            )
         for band in self.bands:
             if not (math.isfinite(band.scale) and math.isfinite(band.offset) and band.scale):
                 return (
-                    f"band {band.index} has scale {band.scale:g} and offset {band.offset:g}, which turn no DN into a "
-                    "value. Mend them, for example by gdal_edit -scale 1 -offset 0"
+                    f"band {band.index} has scale {band.scale:g} and offset {band.offset:g}, which map no DN to a "
+                    "physical value. Fix them with gdal_edit -scale 1 -offset 0"
                 )
         if self.rpcs and not _rpcs_hold(self.rpcs):
-            return "its rational polynomial coefficients are incomplete or not finite. Drop them by gdal_edit -unsetrpc"
+            return "its rational polynomial coefficients are incomplete or not finite. Remove them with gdal_edit -unsetrpc"
         return ""
 
     def scaled(self, scale: int, window: Window | None = None) -> Metadata:
@@ -135,7 +137,7 @@ class Metadata:
 
 
 def _shown(value: Any) -> str:
-    """For a message: in one line, and not all of a long text."""
+    """For a message: in one line, with long text cut."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else text[:77] + "..."
 
@@ -159,7 +161,7 @@ def scaled_gcp(gcp: GroundControlPoint, scale: int, window: Window) -> GroundCon
 
 
 def _rpcs_hold(rpcs: dict[str, str]) -> bool:
-    """Whether all that is needed to place a pixel is there, and numbers."""
+    """Whether all coefficients that place a pixel exist and are finite."""
     axes = ("LINE", "SAMP", "LAT", "LONG", "HEIGHT")
     needed = {
         **{f"{axis}_{part}": 1 for axis in axes for part in ("OFF", "SCALE")},
@@ -191,7 +193,7 @@ def _gcp_key(gcp: GroundControlPoint) -> tuple[Any, ...]:
 
 
 def _same_numbers(ours: str, theirs: str) -> bool:
-    """Whether two lists of numbers agree to the 15 digits that GDAL writes; other text must be the same."""
+    """Whether two lists of numbers are equal to the 15 digits that GDAL writes; other text must be identical."""
     try:
         a, b = [float(n) for n in ours.split()], [float(n) for n in theirs.split()]
     except ValueError:

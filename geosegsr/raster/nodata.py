@@ -1,4 +1,4 @@
-"""Pixels without data: telling them, filling them so that a model sees no cliff, and marking them again."""
+"""Pixels without data: recognised, filled so that a model sees no step, and marked again."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def fill_invalid(values: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[Any]
 
 
 def avoid_nodata(values: NDArray[Any], nodata: float) -> None:
-    """Move pixels that happen to equal nodata by the smallest step, in place: they are valid and must stay so."""
+    """Nudge valid pixels that equal nodata by the smallest step, in place, so that they stay valid."""
     if np.isnan(nodata):
         return
     marker = nodata_marker(nodata, values.dtype)

@@ -1,7 +1,7 @@
 """From digital numbers (DN) to the range a model sees, and back to the file's dtype.
 
-The range is one for the whole scene. No statistic of a tile ever touches its pixels: two tiles with
-different ranges would meet at a visible step.
+There is one range for the whole scene. It never depends on a tile: two tiles with different ranges would meet at a
+visible step.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Radiometry:
         """The model's range to DN, not rounded; shape (bands, h, w), float64 where float32 is too coarse.
 
         Raises:
-            SceneError: They are no numbers, or infinite.
+            SceneError: The values are NaN or infinite.
         """
         lo, gain = self._columns()
         coarse = max(np.abs(lo).max(), np.abs(lo + gain).max()) >= 2**20
@@ -62,8 +62,8 @@ class Radiometry:
         dn: FloatArray = values.astype(dtype, copy=False) * gain.astype(dtype) + lo.astype(dtype)
         if not (np.isfinite(dn.min()) and np.isfinite(dn.max())):
             raise SceneError(
-                f"Cannot compute the scene: the model's results are no finite numbers for DN in the range {self.describe()}. "
-                "Pass --nodata V if some pixels hold a mark such as -3.4028235e+38 instead of data, or --range LO HI."
+                f"Cannot compute the scene: the model's results are not finite for DN in the range {self.describe()}. "
+                "Pass --nodata V if some pixels hold a mark such as -3.4028235e+38 in place of data, or --range LO HI."
             )
         return dn
 
@@ -97,10 +97,10 @@ def resolve_radiometry(
         policy: What the model's card asks for:
             {"kind": "dtype"}: the integer type's whole range;
             {"kind": "auto"}: 8 bit by its whole range; otherwise reflectance 0 to 1 for bands whose scale and
-            offset declare it, and percentiles of its own for each other one; otherwise percentiles;
+            offset declare it, and separate percentiles for each other band; otherwise percentiles;
             {"kind": "range", "lo": float, "hi": float}: these DN;
             {"kind": "percentiles", "lo": 0..100, "hi": 0..100}: of the scene's valid pixels, all bands together;
-            with "apart": [...], these positions each by percentiles of its own, wherever percentiles are taken;
+            with "apart": [...], these positions each get separate percentiles, wherever percentiles are used;
             {"kind": "standard", "mean": [...], "std": [...]}: DN of the training set, one for each band.
         value_range: LO and HI in DN; beats the policy.
 
@@ -139,7 +139,7 @@ def resolve_radiometry(
             )
         return Radiometry(tuple(mean), tuple(mean + std), "mean and standard deviation of the training set")
     raise ConfigError(
-        f"Cannot tell the model's range: its card says '{kind}', which this version does not know."
+        f"Cannot determine the model's range: its card says '{kind}', which this version does not know."
     )
 
 
@@ -169,21 +169,21 @@ def _same(count: int, lo: float, hi: float, origin: str) -> Radiometry:
 
 
 def _sample(scene: Raster) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """The scene's own sample; warns of values that cannot have been measured."""
+    """The scene's own sample; warns of values that no sensor measures."""
     values, valid = scene.sample()
     if scene.dtype.kind == "f" and scene.nodata is None and valid.any():
         inside = values[valid]
         for value in (inside.min(), inside.max()):
             if abs(value) > _NO_MEASUREMENT:
                 warn(
-                    f"'{scene.path}' declares no nodata and holds {value!s}, which looks like its mark: taken as data. "
-                    f"Pass --nodata {value!s} if it is not"
+                    f"'{scene.path}' declares no nodata and holds {value!s}, which looks like a nodata mark: it is used as data. "
+                    f"Pass --nodata {value!s} if it is none"
                 )
     return values, valid
 
 
 def _automatic(scene: Raster, apart: Sequence[int]) -> Radiometry:
-    """Of more than 8 bits: by declared reflectance where a band holds it, by percentiles elsewhere."""
+    """More than 8 bits: declared reflectance for bands that hold it, percentiles for the others."""
     sample, valid = _sample(scene)
     reflectance = _reflectance_bands(scene, sample, valid, apart)
     if not reflectance:
@@ -204,9 +204,9 @@ def _automatic(scene: Raster, apart: Sequence[int]) -> Radiometry:
 def _reflectance_bands(
     scene: Raster, sample: NDArray[Any], valid: NDArray[np.bool_], apart: Sequence[int]
 ) -> set[int]:
-    """Bands whose physical values look like reflectance: a declared scale may as well be of kelvins or metres.
+    """Bands whose physical values are plausible reflectances: a declared scale may also give kelvins or metres.
 
-    Bands that are seen together and are scaled alike are one quantity, and are judged as one.
+    Bands of one call that share scale and offset are one quantity, and are judged together.
     """
     alike: dict[tuple[Any, ...], list[int]] = {}
     for band, (scale, offset) in enumerate(zip(scene.scales, scene.offsets, strict=True)):
@@ -233,9 +233,9 @@ def _by_percentiles(
     lo: float = DEFAULT_PERCENTILES[0],
     hi: float = DEFAULT_PERCENTILES[1],
 ) -> Radiometry:
-    """One range for the bands that are seen together, and one for each that is seen alone."""
+    """One range for the bands of the joint call, and one for each band that goes through the model alone."""
     if not valid.any():
-        warn(f"no pixel in a sample of '{scene.path}' is valid: the value range is taken as 0..1")
+        warn(f"no pixel in a sample of '{scene.path}' is valid: the value range is set to 0..1")
         return _same(scene.count, 0.0, 1.0, "no valid pixel")
     together = [band for band in range(scene.count) if band not in apart]
     ends = np.zeros((scene.count, 2))

@@ -1,4 +1,4 @@
-"""A raster file as the pipeline reads it: by windows, with validity and everything it says about itself."""
+"""A raster file as the pipeline reads it: by windows, with validity and all its metadata."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from geosegsr.raster.nodata import is_invalid
 from geosegsr.raster.window import Window
 
 AlphaPolicy = Literal["auto", "mask", "image"]
-# They describe the file's encoding or pixel grid, which change, or are read elsewhere.
+# Domains that describe the file's encoding or pixel grid, which change, or that are read elsewhere.
 _OWN_DOMAINS = {
     "COLOR_PROFILE", "DERIVED_SUBDATASETS", "GEOLOCATION", "IMAGE_STRUCTURE", "RPC", "SUBDATASETS", "rio_creation_kwds",
 }  # fmt: skip
@@ -52,7 +52,7 @@ class Scene:
     alpha_band: int | None
     """1-based source index of the band that is the mask, or None."""
     alpha_position: int | None
-    """Where the alpha band stands among the output bands; None if it is not among them."""
+    """Position of the alpha band among the output bands; None if it is not one of them."""
     alpha_looks_like_image: bool
     """A band is tagged alpha but holds more than mask values (NAIP's near infrared is often tagged so)."""
     has_mask: bool
@@ -64,7 +64,7 @@ class Scene:
     overviews: tuple[int, ...]
     """Decimation factors of the file's overviews."""
     files: tuple[str, ...] = ()
-    """All files it is made of, as far as GDAL tells: itself, a mask or overviews beside it, the rasters of a VRT."""
+    """All files of the raster that GDAL lists: itself, a mask or overviews beside it, the rasters of a VRT."""
 
     @classmethod
     def open(
@@ -74,24 +74,24 @@ class Scene:
         nodata: float | None = None,
         alpha: AlphaPolicy = "auto",
     ) -> Scene:
-        """Read what a raster is; its pixels are read later.
+        """Open a raster and read its metadata; its pixels are read later.
 
         Args:
             path: A local path or anything GDAL opens (/vsicurl/..., s3://..., a VRT).
             bands: 1-based bands in the order they are wanted; all by default.
             nodata: Overrides the file's own nodata value.
-            alpha: Whether a band tagged alpha is a "mask" or an "image"; "auto" looks at its values.
+            alpha: Whether a band tagged alpha is a "mask" or an "image"; "auto" decides by its values.
 
         Raises:
-            SceneError: Not a raster, or a kind of raster that cannot be upscaled.
-            BandError: No such bands.
+            SceneError: It is not a raster, or a kind of raster that cannot be upscaled.
+            BandError: The bands do not exist, or cannot be used together.
         """
         with reading(path) as source:
             refuse_unfit(source, str(path))
             if len(source.subdatasets) > 1:
                 warn(
-                    f"'{path}' holds {len(source.subdatasets)} rasters; the first is taken. "
-                    f"Pass the name of another instead of the file: '{source.subdatasets[1]}'"
+                    f"'{path}' holds {len(source.subdatasets)} rasters: the first is used. "
+                    f"Pass the name of another in place of the file: '{source.subdatasets[1]}'"
                 )
             selected = selected_bands(source, bands)
             tagged = [i for i, colour in enumerate(source.colorinterp, 1) if colour == ColorInterp.alpha]
@@ -205,7 +205,7 @@ class Scene:
         return None if self.alpha_band is None else self._read(self.alpha_band, window)
 
     def sample(self, side: int = _SAMPLE_SIDE) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """The whole scene thinned out to at most `side` pixels a side, from its overviews where it has some.
+        """The whole scene, decimated to at most `side` pixels per side, from its overviews if it has any.
 
         Returns:
             values and valid as in `read`, of every n-th pixel (nearest neighbour).

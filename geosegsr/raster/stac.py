@@ -1,7 +1,7 @@
 """A STAC item beside a result: where it lies, when it was acquired, what it holds and how it was made.
 
-pystac writes it; rio-stac, which makes items of any raster, takes the present for the time of a scene that names none and the
-whole Earth for the place of one without a CRS.
+pystac writes it. rio-stac, which makes items of any raster, gives a scene without a time the present, and one without a
+CRS the whole Earth.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _RASTER = f"{_EXTENSIONS}/raster/v2.0.0/schema.json"
 _EO = f"{_EXTENSIONS}/eo/v2.0.0/schema.json"
 _SHA256_MULTIHASH = "1220"  # the code of SHA-256 and the length of its digest, before the digest itself
 
-# Where files say when they were acquired; the first that holds a time counts. TIFF's own tag comes last: it may be the time of
-# the file.
+# Tags that may hold the time of acquisition; the first that does counts. TIFF's own tag is last: it may be the time of the
+# file.
 _TIME_TAGS = (
     "IMAGERY.ACQUISITIONDATETIME", "ACQUISITIONDATETIME", "SENSING_TIME", "DATATAKE_1_DATATAKE_SENSING_START",
     "PRODUCT_START_TIME", "DATE_ACQUIRED", "ACQUISITION_DATE", "EXIF_DateTimeOriginal", "TIFFTAG_DATETIME",
@@ -49,7 +49,7 @@ _TIFF_TIME = re.compile(r"(\d{4}):(\d\d):(\d\d) ")
 _FIRST = datetime(1858, 1, 1, tzinfo=UTC)
 _LONGEST_NAME = 255 - len(".1a2b3c4d.part")  # bytes: file systems take 255, and `whole_file` adds to the name
 
-# Of two scenes of a batch that end at once and whose items have one name, the second finds the first's.
+# If two scenes of a batch end at once and their items have one name, the second must find the first's.
 _one_at_a_time = Lock()
 
 
@@ -67,7 +67,7 @@ class Acquired:
         """From "2024-05-01T10:20:30Z" or "2024-05-01/2024-05-31"; without a zone it is UTC.
 
         Raises:
-            ConfigError: It is neither.
+            ConfigError: The text is neither.
         """
         start, _, end = text.partition("/")
         moments = _moment(start), _moment(end or start)
@@ -80,7 +80,7 @@ class Acquired:
 
     @classmethod
     def of_tags(cls, tags: Mapping[str, str]) -> Acquired | None:
-        """What a file's tags say, if anything."""
+        """The time in a file's tags; None if they hold none."""
         for name in _TIME_TAGS:
             text = tags.get(name, "").strip()
             if name == "DATE_ACQUIRED":
@@ -92,7 +92,7 @@ class Acquired:
 
     @classmethod
     def at_the_latest(cls, source: str) -> Acquired:
-        """All that is known of a file that does not say: it was there when it was last changed."""
+        """An interval that ends when the file was last changed, for a file that holds no time."""
         path = Path(source)
         changed = datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.exists() else datetime.now(UTC)
         return cls(_FIRST, changed.replace(microsecond=0))
@@ -107,7 +107,7 @@ def _moment(text: str) -> datetime | None:
 
 
 def item_path(result: Path) -> Path:
-    """Where the item of a result lies."""
+    """Path of the item of a result."""
     return result.with_suffix(".json")
 
 
@@ -126,7 +126,7 @@ def check_item_path(result: Path, source: str, uncertainty: Path | None = None) 
     refused = f"Cannot write the STAC item '{path}'"
     if len(os.fsencode(path.name)) > _LONGEST_NAME:
         raise JobError(
-            f"{refused}: its name has {len(os.fsencode(path.name))} bytes, and may have {_LONGEST_NAME}. "
+            f"{refused}: its name has {len(os.fsencode(path.name))} bytes, more than {_LONGEST_NAME}. "
             "Pass another -o."
         )
     if is_same(path, result):
@@ -140,7 +140,7 @@ def check_item_path(result: Path, source: str, uncertainty: Path | None = None) 
 
 
 def _is_item_of(result: Path, path: Path) -> bool:
-    """Whether a file is an item of the file of that name, whatever this holds by now."""
+    """Whether a file is an item of the result's path, whatever that file holds now."""
     href = _data_asset(path).get("href")
     return _is_item(path) and isinstance(href, str) and is_same(path.parent / href, result)
 
@@ -155,7 +155,7 @@ def _is_item(path: Path) -> bool:
 
 
 def _data_asset(path: Path) -> dict[str, Any]:
-    """Of the item in a file; empty where there is none."""
+    """The data asset of the item in a file; empty if there is none."""
     assets = _read(path).get("assets")
     asset = assets.get("data") if isinstance(assets, dict) else None
     return asset if isinstance(asset, dict) else {}
@@ -217,9 +217,7 @@ def build_item(
     acquired = acquired or Acquired.of_tags(tags)
     if acquired is None:
         acquired = Acquired.at_the_latest(source)
-        warn(
-            f"'{source}' does not say when it was acquired; its STAC item says: before {acquired.end:%Y-%m-%d}"
-        )
+        warn(f"'{source}' holds no time of acquisition: its STAC item says: before {acquired.end:%Y-%m-%d}")
     known = acquired.start == acquired.end
     outline = footprint(metadata)
     item = pystac.Item(
@@ -322,7 +320,7 @@ def _band(band: BandMetadata, name: str, statistics: dict[str, float], written: 
 
 
 def _statistics(tags: Mapping[str, str]) -> dict[str, float]:
-    """Those of GDAL's that STAC has a name for."""
+    """GDAL's statistics under STAC's names."""
     names = {"MINIMUM": "minimum", "MAXIMUM": "maximum", "MEAN": "mean", "STDDEV": "stddev"}
     names["VALID_PERCENT"] = "valid_percent"
     return {
@@ -331,7 +329,7 @@ def _statistics(tags: Mapping[str, str]) -> dict[str, float]:
 
 
 def _number(value: float | None) -> float | int | str | None:
-    """JSON has no NaN and no infinity; STAC spells them."""
+    """A number for JSON, which has no NaN or infinity: STAC spells them out."""
     if value is None or value != value:
         return None if value is None else "nan"
     if value in (float("inf"), float("-inf")):
@@ -340,7 +338,7 @@ def _number(value: float | None) -> float | int | str | None:
 
 
 def _source_link(source: str, result: Path) -> pystac.Link:
-    """To what the result was made of: its own item, if one lies beside it, or else the file."""
+    """A link to the source: its own item, if there is one beside it, or else the file."""
     path, folder = Path(source), result.absolute().parent
     if not path.exists():
         return pystac.Link(pystac.RelType.DERIVED_FROM, _address(source))
@@ -359,7 +357,7 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def _address(source: str) -> str:
-    """GDAL's name of a remote file, as the rest of the world writes it."""
+    """The URL of a remote file that GDAL knows by another name."""
     for prefix, scheme in (
         ("/vsicurl/", ""),
         ("/vsis3/", "s3://"),

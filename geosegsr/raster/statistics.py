@@ -1,4 +1,4 @@
-"""Statistics of a band, gathered block by block while its pixels are at hand."""
+"""Statistics of a band, computed block by block as the blocks are made."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class BandStatistics:
     """Of valid pixels, in DN."""
 
     count: int
-    """Valid pixels; without any, the other numbers mean nothing."""
+    """Number of valid pixels; if 0, the other fields have no meaning."""
     minimum: float = 0.0
     maximum: float = 0.0
     mean: float = 0.0

@@ -1,7 +1,7 @@
-"""Errors that libtiff and GDAL's own threads only print: a full disk is told of nowhere else.
+"""Errors that libtiff and GDAL's own threads report on standard error only, such as a full disk.
 
-Standard error belongs to the process. While any file is being written, what goes there is caught; all that is no
-such error is passed on.
+Standard error belongs to the process. While any file is being written, it is captured; everything but such errors is
+passed on.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _STANDARD_ERROR = 2
 
 
 class _Catcher:
-    """Stands between the process and its standard error while anyone is inside."""
+    """Captures the standard error of the process while any caller is inside."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._inside: set[object] = set()
 
     def enter(self) -> tuple[object, int]:
-        """Begin to catch; returns what `leave` asks for."""
+        """Begin to capture; returns the arguments of `leave`."""
         with self._lock:
             if not self._inside:
                 self._caught = _file_in_memory()
@@ -40,7 +40,7 @@ class _Catcher:
             return visitor, self._end()
 
     def leave(self, visitor: object, begin: int) -> list[str]:
-        """The errors since `enter`; the last one out gives standard error back."""
+        """The errors since `enter`; the last caller restores standard error."""
         with self._lock:
             if visitor not in self._inside:  # `release` came first
                 return []
@@ -53,7 +53,7 @@ class _Catcher:
         return [match[1].decode(errors="replace").rstrip(".") for match in matches if match]
 
     def release(self) -> None:
-        """Give standard error back at once; those who are inside learn of no more errors."""
+        """Restore standard error at once; callers still inside receive no more errors."""
         with self._lock:
             if self._inside:
                 self._inside.clear()
@@ -87,10 +87,10 @@ _catcher = _Catcher()
 
 
 @contextmanager
-def printed_errors(found: list[str]) -> Iterator[None]:
-    """Collect the errors printed meanwhile, without their full stops.
+def captured_errors(found: list[str]) -> Iterator[None]:
+    """Collect the errors that libtiff and GDAL report inside the block, without their full stops.
 
-    No one says whose an error is: with several files being written at a time, it counts for all of them.
+    They do not name a file: while several are being written, an error counts for all of them.
     """
     visitor, begin = _catcher.enter()
     try:
@@ -100,12 +100,12 @@ def printed_errors(found: list[str]) -> Iterator[None]:
 
 
 def release_standard_error() -> None:
-    """Have standard error back before a file is finished, for a process that is about to leave."""
+    """Restore standard error before a file is finished, for a process that is about to exit."""
     _catcher.release()
 
 
 def _file_in_memory() -> IO[bytes]:
-    """A file that needs no disk, where the system has such: the disk may be full, or read-only but for the output."""
+    """A file in memory, where the system has such: the disk may be full, or read-only except for the output."""
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("geosegsr"), "w+b")
     return tempfile.TemporaryFile()

@@ -3,7 +3,7 @@
 A pixel that several tiles cover is their weighted mean. Weights are a product of one ramp down the rows
 and one along the columns, so tiles are folded together along one axis first (tiles into a strip) and then
 along the other (strips into a block). The mean is updated tile by tile as ``mean += (tile - mean) * w / W``:
-where all tiles agree nothing is added, so agreement comes out exact, not merely to rounding.
+where all tiles are equal nothing is added, so equal tiles give exactly their value, without rounding.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def feather_weights(
     """
     if not 0 <= overlap <= size:
         raise WindowError(
-            f"Cannot feather {size} pixels over an overlap of {overlap}: needed is 0 to {size}."
+            f"Cannot feather {size} pixels over an overlap of {overlap}: it must be 0 to {size}."
         )
     ramp = 0.5 - 0.5 * np.cos(np.pi * (np.arange(overlap) + 0.5) / max(overlap, 1))
     weights = np.ones(size)

@@ -1,8 +1,8 @@
-"""Results of tiles that a later block will need again, kept while memory allows.
+"""Results of tiles that a later block will need, kept while memory allows.
 
-A tile whose support reaches beyond its block is computed for that block and wanted by the next. What lies
-beyond is kept here, least recently used first out. Tiles depend on nothing but the scene, so a result from the
-cache is the result; where it is gone, or another process has it, the tile is computed again.
+A tile whose support reaches beyond its block is computed for that block and needed by the next. The part beyond is kept
+here, and the least recently used is dropped first. Tiles depend on the scene alone, so a cached result is exact. If it was
+dropped, or another process holds it, the tile is computed again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TileKey: TypeAlias = tuple[int, int, int]
 
 
 class TileMemory:
-    """What all runs of a process keep together; safe to use from several threads."""
+    """The tiles of all runs of a process; safe to use from several threads."""
 
     def __init__(self, limit_bytes: int) -> None:
         """Start empty; hold `limit_bytes` of pixels at most."""
@@ -61,12 +61,12 @@ class TileMemory:
 
 @dataclass(frozen=True)
 class TileCache:
-    """Parts of one run's tiles."""
+    """The tiles of one run."""
 
     memory: TileMemory
-    """Where they lie, beside those of other runs."""
+    """Shared with other runs."""
     run: str
-    """Any text of this run alone."""
+    """Identifies the run."""
 
     def get(self, key: TileKey, window: Window, scale: int) -> NDArray[Any] | None:
         """A tile's output over a window (in lr pixels of the region); shape (bands, scale * h, scale * w) or None."""

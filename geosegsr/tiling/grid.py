@@ -1,4 +1,4 @@
-"""Which pixels each tile reads, which it decides, and which tiles a block needs. Integers only, no I/O.
+"""Which pixels each tile reads, to which it contributes, and which tiles a block needs. Integers only, no I/O.
 
 One axis, three tiles (tile 8, overlap 4, halo 1), the last one clamped to the scene's edge:
 
@@ -7,8 +7,8 @@ One axis, three tiles (tile 8, overlap 4, halo 1), the last one clamped to the s
     tile 0    ########
     tile 1        ########
     tile 2            ########      on a scene of 15 pixels it starts at 7 instead of 8
-    support 0 #######               what a tile has a say in: the tile less its halo at inner edges,
-    support 1      ######           and for the last one less what its neighbour decides alone
+    support 0 #######               where a tile contributes: the tile less its halo at inner edges,
+    support 1      ######           and for the last one less what its neighbour covers alone
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Axis:
     size: int
     """Length of the side that tiles may read."""
     tile: int
-    """Length of a tile; the only tile of a shorter side is padded up to it by whoever reads it."""
+    """Length of a tile; if the region is shorter, its only tile is padded up to it when read."""
     overlap: int
     """Pixels that neighbours share."""
     halo: int
@@ -60,12 +60,12 @@ class Axis:
 
     @property
     def ramp(self) -> int:
-        """Pixels over which two neighbours fade into each other."""
+        """Pixels over which two neighbours are feathered."""
         return self.overlap - 2 * self.halo
 
     @cached_property
     def supports(self) -> tuple[tuple[int, int], ...]:
-        """Pixels each tile has a say in, as (start, stop); neighbours' supports share `ramp` pixels."""
+        """Pixels to which each tile contributes, as (start, stop); neighbours' supports share `ramp` pixels."""
         if len(self.origins) == 1:
             return ((0, self.size),)
         stops = [*(origin + self.tile - self.halo for origin in self.origins[:-1]), self.size]
@@ -73,11 +73,11 @@ class Axis:
         return tuple(zip(starts, stops, strict=True))
 
     def grown(self, start: int, stop: int) -> tuple[int, int]:
-        """What pixels start..stop depend on: the margin on either side, as far as the side reaches."""
+        """The pixels that start..stop depend on: a margin on either side, within the region."""
         return max(start - self.margin, 0), min(stop + self.margin, self.size)
 
     def touching(self, start: int, stop: int) -> range:
-        """Indices of the tiles that have a say in what pixels start..stop depend on."""
+        """Indices of the tiles that contribute to the pixels that start..stop depend on."""
         start, stop = self.grown(start, stop)
         starts, stops = self._bounds
         return range(bisect_right(stops, start), bisect_left(starts, stop))
@@ -149,16 +149,16 @@ class Tiling:
 
 @dataclass(frozen=True)
 class Block:
-    """A piece of the output: the unit of work, of resume and of one file."""
+    """A part of the output: the unit of work, of resume and of files."""
 
     index: int
     """Position in the grid's list, row by row."""
     window: Window
     """The pixels it covers, in lr pixels of the readable region."""
     tile_rows: range
-    """Rows of tiles that have a say in it."""
+    """Rows of tiles that contribute to it."""
     tile_cols: range
-    """Columns of tiles that have a say in it."""
+    """Columns of tiles that contribute to it."""
 
     @property
     def tiles(self) -> int:
@@ -243,14 +243,14 @@ class TileGrid:
 
     @property
     def tiles(self) -> int:
-        """Number of different tiles that have a say in a wanted pixel."""
+        """Number of different tiles that contribute to a wanted pixel."""
         return len(self.rows.touching(self.rows.start, self.rows.stop)) * len(
             self.cols.touching(self.cols.start, self.cols.stop)
         )
 
     @cached_property
     def tiles_computed(self) -> int:
-        """Number of tile computations if no block had another's tiles: an upper bound."""
+        """Number of tile computations if no tile is cached: an upper bound."""
         return sum(block.tiles for block in self.blocks)
 
     def tile_window(self, row: int, col: int) -> Window:
@@ -263,12 +263,12 @@ class TileGrid:
         )
 
     def support_window(self, row: int, col: int) -> Window:
-        """What tile (row, col) has a say in."""
+        """Where tile (row, col) contributes."""
         (top, bottom), (left, right) = self.rows.supports[row], self.cols.supports[col]
         return Window(top, left, bottom - top, right - left)
 
     def computed_window(self, block: Block) -> Window:
-        """What must be computed for a block: its pixels and those they depend on."""
+        """The pixels that must be computed for a block: its own and those they depend on."""
         window = block.window
         top, bottom = self.rows.grown(window.row, window.row_stop)
         left, right = self.cols.grown(window.col, window.col_stop)

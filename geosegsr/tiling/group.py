@@ -1,4 +1,4 @@
-"""How one group of bands goes through its model: tiles in, a batch at a time."""
+"""One group of bands through its model, a batch of tiles at a time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from geosegsr.tiling.grid import fitted
 
 @dataclass
 class RenderCounts:
-    """What rendering a block took."""
+    """Tiles and time that a block took."""
 
     tiles: int = 0
     """Tiles computed, in each band group."""
@@ -109,7 +109,7 @@ def model_input(
     dtype: np.dtype[np.floating[Any]],
 ) -> FloatArray:
     """A tile as the model takes it: filled, in its range, and mirrored beyond a scene that is too small."""
-    if not valid.any():  # wanted pixels are valid, so this is a tile that no one asks for
+    if not valid.any():  # wanted pixels are valid, so such a tile is skipped
         raise AssertionError("a tile without one valid pixel was not skipped")
     filled = fill_invalid(values, valid)
     if call.full_radiometry is None:

@@ -1,1 +1,1 @@
-"""Who computes the blocks: threads, processes of this machine, or a Dask cluster."""
+"""Threads, processes of this machine, or a Dask cluster that compute the blocks."""

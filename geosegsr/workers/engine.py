@@ -1,7 +1,7 @@
-"""Dask runs the blocks: in threads of this process, in worker processes, or on a scheduler that exists.
+"""Runs blocks with Dask: in threads of this process, in worker processes, or on an existing scheduler.
 
-Whatever runs them, a few blocks are in flight at a time and only small records come back, so memory does
-not grow with the number of blocks.
+In each case few blocks are in flight at a time and only small records return, so memory does not grow with the number of
+blocks.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ log = logging.getLogger("geosegsr")
 
 T = TypeVar("T")
 
-# More threads than this gain nothing: numpy, torch and GDAL use the cores inside a block as well.
+# More threads gain nothing: numpy, torch and GDAL use several cores inside a block as well.
 _MOST_THREADS = 4
 _CONNECT_TIMEOUT_S = 15
 _START_TIMEOUT_S = 60
 _GOODBYE_S = 5
-# Dask looks at its workers' stacks a hundred times a second and wakes every process fifty times, for pages that nobody opens.
+# For its dashboard, Dask samples the stacks of workers a hundred times a second and wakes every process fifty times.
 _QUIET = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "500ms"}
 
 
@@ -49,7 +49,7 @@ def default_threads() -> int:
 
 
 class Engine(Protocol):
-    """Computes the blocks of any number of runs, one after another or, from several threads, at a time."""
+    """Computes the blocks of any number of runs, one after another or concurrently from several threads."""
 
     def run(
         self,
@@ -68,43 +68,40 @@ class Engine(Protocol):
             work: Picklable where workers or a scheduler do it; small results.
             indices: What to work on.
             on_done: Called in this thread, one call at a time.
-            before: What had better be done before a block, where threads of this process do the work: blocks whose tiles
-                it shares, which are then there.
-            together: Blocks of this run and of others beside it, among which the cores are shared out where threads of
-                this process do the work. It is the same however many are left: a few networks round otherwise with
-                another number of threads.
+            before: Blocks to compute before a block, because it shares their tiles; used by threads of this process only.
+            together: Number of blocks of this run and of concurrent ones, among which threads of this process share the
+                cores. It does not change when a run resumes: some networks round differently with another number of
+                threads.
             shared_folder: Must be the same folder for every worker.
-            check: Makes what is run in each worker process before it gets work; one that fails it gets none.
+            check: Returns what each worker process runs before it receives work; one that fails receives none.
 
         Raises:
-            JobError: No scheduler there or it was lost, no worker that passes, or a block that keeps killing its
+            JobError: The scheduler cannot be reached or was lost, no worker passes the check, or a block keeps ending its
                 workers.
             Cancelled: `cancel` was called.
         """
 
     def cancel(self) -> None:
-        """Stop every run, at its next tile or sooner; any thread may call it. There is no way back."""
+        """Stop every run before its next tile, for good; any thread may call it."""
 
 
 @contextmanager
 def open_engine(workers: int | None = None, scheduler: str | None = None) -> Iterator[Engine]:
-    """Threads of this process, or what was asked for. A cluster starts with the first run and ends here.
+    """An engine: threads of this process, worker processes, or a scheduler. A cluster starts with the first run.
 
     Args:
         workers: Number of worker processes on this machine.
         scheduler: Address of a Dask scheduler that exists.
 
     Raises:
-        ConfigError: Both, or no worker at all.
+        ConfigError: Both were given, or less than one worker.
     """
     if workers is not None and scheduler is not None:
         raise ConfigError(
-            "Cannot use both --workers and --scheduler: a scheduler has workers of its own. Pass one."
+            "Cannot use both --workers and --scheduler: a scheduler has its own workers. Pass one of them."
         )
     if workers is not None and workers < 1:
-        raise ConfigError(
-            f"Cannot work with {workers} workers: pass --workers with at least 1, or leave it out."
-        )
+        raise ConfigError(f"Cannot use {workers} workers: pass --workers with at least 1, or leave it out.")
     if workers is None and scheduler is None:
         with _threads() as engine:
             yield engine
@@ -118,18 +115,18 @@ def open_engine(workers: int | None = None, scheduler: str | None = None) -> Ite
 def _threads() -> Iterator[Engine]:
     pool = ThreadPoolExecutor(default_threads(), thread_name_prefix="geosegsr-block")
     try:
-        with single_threaded_blas():  # once: threads that OpenBLAS was given back spin for a while
+        with single_threaded_blas():  # once: OpenBLAS threads spin for a while when re-enabled
             yield _ThreadEngine(pool)
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)  # what is inside a tile may take a while yet
+        pool.shutdown(wait=False, cancel_futures=True)  # threads inside a tile may need a while
         raise
     pool.shutdown()
 
 
 class _ThreadEngine:
-    """One pool for all runs, so that blocks in memory are no more for many scenes than for one.
+    """One pool for all runs, so that many scenes hold no more blocks in memory than one.
 
-    Blocks side by side make more of the cores than many cores for a block: what is not the network runs beside it.
+    Concurrent blocks use the cores better than one block with many cores: reading and blending overlap with the network.
     """
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
@@ -167,7 +164,7 @@ class _ThreadEngine:
             for index, name in names.items()
         }
         try:
-            # Not dask.threaded.get: its callbacks belong to the process, and runs in other threads got them.
+            # Not dask.threaded.get: its callbacks are global to the process, so that runs in other threads would receive them.
             get_async(
                 self._pool.submit,
                 default_threads(),
@@ -176,7 +173,7 @@ class _ThreadEngine:
                 callbacks=[(None, None, None, deliver, None)],
             )
         except BaseException:
-            failed.set()  # threads that are inside a block stop at its next tile
+            failed.set()  # threads inside a block stop before its next tile
             raise
 
     def cancel(self) -> None:
@@ -184,7 +181,7 @@ class _ThreadEngine:
 
 
 class _ClusterEngine:
-    """Worker processes, on this machine or elsewhere, for all runs."""
+    """Worker processes, on this machine or elsewhere, shared by all runs."""
 
     def __init__(self, connect: Callable[[], Any], cores: int | None) -> None:
         self._connect = connect
@@ -215,7 +212,7 @@ class _ClusterEngine:
         )
 
     def _connected(self) -> Any:
-        """The cluster's client; who could not be reached for one run is not waited for again by the others."""
+        """The cluster's client. If it could not be reached for one run, the others fail at once."""
         with self._connecting:
             if self._failure is not None:
                 raise self._failure
@@ -244,19 +241,19 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
         except (OSError, ValueError) as error:
             raise JobError(
                 f"Cannot reach a Dask scheduler at '{scheduler}': {error}. "
-                "Start one with `dask scheduler`, or pass --workers N to work on this machine."
+                "Start one with `dask scheduler`, or pass --workers N to use this machine."
             ) from error
         try:
             yield client
         finally:
-            # Of a scheduler that was lost our error says enough.
+            # If the scheduler was lost, our own error reports it.
             with silence_logging_cmgr(logging.CRITICAL), suppress(TimeoutError, OSError):
                 client.close(timeout=_GOODBYE_S)
         return
     with _scratch(), dask.config.set(_QUIET):
         cluster = _local_cluster(workers)
         client = Client(cluster, set_as_default=False)
-        patience = 1  # interrupted or failed: what the workers still do is not wanted
+        patience = 1  # interrupted or failed: do not wait for the workers
         try:
             yield client
             patience = _START_TIMEOUT_S
@@ -268,7 +265,7 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
 
 @contextmanager
 def _scratch() -> Iterator[None]:
-    """A folder for what Dask keeps on disk, unless its configuration names one."""
+    """A temporary folder for Dask, unless its configuration names one."""
     if dask.config.get("temporary-directory", None):
         yield
         return
@@ -291,5 +288,5 @@ def _local_cluster(workers: int | None) -> Any:
         reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
         raise JobError(
             f"Cannot start worker processes: {reason}. They need shared memory (/dev/shm) and free ports. "
-            "Mend that, or leave out --workers to work in threads of one process."
+            "Provide both, or leave out --workers to use threads of one process."
         ) from error

@@ -367,7 +367,7 @@ def test_a_container_that_can_write_only_its_results(
 def test_what_needs_a_temporary_folder_says_so(box: Path, scene: Path) -> None:
     found = boxed(box, *PROGRAM, "evaluate", "-m", "bicubic", "--hr", str(scene), "--json")
     assert found.returncode == 1
-    assert found.stderr.startswith("Error: Cannot keep temporary files") and "TMPDIR" in found.stderr
+    assert found.stderr.startswith("Error: Cannot write temporary files") and "TMPDIR" in found.stderr
     assert json.loads(found.stdout)["kind"] == "SceneError"
 
 

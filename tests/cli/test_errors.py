@@ -117,13 +117,13 @@ def write_empty(path: Path) -> Path:
         (write_nothing, ["no such file", "Check the path"]),
         (write_text, ["as a raster", "not recognized"]),
         (write_empty, ["as a raster"]),
-        (factory.write_truncated, ["at rows 0-256, columns 0-256", "damaged, incomplete", "Get it again"]),
+        (factory.write_truncated, ["at rows 0-256, columns 0-256", "damaged, incomplete", "copy it again"]),
         (factory.write_palette, ["colour table", "gdal_translate -expand rgb"]),
-        (factory.write_complex, ["complex64", "Needed are real numbers"]),
+        (factory.write_complex, ["complex64", "Convert it to real numbers"]),
         (write_only_subdatasets, ["2 subdatasets", "first", "second"]),
         (factory.write_bandwise_nodata, ["0.0, 65535.0", "--nodata V"]),
         (write_mixed_dtypes, ["float32, uint16", "--bands"]),
-        (write_masks_of_bands, ["masks of their own", "gdal_translate -mask mask,1"]),
+        (write_masks_of_bands, ["its own mask", "gdal_translate -mask mask,1"]),
     ],
 )
 def test_a_source_that_cannot_be_upscaled(
@@ -150,7 +150,7 @@ def test_an_unreachable_source(folder: Path, upscale: Run) -> None:
             "an overlap of 0 is less than the 4 pixels",
         ),
         (factory.write_nir_as_alpha, (), "that is tagged alpha holds more than mask values"),
-        (factory.write_subdatasets, (), "holds 2 rasters; the first is taken"),
+        (factory.write_subdatasets, (), "holds 2 rasters: the first is used"),
     ],
 )
 def test_what_only_needs_a_warning(
@@ -223,7 +223,7 @@ AREAS = [
     (["--aoi", "POLYGON ((0 0, 1 0, 1 1, 0 0))"], ["outside '{scene}'"]),
     (["--aoi", "POLYGON ((0 0, 1"], ["'POLYGON ((0 0, 1'", "neither WKT nor GeoJSON", "--aoi"]),
     (["--aoi", '{"type": "Polygon"'], ["neither WKT nor GeoJSON", "--aoi"]),
-    (["--aoi", "missing.geojson"], ["'missing.geojson'", "it is no file", "--aoi"]),
+    (["--aoi", "missing.geojson"], ["'missing.geojson'", "it is not a file", "--aoi"]),
     (["--aoi", "{scene}"], ["'{scene}'", "--aoi with a vector file"]),
     (["--aoi", "LINESTRING (463300 5426300, 463400 5426200)"], ["LineString", "--aoi with polygons"]),
     (["--aoi", "POINT (463300 5426300)"], ["Point", "--aoi with polygons"]),
@@ -319,7 +319,7 @@ def test_an_undeclared_mark_in_heights_ends_in_what_to_type(
     source = factory.write_scene(tmp_path / "heights.tif", heights)
     outcome = upscale(source)
     assert "--nodata -3.4028235e+38" in outcome.warned[0]
-    assert outcome.code == 1 and "no finite numbers" in outcome.said[0] and "--nodata" in outcome.said[0]
+    assert outcome.code == 1 and "not finite" in outcome.said[0] and "--nodata" in outcome.said[0]
     outcome = upscale(source, "--nodata", "-3.4028235e+38", "--no-resume")
     assert (outcome.code, outcome.said, outcome.warned) == (0, [], [])
 

@@ -84,7 +84,7 @@ def undisturbed(source: Path, target: Path, model: str = "bicubic") -> Path:
 # The notes of a run.
 
 
-def test_blocks_that_lost_their_manifest_are_nobodys(
+def test_blocks_without_their_manifest_are_not_used(
     scene: Path, target: Path, command: Run, break_off: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Blocks of bicubic must not end in a result of nearest, however the runs broke off."""

@@ -18,7 +18,7 @@ import scene_factory as factory
 from command_line import Outcome, assert_refused, environment, run_here
 
 SEED = 7
-WHOLE = "which can only be read as a whole"
+WHOLE = "GDAL reads each as a whole"
 MANY = "a run has at most 100,000"
 FOREIGN = "not recognized"
 EXPECTED = {
@@ -27,10 +27,10 @@ EXPECTED = {
     "2^31 x 1 pixels": WHOLE,
     "1 x 2^31 pixels": MANY,
     "300000 x 300000 empty pixels": MANY,
-    "65535 bands": "needed are at most 4,096",
+    "65535 bands": "more than 4,096",
     "tiles of 2^31": WHOLE,
     "tiles of 65520": WHOLE,
-    "only a header": "Needed is a file that GDAL opens",
+    "only a header": "Pass a file that GDAL can open",
     "a VRT of /etc/passwd": FOREIGN,
     "a VRT of a URL": FOREIGN,
     "a web service": FOREIGN,

@@ -165,7 +165,7 @@ def test_an_area_of_half_the_earth_holds_the_scene(
 
 
 @pytest.mark.parametrize(("crs", "transform"), PLACES)
-def test_of_a_wide_area_only_what_it_covers_is_taken(crs: str, transform: Affine, tmp_path: Path) -> None:
+def test_the_edge_of_a_wide_area_is_exact_over_the_scene(crs: str, transform: Affine, tmp_path: Path) -> None:
     """An edge of half the Earth is as exact over the scene as a short one."""
     scene = Scene.open(factory.write_plain(tmp_path / "in.tif", crs=crs, transform=transform))
     (lon,), (lat,) = transform_coordinates(crs, "EPSG:4326", *zip(corner(scene, 32, 24), strict=True))

@@ -20,13 +20,13 @@ def test_valid_pixels_stay_and_filled_ones_come_from_their_band(seed: int, share
             assert set(filled[band].ravel()) <= set(values[band][valid[band]])
 
 
-def test_the_nearest_valid_pixel_is_taken() -> None:
+def test_invalid_pixels_get_the_nearest_valid_value() -> None:
     values = np.array([[[5, 0, 0, 0, 9]]], np.float32)
     filled = fill_invalid(values, values > 0)
     assert filled[0, 0, 1] == 5 and filled[0, 0, 3] == 9
 
 
-def test_nan_does_not_spread() -> None:
+def test_nan_never_fills_a_pixel() -> None:
     values = np.full((2, 4, 4), 3.0)
     values[:, 1, 1] = np.nan
     values[1] = np.nan

@@ -118,7 +118,7 @@ def test_policies() -> None:
     )
 
 
-def test_declared_reflectance_is_taken_and_declared_kelvins_are_not() -> None:
+def test_declared_reflectance_sets_the_range_and_declared_kelvins_do_not() -> None:
     values = np.linspace(500, 4000, 200).astype(np.uint16).reshape(1, 10, 20)
     reflectance = resolve_radiometry(FakeRaster(values, scales=(1e-4,), offsets=(-0.1,)), {"kind": "auto"})
     assert reflectance.lo == (1000,) and reflectance.hi == (11000,)

@@ -115,7 +115,7 @@ def test_an_item_says_how_the_result_was_made(tmp_path: Path) -> None:
     assert blue["statistics"]["mean"] == pytest.approx(pixels.mean())
 
 
-def test_the_spread_of_an_ensemble_is_an_asset_of_its_own(tmp_path: Path) -> None:
+def test_the_uncertainty_is_an_asset_of_the_item(tmp_path: Path) -> None:
     source, spread = factory.write_plain(tmp_path / "in.tif"), tmp_path / "sd.tif"
     report = upscale(
         source, tmp_path / "out.tif", 2, Fake(), ensemble=True, uncertainty=spread, stac=True, acquired=WHEN
@@ -177,7 +177,7 @@ def test_the_time_of_gdals_imagery_domain_counts(tmp_path: Path) -> None:
 
 def test_a_scene_that_does_not_say_when_gets_an_interval_and_a_warning(tmp_path: Path) -> None:
     source = factory.write_plain(tmp_path / "in.tif", count=1)
-    with pytest.warns(GeoSegSRWarning, match="does not say when it was acquired"):
+    with pytest.warns(GeoSegSRWarning, match="holds no time of acquisition"):
         properties = item_of(source, acquired=None)["properties"]
     assert properties["datetime"] is None
     changed = datetime.fromtimestamp(int(source.stat().st_mtime), UTC)
@@ -367,12 +367,12 @@ def test_a_name_too_long_for_its_item_is_refused_before_the_work(tmp_path: Path)
     longest = "é" * 118 + ".tif"  # 2 bytes each
     upscale(source, tmp_path / longest, 2, "nearest", stac=True, acquired=WHEN)
     assert (tmp_path / longest).with_suffix(".json").exists()
-    with pytest.raises(JobError, match=r"its name has 242 bytes, and may have 241\. Pass another -o"):
+    with pytest.raises(JobError, match=r"its name has 242 bytes, more than 241\. Pass another -o"):
         upscale(source, tmp_path / f"n{longest}", 2, "nearest", stac=True, acquired=WHEN)
     assert not (tmp_path / f"n{longest}").exists()
 
 
-def test_the_spread_has_a_file_of_its_own(tmp_path: Path) -> None:
+def test_image_and_uncertainty_need_two_files(tmp_path: Path) -> None:
     source = factory.write_plain(tmp_path / "in.tif", count=1)
     (tmp_path / "sub").mkdir()
     with pytest.raises(ConfigError, match="Cannot write the image and its uncertainty to one file"):

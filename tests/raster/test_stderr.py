@@ -1,4 +1,4 @@
-"""What is printed while files are written: errors are found, all else is passed on."""
+"""Standard error while files are written: errors are captured, and all else is passed on."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from contextlib import ExitStack
 
 import pytest
 
-from geosegsr.raster.stderr import printed_errors, release_standard_error
+from geosegsr.raster.stderr import captured_errors, release_standard_error
 
 ERROR = b"_tiffWriteProc: No space left on device.\n"
 
 
-def printed(text: bytes) -> None:
+def report(text: bytes) -> None:
     """As C code does it, past Python's sys.stderr."""
     os.write(2, text)
 
@@ -23,19 +23,19 @@ def seen(capfd: pytest.CaptureFixture[str]) -> str:
 
 def test_errors_are_found_and_all_else_passes_as_it_is(capfd: pytest.CaptureFixture[str]) -> None:
     found: list[str] = []
-    with printed_errors(found):
-        printed(b"one\n" + ERROR + b"\rtwo, without an end")
+    with captured_errors(found):
+        report(b"one\n" + ERROR + b"\rtwo, without an end")
         assert seen(capfd) == ""
     assert found == ["No space left on device"]
     assert seen(capfd) == "one\n\rtwo, without an end"
-    printed(b"after\n")
+    report(b"after\n")
     assert seen(capfd) == "after\n"
 
 
 def test_errors_of_gdal_itself(capfd: pytest.CaptureFixture[str]) -> None:
     found: list[str] = []
-    with printed_errors(found):
-        printed(b"ERROR 1: LZWEncode: too large.\nERRORS are none\n")
+    with captured_errors(found):
+        report(b"ERROR 1: LZWEncode: too large.\nERRORS are none\n")
     assert found == ["LZWEncode: too large"]
     assert seen(capfd) == "ERRORS are none\n"
 
@@ -47,11 +47,11 @@ def test_an_error_counts_for_all_that_are_inside_and_for_no_one_else(
     second: list[str] = []
     late: list[str] = []
     outer, inner = ExitStack(), ExitStack()
-    outer.enter_context(printed_errors(first))
-    inner.enter_context(printed_errors(second))
-    printed(b"passed on early\n" + ERROR)
-    with printed_errors(late):
-        printed(b"more\n")
+    outer.enter_context(captured_errors(first))
+    inner.enter_context(captured_errors(second))
+    report(b"passed on early\n" + ERROR)
+    with captured_errors(late):
+        report(b"more\n")
     assert late == []
     assert seen(capfd) == "passed on early\nmore\n", "no one waits for the last to leave"
     outer.close()
@@ -62,27 +62,27 @@ def test_an_error_counts_for_all_that_are_inside_and_for_no_one_else(
     assert seen(capfd) == ""
 
 
-def test_an_error_printed_in_two_pieces(capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_error_reported_in_two_pieces(capfd: pytest.CaptureFixture[str]) -> None:
     first: list[str] = []
     second: list[str] = []
-    with printed_errors(first):
-        printed(ERROR[:20])
-        with printed_errors(second):
+    with captured_errors(first):
+        report(ERROR[:20])
+        with captured_errors(second):
             pass
-        printed(ERROR[20:])
+        report(ERROR[20:])
     assert first == ["No space left on device"]
     assert seen(capfd) == ""
 
 
 def test_standard_error_can_be_had_back_at_once(capfd: pytest.CaptureFixture[str]) -> None:
     found: list[str] = []
-    with printed_errors(found):
-        printed(b"caught\n")
+    with captured_errors(found):
+        report(b"caught\n")
         release_standard_error()
-        printed(b"direct\n")
+        report(b"direct\n")
         assert seen(capfd) == "caught\ndirect\n"
-    with printed_errors(found):
-        printed(ERROR)
+    with captured_errors(found):
+        report(ERROR)
     assert found == ["No space left on device"]
     release_standard_error()
     assert seen(capfd) == ""

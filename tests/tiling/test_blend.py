@@ -1,4 +1,4 @@
-"""Blending: weights that can be divided by, agreement that stays exact, no dependence on where a strip is cut."""
+"""Blending: weights that can be divided by, equal tiles that stay exact, no dependence on where a strip is cut."""
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ axes = st.integers(2, 30).flatmap(
 
 
 @given(axes, st.integers(0, 2**32 - 1))
-def test_tiles_that_agree_come_out_bit_for_bit(axis: Axis, seed: int) -> None:
+def test_equal_tiles_come_out_bit_for_bit(axis: Axis, seed: int) -> None:
     whole = np.random.default_rng(seed).normal(size=axis.size).astype(np.float32)
     tiles = [whole[origin : origin + axis.tile] for origin in axis.origins]
     np.testing.assert_array_equal(fold_axis(axis, tiles), whole)
