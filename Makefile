@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOWEST := .venv-lowest
 
-.PHONY: demo test test-lowest lint clean
+.PHONY: demo test test-lowest lint schemas clean
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -36,6 +36,9 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+schemas: $(STAMP)
+	$(BIN)/python tests/kits/json_schemas.py
 
 clean:
 	rm -rf $(VENV) $(LOWEST) demo build dist

@@ -1,34 +1,292 @@
-"""Plain mappings, as read from TOML or JSON, into dataclasses: unknown keys and wrong types are refused."""
+"""Dataclasses from TOML and JSON: types, bounds and choices stand beside the fields, and every fault names its field.
+
+    patch: Annotated[int, bounds(8)] = 48
+
+`build` makes a dataclass from plain values, `Checked` checks one that is made in Python, and `json_schema` tells editors
+the same rules.
+"""
 
 from __future__ import annotations
 
+import ast
+import inspect
+import math
+import operator
+import textwrap
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass
+import types
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from geosegsr.errors import ConfigError, did_you_mean
 
 _NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+_JSON = {bool: "boolean", int: "integer", float: "number", str: "string"}
+_MOST_SHOWN = 80
+"""Characters of a wrong value that a message repeats: files may be hostile."""
+_MOST_KEYS = 12
+"""Known keys that a message lists."""
 
 
-def refuse_unknown_keys(values: Mapping[str, Any], known: Iterable[str], where: str) -> None:
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """What a field's value must be, beside its type."""
+
+    holds: Callable[[Any], bool]
+    """Whether a value of the field's type obeys."""
+    words: str
+    """What a value must be, after "must be"."""
+    json: Mapping[str, Any] = field(default_factory=dict)
+    """The rule in JSON Schema."""
+    choices: Collection[Any] = ()
+    """All values that obey, if they can be listed."""
+    first: bool = False
+    """Whether it holds for the number of entries, and so is checked before each of them."""
+
+
+def bounds(
+    ge: float | None = None, le: float | None = None, *, gt: float | None = None, lt: float | None = None
+) -> Rule:
+    """Bounds of a finite number, or of each number of a list."""
+    every = (
+        ("at least", "minimum", ge, operator.ge),
+        ("above", "exclusiveMinimum", gt, operator.gt),
+        ("at most", "maximum", le, operator.le),
+        ("below", "exclusiveMaximum", lt, operator.lt),
+    )
+    given = [(word, key, bound, test) for word, key, bound, test in every if bound is not None]
+
+    def holds(value: Any) -> bool:
+        return all(
+            (isinstance(number, int) or math.isfinite(number))
+            and all(test(number, bound) for _, _, bound, test in given)
+            for number in (value if isinstance(value, tuple) else (value,))
+        )
+
+    words = " and ".join(f"{word} {bound:g}" for word, _, bound, _ in given) or "finite"
+    return Rule(holds, words, {key: bound for _, key, bound, _ in given})
+
+
+def one_of(choices: Collection[Any]) -> Rule:
+    """A choice among words or numbers, or the names of a table, which may grow."""
+    return Rule(lambda value: value in choices, "one of", choices=choices)
+
+
+def length(least: int, most: int | None = None) -> Rule:
+    """How many entries a list has."""
+    upper = math.inf if most is None else most
+    words = f"a list of {least}" if least == most else f"a list of at least {least}"
+    words += f" and at most {most}" if most not in (least, None) else ""
+    json = {"minItems": least, **({} if most is None else {"maxItems": most})}
+    return Rule(lambda value: least <= len(value) <= upper, words, json, first=True)
+
+
+UPWARDS = Rule(lambda value: value[0] <= value[1], "a range, lower end first")
+"""The two ends of a range."""
+
+
+class Checked:
+    """Base of a frozen dataclass whose fields are checked when it is made; lists become tuples.
+
+    Raises:
+        ConfigError: A value is of the wrong type or out of bounds.
+    """
+
+    def __post_init__(self) -> None:
+        cls: Any = type(self)
+        for name, hint in _hints(cls).items():
+            object.__setattr__(self, name, _conform(getattr(self, name), hint, cls.__name__, name))
+
+
+def build(cls: Any, values: Any, where: str, prefix: str = "", *, unknown: str = "") -> Any:
+    """A dataclass from plain values; sections inside it are dataclasses too.
+
+    Args:
+        cls: A dataclass.
+        values: A mapping of its fields' names. A single value stands for a list of one; where two are needed, for both.
+        where: The file, for messages.
+        prefix: The section's dotted name and a dot; empty for the whole.
+        unknown: What an unknown key means, for the message about one.
+
+    Raises:
+        ConfigError: A key is unknown or missing, or a value of the wrong type or out of bounds.
+    """
+    if not isinstance(values, Mapping):
+        raise _fault(where, prefix.rstrip(".") or "it", "a table", values)
+    section = f" [{prefix[:-1]}]" if prefix else ""
+    refuse_unknown_keys(values, [entry.name for entry in fields(cls)], where + section, unknown)
+    missing = [entry.name for entry in fields(cls) if _is_required(entry) and entry.name not in values]
+    if missing:
+        raise ConfigError(f"Cannot use {where}{section}: it lacks {', '.join(missing)}.")
+    hints = _hints(cls)
+    return cls(**{key: _conform(value, hints[key], where, prefix + key) for key, value in values.items()})
+
+
+def refuse_unknown_keys(
+    values: Mapping[str, Any], known: Iterable[str], where: str, meaning: str = ""
+) -> None:
     """Stop at the first key that nobody reads, and name the one that was probably meant.
 
     Args:
         values: What a user wrote.
         known: The keys that exist.
         where: The file or section, for the message.
+        meaning: What an unknown key means, for the message.
 
     Raises:
         ConfigError: A key is unknown.
     """
     known = list(known)
-    for key in values:
+    for key in map(str, values):
         if key not in known:
-            hint = did_you_mean(key, known) or f" Known keys are {', '.join(known)}."
-            raise ConfigError(f"Cannot read {where}: it has an unknown key '{key}'.{hint}")
+            hint = did_you_mean(key[:_MOST_SHOWN], known) or f" {meaning}".rstrip()
+            if not hint and len(known) <= _MOST_KEYS:
+                hint = f" Known keys are {', '.join(known)}."
+            raise ConfigError(f"Cannot use {where}: it has an unknown key '{key[:_MOST_SHOWN]}'.{hint}")
+
+
+def _conform(value: Any, hint: Any, where: str, name: str) -> Any:
+    """A plain value as a field's type, or an error that names the field."""
+    if get_origin(hint) is Annotated:
+        inner, *rules = get_args(hint)
+        for rule in rules:  # before a hostile file's million entries are looked at one by one
+            if rule.first and isinstance(value, list | tuple):
+                _obey(rule, value, where, name)
+        value = _conform(value, inner, where, name)
+        for rule in rules:
+            _obey(rule, value, where, name)
+        return value
+    if get_origin(hint) in (Union, types.UnionType):  # only X | None
+        kind = next(kind for kind in get_args(hint) if kind is not type(None))
+        return None if value is None else _conform(value, kind, where, name)
+    if get_origin(hint) is tuple:
+        return _entries(value, get_args(hint), where, name)
+    if get_origin(hint) is dict:
+        if not isinstance(value, Mapping):
+            raise _fault(where, name, "a table", value)
+        kind = get_args(hint)[1]
+        return {key: _conform(item, kind, where, f"{name}.{key}") for key, item in value.items()}
+    if is_dataclass(hint):
+        return value if isinstance(value, hint) else build(hint, value, where, f"{name}.")  # type: ignore[arg-type]
+    return value if hint is Any else _scalar(value, hint, where, name)
+
+
+def _obey(rule: Rule, value: Any, where: str, name: str) -> None:
+    if rule.holds(value):
+        return
+    words = f"{rule.words} {', '.join(map(str, rule.choices))}" if rule.choices else rule.words
+    near = did_you_mean(value[:_MOST_SHOWN], rule.choices) if rule.choices and isinstance(value, str) else ""
+    raise _fault(where, name, words, value, near)
+
+
+def _entries(value: Any, kinds: tuple[Any, ...], where: str, name: str) -> tuple[Any, ...]:
+    """A list as a tuple: tuple[X, ...] of any length, tuple[X, X] of two."""
+    count = None if kinds[-1] is ... else len(kinds)
+    if isinstance(value, str | int | float):
+        value = [value] * (count or 1)
+    if not isinstance(value, list | tuple):
+        raise _fault(where, name, "a list", value)
+    if count is not None and len(value) != count:
+        raise _fault(where, name, f"a list of {count}", value)
+    return tuple(_conform(item, kinds[0], where, f"{name}[{i}]") for i, item in enumerate(value))
+
+
+def _scalar(value: Any, kind: type, where: str, name: str) -> Any:
+    number = isinstance(value, int) and not isinstance(value, bool)
+    if kind is float and number and abs(value) < 2**1000:
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and not number):
+        raise _fault(where, name, _NAMES[kind], value)
+    return value
+
+
+def _fault(where: str, name: str, needed: str, value: Any, hint: str = "") -> ConfigError:
+    try:
+        shown = repr(list(value) if isinstance(value, tuple) else value)
+    except ValueError:  # Python refuses to print whole numbers of thousands of digits
+        shown = "a far larger number"
+    shown = shown if len(shown) <= _MOST_SHOWN else f"{shown[:_MOST_SHOWN]}..."
+    return ConfigError(f"Cannot use {where}: {name} must be {needed}, not {shown}.{hint}")
+
+
+@lru_cache
+def _hints(cls: Any) -> dict[str, Any]:
+    hints = get_type_hints(cls, include_extras=True)
+    return {entry.name: hints[entry.name] for entry in fields(cls)}
+
+
+def _is_required(entry: Field[Any]) -> bool:
+    return entry.default is MISSING and entry.default_factory is MISSING
+
+
+def json_schema(cls: Any, title: str) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of what `build` takes, with the fields' docstrings as descriptions."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title, **_json_object(cls)}
+
+
+def _json_object(cls: Any) -> dict[str, Any]:
+    described = _docstrings(cls)
+    properties = {
+        name: {**_json_type(hint), **({"description": described[name]} if name in described else {})}
+        for name, hint in _hints(cls).items()
+    }
+    required = [entry.name for entry in fields(cls) if _is_required(entry)]
+    return {
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+        **({"required": required} if required else {}),
+    }
+
+
+def _json_type(hint: Any) -> dict[str, Any]:
+    if get_origin(hint) is Annotated:
+        inner, *rules = get_args(hint)
+        found = _json_type(inner)
+        for rule in rules:
+            more = {"enum": list(rule.choices)} if rule.choices else rule.json
+            single, several = found.get("anyOf", (found, found))
+            if "minItems" in more:
+                several.update(more)
+            else:
+                single.update(more)
+                several.get("items", single).update(more)
+        return found
+    if get_origin(hint) in (Union, types.UnionType):
+        found = _json_type(next(kind for kind in get_args(hint) if kind is not type(None)))
+        if "anyOf" in found:
+            found["anyOf"].append({"type": "null"})
+        else:
+            found["type"] = [found["type"], "null"]
+        return found
+    if get_origin(hint) is tuple:
+        kinds = get_args(hint)
+        count = {} if kinds[-1] is ... else {"minItems": len(kinds), "maxItems": len(kinds)}
+        if is_dataclass(kinds[0]):
+            return {"type": "array", "items": _json_type(kinds[0])}
+        return {"anyOf": [_json_type(kinds[0]), {"type": "array", "items": _json_type(kinds[0]), **count}]}
+    if get_origin(hint) is dict:
+        return {"type": "object", "additionalProperties": _json_type(get_args(hint)[1])}
+    if is_dataclass(hint):
+        return _json_object(hint)
+    return {} if hint is Any else {"type": _JSON[hint]}
+
+
+def _docstrings(cls: Any) -> dict[str, str]:
+    """The string below each field of a dataclass, from its source."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
+    return {
+        above.target.id: " ".join(str(below.value.value).split())
+        for above, below in pairwise(body)
+        if isinstance(above, ast.AnnAssign)
+        and isinstance(above.target, ast.Name)
+        and isinstance(below, ast.Expr)
+        and isinstance(below.value, ast.Constant)
+    }
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
@@ -43,95 +301,12 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"Cannot read a configuration from '{path}': {error}.") from error
 
 
-def build(cls: Any, values: Any, where: str, prefix: str = "") -> Any:
-    """A dataclass from plain values; sections inside it are dataclasses too, or read themselves by their `from_dict`.
-
-    Args:
-        cls: A dataclass.
-        values: A mapping of its fields' names.
-        where: The file, for messages.
-        prefix: The section's dotted name and a dot; empty for the whole.
-
-    Raises:
-        ConfigError: A key is unknown, or a value of the wrong type.
-    """
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"Cannot read {where}: '{prefix.rstrip('.')}' is {values!r}, not a table.")
-    name = prefix.rstrip(".")
-    if name and hasattr(cls, "from_dict"):
-        return cls.from_dict(dict(values), f"[{name.rpartition('.')[2]}] of {where}")
-    section = f" [{name}]" if name else ""
-    refuse_unknown_keys(values, [entry.name for entry in fields(cls)], where + section)
-    hints = get_type_hints(cls)
-    ready: dict[str, Any] = {}
-    for key, value in values.items():
-        inner = _section_of(hints[key])
-        if inner is None:
-            ready[key] = _checked(value, hints[key], f"{prefix}{key}", where)
-        elif get_origin(hints[key]) is tuple:
-            entries = _entries(value, prefix + key)
-            ready[key] = tuple(build(inner, entry, where, f"{prefix}{key}.") for entry in entries)
-        elif value is None and inner is not hints[key]:
-            ready[key] = None
-        else:
-            ready[key] = build(inner, value, where, f"{prefix}{key}.")
-    return cls(**ready)
-
-
-def _section_of(hint: Any) -> Any:
-    """The dataclass that a field holds one of, perhaps, or several of; None for plain values."""
-    return next((kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)), None)
-
-
-def _checked(value: Any, hint: Any, name: str, where: str) -> Any:
-    """The value as the field's type, or an error that names the field."""
-    kind = str(hint)
-    if kind.startswith("tuple"):
-        items = [value] if isinstance(value, str | int | float) else list(value)
-        inner = str if "str" in kind else (int if "int" in kind else float)
-        return tuple(_scalar(item, inner, name, where) for item in items)
-    if kind.startswith("dict"):
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"Cannot read {where}: {name} is {value!r}, not a table.")
-        return dict(value)
-    for inner in (bool, int, float, str):
-        if hint is inner or kind.startswith(inner.__name__):
-            return None if value is None and "None" in kind else _scalar(value, inner, name, where)
-    raise AssertionError(kind)
-
-
-def _scalar(value: Any, kind: type, name: str, where: str) -> Any:
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ConfigError(f"Cannot read {where}: {name} is {value!r}, and needed is {_NAMES[kind]}.")
-    return value
-
-
-def _entries(value: Any, name: str) -> list[Any]:
-    if isinstance(value, list | tuple):
-        return list(value)
-    raise ConfigError(f"Cannot read {name}: it is {value!r}, not a list of tables.")
-
-
-def choose(name: str, value: str, known: tuple[str, ...]) -> None:
-    """Refuse a word that is none of those known, and name the one that was probably meant.
-
-    Raises:
-        ConfigError: It is unknown.
-    """
-    if value not in known:
-        raise ConfigError(
-            f"Cannot train with {name} = '{value}': it can be {', '.join(known)}.{did_you_mean(value, known)}"
-        )
-
-
 def overlaid(base: Mapping[str, Any], over: Mapping[str, Any], whole: tuple[str, ...] = ()) -> dict[str, Any]:
     """One mapping over another, section by section.
 
     Args:
-        base: What holds where the other says nothing.
-        over: What wins.
+        base: Values used where the other has none.
+        over: Values that win.
         whole: Sections that are one description: their parts are replaced together, not mixed.
     """
     merged = dict(base)
@@ -143,7 +318,7 @@ def overlaid(base: Mapping[str, Any], over: Mapping[str, Any], whole: tuple[str,
 
 
 def nested(dotted: str, value: Any) -> dict[str, Any]:
-    """A value in the sections that its dotted name tells: "a.b", 1 -> {"a": {"b": 1}}."""
+    """A value in the sections of its dotted name: "a.b", 1 -> {"a": {"b": 1}}."""
     head, _, rest = dotted.partition(".")
     return {head: nested(rest, value)} if rest else {head: value}
 

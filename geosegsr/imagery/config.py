@@ -3,38 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from geosegsr.errors import ConfigError
-from geosegsr.schema import choose
+from geosegsr.schema import UPWARDS, Checked, bounds, length, one_of
 from geosegsr.sensor.degradation import Degradation
 
 RADIOMETRIES = ("auto", "dtype", "declared", "percentiles", "standard", "range")
 
 
 @dataclass(frozen=True)
-class SourceConfig:
+class SourceConfig(Checked):
     """Images of one kind, in a training run on several kinds."""
 
-    hr: tuple[str, ...] = ()
+    hr: Annotated[tuple[str, ...], length(1)]
     """Folders, patterns or files of high-resolution images of one kind."""
-    share: float = 1.0
+    share: Annotated[float, bounds(gt=0)] = 1.0
     """Share of the patches that come from here, relative to the shares of the other sources."""
     bands: tuple[int, ...] = ()
     """1-based bands to use, in this order; empty for all. If there are more than the model takes, every patch draws
     that many at random; a single band is repeated."""
     nodata: float | None = None
     """Overrides the files' own nodata value."""
-    radiometry: str = "auto"
+    radiometry: Annotated[str, one_of(("auto", "dtype", "declared", "percentiles", "bands"))] = "auto"
     """Origin of the value range of each image: "auto", "dtype", "declared", "percentiles" (of the image, all bands
     together) or "bands" (percentiles of each band)."""
-    grey: float = 0.0
+    grey: Annotated[float, bounds(0, 1)] = 0.0
     """Share of patches whose bands are all replaced by one of them, or by a mixture of them."""
-    shuffle_bands: float = 0.0
+    shuffle_bands: Annotated[float, bounds(0, 1)] = 0.0
     """Share of patches whose bands are put in random order."""
-    blur: tuple[float, float] = (0.0, 0.0)
+    blur: Annotated[tuple[float, float], bounds(0), UPWARDS] = (0.0, 0.0)
     """Range of the standard deviation, in hr pixels, of a blur of hr itself, drawn for each patch. It imitates imagery
     that was resampled from coarser pixels and has no detail to restore."""
-    zoom: tuple[float, float] = (1.0, 1.0)
+    zoom: Annotated[tuple[float, float], bounds(1), UPWARDS] = (1.0, 1.0)
     """Range of the factor by which hr is downsampled, drawn for each patch and axis: the same objects in other sizes and
     shapes. An image smaller than a patch times its factor is downsampled as far as it reaches."""
     degradation: Degradation | None = None
@@ -42,7 +42,7 @@ class SourceConfig:
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(Checked):
     """Which images, and how patches are cut from them."""
 
     hr: tuple[str, ...] = ()
@@ -55,26 +55,26 @@ class DataConfig:
     """Images to validate on; empty to set part of the ground aside."""
     val_lr: tuple[str, ...] = ()
     """Low-resolution side of `val`, for real pairs."""
-    val_share: float = 0.1
+    val_share: Annotated[float, bounds(0, lt=1)] = 0.1
     """Share of the ground that is set aside if `val` is empty."""
     bands: tuple[int, ...] = ()
     """1-based bands to train on; empty for all."""
     nodata: float | None = None
     """Overrides the files' own nodata value."""
-    radiometry: str = "auto"
+    radiometry: Annotated[str, one_of(RADIOMETRIES)] = "auto"
     """Origin of the model's value range: "auto", "dtype", "declared" (scale and offset tags),
     "percentiles" (of all training images), "standard" (mean and standard deviation of each band) or "range"."""
     range: tuple[float, ...] = ()
     """LO and HI in DN, for the radiometry "range"."""
-    patch: int = 48
+    patch: Annotated[int, bounds(8)] = 48
     """Side of a patch, in lr pixels."""
     texture: float = 0.5
     """Preference for textured places: 0 for none, 1 for a probability in proportion to their texture."""
     augment: bool = True
     """Flips, quarter turns, and patches that begin at any hr pixel instead of every scale-th."""
-    grey: float = 0.0
+    grey: Annotated[float, bounds(0, lt=1)] = 0.0
     """Share of patches whose bands are all replaced by one of them, or by a mixture of them."""
-    shuffle_bands: float = 0.0
+    shuffle_bands: Annotated[float, bounds(0, lt=1)] = 0.0
     """Share of patches whose bands are put in random order, for models that must not depend on the order."""
     max_shift: float = 3.0
     """Largest shift within a pair that is corrected, in lr pixels; pairs beyond it are left out."""
@@ -82,26 +82,5 @@ class DataConfig:
     """Whether hr of a real pair gets the mean and standard deviation of its lr in each band."""
     cache_gb: float = 4.0
     """Memory for decoded images, in GB; images beyond it are read by windows."""
-    workers: int = 1
+    workers: Annotated[int, bounds(1)] = 1
     """Threads that prepare batches."""
-
-
-def check_source(source: SourceConfig, where: str) -> None:
-    """Refuse a source from which no patch can be drawn.
-
-    Raises:
-        ConfigError: It names no images, or one of its numbers cannot work.
-    """
-    if not source.hr:
-        raise ConfigError(f"Cannot train on {where}: it names no images. Set its `hr`.")
-    if source.share <= 0:
-        raise ConfigError(f"Cannot train on {where}: its share is {source.share:g}; it must be above 0.")
-    choose(f"radiometry of {where}", source.radiometry, ("auto", "dtype", "declared", "percentiles", "bands"))
-    for name, span, least in (("blur", source.blur, 0), ("zoom", source.zoom, 1)):
-        if len(span) != 2 or not least <= span[0] <= span[1]:
-            raise ConfigError(
-                f"Cannot train with {name} {list(span)} in {where}: it must be two numbers, upwards from {least}."
-            )
-    for name, share in (("grey", source.grey), ("shuffle_bands", source.shuffle_bands)):
-        if not 0 <= share <= 1:
-            raise ConfigError(f"Cannot train with {name} = {share:g} in {where}: it must be from 0 to 1.")

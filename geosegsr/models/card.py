@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any
 
 from geosegsr.errors import ConfigError
 from geosegsr.models.segsr.config import SeGSRConfig
 from geosegsr.models.segsr.registry import UNITS
+from geosegsr.schema import Checked, bounds, build, length, one_of
 
 STORAGE = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 _RADIOMETRY = {
@@ -21,7 +22,7 @@ _RADIOMETRY = {
 
 
 @dataclass(frozen=True)
-class ModelCard:
+class ModelCard(Checked):
     """What a checkpoint says about itself.
 
     Raises:
@@ -36,20 +37,20 @@ class ModelCard:
     """Output pixels per input pixel, along each side."""
     bands: int
     """Bands the model takes together."""
-    band_names: tuple[str, ...]
+    band_names: Annotated[tuple[str, ...], length(1, 64)]
     """What each band shows, such as "red"."""
     radiometry: dict[str, Any] = field(default_factory=lambda: {"kind": "auto"})
     """How digital numbers become the model's 0 to 1: {"kind": "auto" or "dtype"}, {"kind": "range" or "percentiles",
     "lo", "hi"} or {"kind": "standard", "mean": [...], "std": [...]}; see radiometry.resolve_radiometry."""
-    tile: int = 64
+    tile: Annotated[int, bounds(1, 2**16)] = 64
     """Side of a tile that suits the model, in lr pixels."""
-    overlap: int = 16
+    overlap: Annotated[int, bounds(0)] = 16
     """Pixels that neighbouring tiles should share, in lr pixels."""
-    halo: int = 4
+    halo: Annotated[int, bounds(0)] = 4
     """Margin of a tile that is context only, in lr pixels."""
-    multiple_of: int = 1
+    multiple_of: Annotated[int, bounds(1, 1024)] = 1
     """Tile sides are a multiple of this, in lr pixels."""
-    min_size: int = 1
+    min_size: Annotated[int, bounds(1)] = 1
     """The smallest tile side that makes sense, in lr pixels."""
     trained_on: str = ""
     """Data, sensor and licence of what the model learned from."""
@@ -63,14 +64,18 @@ class ModelCard:
     """The hr to lr model of training, as the training configuration had it."""
     notes: str = ""
     """Anything else a user should know."""
-    storage: str = "float32"
+    storage: Annotated[str, one_of(STORAGE)] = "float32"
     """Type of the tensors in the file: "float32", "bfloat16" or "float16"."""
     sha256: str = ""
     """Of the tensors; filled in when they are saved."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "band_names", tuple(self.band_names))
-        self._check_kinds()
+        super().__post_init__()
+        if len(self.band_names) != self.bands:
+            raise ConfigError(
+                f"Cannot use the card of '{self.name[:80]}': "
+                f"it names {len(self.band_names)} of {self.bands} bands."
+            )
         self._check_sizes()
         config = SeGSRConfig.from_dict(self.config)
         if (config.scale, config.bands) != (self.scale, self.bands):
@@ -121,44 +126,19 @@ class ModelCard:
         Raises:
             ConfigError: An entry is missing, unknown or impossible.
         """
-        if not isinstance(values, dict):
-            raise ConfigError("Cannot read the model card: it is not a table of names and values.")
-        unknown = sorted(set(values) - {f.name for f in fields(cls)})
-        missing = sorted({"name", "config", "scale", "bands", "band_names"} - set(values))
-        if unknown or missing:
-            fault = (
-                f"it lacks {', '.join(missing)}"
-                if missing
-                else f"it has unknown entries ({str(unknown[:5])[1:-1]})"
-            )
-            raise ConfigError(f"Cannot read the model card: {fault[:200]}.")
-        return cls(**values)
-
-    def _check_kinds(self) -> None:
-        kinds: dict[str, Any] = {"str": str, "int": int, "bool": bool, "tuple[str, ...]": tuple}
-        for f in fields(self):
-            value, kind = getattr(self, f.name), kinds.get(str(f.type), dict)
-            optional = f.name == "degradation" and value is None
-            if not optional and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
-                raise ConfigError(
-                    f"Cannot use the card: {f.name} is {str(value)[:80]!r}, which is not {f.type}."
-                )
-        if not all(isinstance(name, str) for name in self.band_names) or len(self.band_names) != self.bands:
-            raise ConfigError(
-                f"Cannot use the card of '{self.name[:80]}': "
-                f"it names {len(self.band_names)} of {self.bands} bands."
-            )
-        if self.storage not in STORAGE:
-            raise ConfigError(
-                f"Cannot store tensors as {self.storage[:80]!r}. It can be: {', '.join(STORAGE)}."
-            )
+        card: ModelCard = build(
+            cls,
+            values,
+            "the model card",
+            unknown="It was written by a newer version of this package, or by something else.",
+        )
+        return card
 
     def _check_sizes(self) -> None:
         fits = (
-            1 <= self.multiple_of <= 1024
-            and 1 <= self.min_size <= self.tile <= 2**16
+            self.min_size <= self.tile
             and self.tile % self.multiple_of == 0
-            and 0 <= 2 * self.halo <= self.overlap < self.tile
+            and 2 * self.halo <= self.overlap < self.tile
         )
         if not fits:
             raise ConfigError(

@@ -13,10 +13,10 @@ import io
 import math
 import tomllib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +25,12 @@ from scipy.sparse import csr_array
 from geosegsr.errors import ConfigError
 from geosegsr.models.contract import Upscaler
 from geosegsr.models.kernels import keys
-from geosegsr.schema import refuse_unknown_keys
+from geosegsr.schema import UPWARDS, Checked, bounds, build, one_of
 from geosegsr.sensor.consistency import Sampling
 
 Array: TypeAlias = NDArray[np.float32]
 Range: TypeAlias = tuple[float, float]
+Mtf: TypeAlias = Annotated[Range, bounds(gt=0, lt=1), UPWARDS]
 Kernel: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 KERNELS = ("bicubic", "box", "mtf")
 
@@ -132,40 +133,26 @@ def margin_of(scale: int, degradation: Degradation) -> int:
 
 
 @dataclass(frozen=True)
-class Degradation:
+class Degradation(Checked):
     """What a sensor does to the ground, hr to lr. A range is drawn from for each patch.
 
     Values are in the model's range, so a noise of 0.01 is a hundredth of the radiometric range.
     """
 
-    kernel: str = "bicubic"
+    kernel: Annotated[str, one_of(KERNELS)] = "bicubic"
     """"bicubic" (equals MATLAB's imresize), "box" (block means) or "mtf" (Gaussian)."""
-    mtf: Range = (0.25, 0.25)
+    mtf: Mtf = (0.25, 0.25)
     """Response at the lr Nyquist frequency, for the kernel "mtf"; between 0 and 1."""
-    mtf_by_band: tuple[Range, ...] = ()
+    mtf_by_band: tuple[Mtf, ...] = ()
     """The same for each band, where bands differ; empty to use `mtf` for all."""
-    noise_read: Range = (0.0, 0.0)
+    noise_read: Annotated[Range, bounds(0), UPWARDS] = (0.0, 0.0)
     """Standard deviation of noise that does not depend on the signal, in the model's range."""
-    noise_shot: Range = (0.0, 0.0)
+    noise_shot: Annotated[Range, bounds(0), UPWARDS] = (0.0, 0.0)
     """Variance of noise per unit of signal, in the model's range."""
     quantise: bool = True
     """Round to the steps of the image's dtype, as a file of lr pixels would hold them."""
-    jpeg_quality: tuple[int, int] | None = None
+    jpeg_quality: Annotated[tuple[int, int], bounds(1, 100), UPWARDS] | None = None
     """Quality of a JPEG compression, 1 to 100; 8-bit images of 1 or 3 bands only."""
-
-    def __post_init__(self) -> None:
-        if self.kernel not in KERNELS:
-            raise ConfigError(
-                f"Cannot use a degradation with kernel '{self.kernel}': "
-                f"known kernels are {', '.join(KERNELS)}."
-            )
-        for name in ("mtf", "noise_read", "noise_shot", "jpeg_quality"):
-            _check_range(name, getattr(self, name))
-        for span in (self.mtf, *self.mtf_by_band):
-            if not (span[0] > 0 and span[1] < 1):
-                raise ConfigError(f"Cannot use a degradation with mtf {span}: it must lie between 0 and 1.")
-        if self.jpeg_quality and not 1 <= self.jpeg_quality[0] <= self.jpeg_quality[1] <= 100:
-            raise ConfigError(f"Cannot use a JPEG quality of {self.jpeg_quality}: it must lie in 1 to 100.")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], where: str = "the degradation") -> Degradation:
@@ -174,16 +161,8 @@ class Degradation:
         Raises:
             ConfigError: A key is unknown or a value impossible.
         """
-        refuse_unknown_keys(values, [field.name for field in fields(cls)], where)
-        ready = dict(values)
-        for name in ("mtf", "noise_read", "noise_shot", "jpeg_quality"):
-            if ready.get(name) is not None:
-                ready[name] = _as_range(ready[name], f"{name} of {where}")
-        if "mtf_by_band" in ready:
-            ready["mtf_by_band"] = tuple(
-                _as_range(v, f"mtf_by_band of {where}") for v in ready["mtf_by_band"]
-            )
-        return cls(**ready)
+        degradation: Degradation = build(cls, values, where)
+        return degradation
 
     @classmethod
     def load(cls, source: str | Path) -> Degradation:
@@ -320,24 +299,6 @@ def _jpeg(lr: Array, quality: int) -> Array:
     picture.save(packed, "JPEG", quality=quality)
     back: Array = np.asarray(Image.open(packed), np.float32) / np.float32(255)
     return back[None] if back.ndim == 2 else back.transpose(2, 0, 1)
-
-
-def _as_range(value: Any, what: str) -> Any:
-    """A number twice, or the two numbers of a range."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return (value, value)
-    if isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(v, int | float) for v in value):
-        return tuple(value)
-    raise ConfigError(
-        f"Cannot use {value!r} as {what}: it must be a number or a range of two, like [0.2, 0.3]."
-    )
-
-
-def _check_range(name: str, span: tuple[float, float] | None) -> None:
-    if span is not None and not 0 <= span[0] <= span[1]:
-        raise ConfigError(
-            f"Cannot use a degradation with {name} {list(span)}: a range runs upwards from at least 0."
-        )
 
 
 def _listed(value: Any) -> Any:

@@ -7,38 +7,43 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from geosegsr.errors import ConfigError, did_you_mean
-from geosegsr.imagery.config import RADIOMETRIES, DataConfig, check_source
+from geosegsr.imagery.config import DataConfig
 from geosegsr.models.segsr.presets import presets
 from geosegsr.models.segsr.registry import UNITS
-from geosegsr.schema import build, choose, nested, overlaid, plain_values, read_toml
+from geosegsr.schema import Checked, Rule, bounds, build, nested, one_of, overlaid, plain_values, read_toml
 from geosegsr.sensor.degradation import Degradation
 from geosegsr.training.losses import Loss
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 EQUIVARIANCES = ("none", "p4", "p4m")
 TRACKERS = ("tensorboard", "wandb", "mlflow")
+_DEVICE = Rule(
+    lambda device: device.partition(":")[0] in ("auto", "cpu", "cuda"),
+    "auto, cpu, cuda or cuda:N",
+    {"pattern": "^(auto|cpu|cuda)(:.*)?$"},
+)
 _WHOLE = ("loss", "degradation")
 """Sections that are one description each, so that a change replaces all of them."""
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(Checked):
     """Which network."""
 
     preset: str = "compact"
     """Name of a network preset."""
-    scale: int = 4
+    scale: Annotated[int, bounds(2)] = 4
     """Output pixels per input pixel."""
     changes: dict[str, Any] = field(default_factory=dict)
     """Fields of the network's configuration that shall differ from the preset."""
     init: str | None = None
     """A checkpoint to start from, or "bundled"."""
-    train: str = "all"
+    train: Annotated[str, one_of(("all", "trunk", "lora"))] = "all"
     """What is trained: "all", "trunk" (all but the tower) or "lora" (the tower's adapters only)."""
-    equivariance: str = "none"
+    equivariance: Annotated[str, one_of(EQUIVARIANCES)] = "none"
     """Turns of the image that the trunk commutes with, where it is made of plain convolutions: "none", "p4" (by quarters)
     or "p4m" (mirrors too). The same network learns more from the same images."""
     tower: str | None = None
@@ -46,22 +51,22 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class TeacherConfig:
+class TeacherConfig(Checked):
     """Another model that the network learns from, beside hr."""
 
     model: str = ""
     """A checkpoint of the same scale and bands; empty for none."""
-    share: float = 0.5
+    share: Annotated[float, bounds(gt=0, le=1)] = 0.5
     """How far targets lie from hr, 0, towards the teacher's results, 1."""
 
 
 @dataclass(frozen=True)
-class OptimiserConfig:
+class OptimiserConfig(Checked):
     """Steps downhill."""
 
-    name: str = "adamw"
+    name: Annotated[str, one_of(("adam", "adamw", "muon"))] = "adamw"
     """"adam", "adamw", or "muon" (orthogonal steps for matrices and kernels, AdamW for the rest)."""
-    learning_rate: float = 1e-3
+    learning_rate: Annotated[float, bounds(gt=0)] = 1e-3
     """At its highest."""
     tower_share: float = 0.05
     """Learning rate of a tower that is trained as a whole, and of the prompts, over that of the trunk; adapters of a frozen
@@ -74,25 +79,25 @@ class OptimiserConfig:
     """Memory of gradients, for "muon"."""
     clip_norm: float = 1.0
     """Gradients longer than this are shortened to it; 0: never."""
-    ema: float = 0.999
+    ema: Annotated[float, bounds(0, lt=1)] = 0.999
     """Memory of the averaged weights that are validated and shipped; 0: the plain weights."""
-    batch: int = 16
+    batch: Annotated[int, bounds(1)] = 16
     """Patches in a step, in each process."""
-    accumulate: int = 1
+    accumulate: Annotated[int, bounds(1)] = 1
     """Batches whose gradients are summed before a step."""
 
 
 @dataclass(frozen=True)
-class ScheduleConfig:
+class ScheduleConfig(Checked):
     """How long, and how the learning rate goes."""
 
-    steps: int = 20000
+    steps: Annotated[int, bounds(1)] = 20000
     """Length of the run; ignored when `minutes` is given."""
-    minutes: float | None = None
+    minutes: Annotated[float, bounds(gt=0)] | None = None
     """Length of the run by the clock: the schedule follows the elapsed share of it."""
-    shape: str = "cosine"
+    shape: Annotated[str, one_of(("cosine", "steps", "constant"))] = "cosine"
     """"cosine", "steps" or "constant"."""
-    warmup: float = 0.02
+    warmup: Annotated[float, bounds(0, lt=1)] = 0.02
     """Share of the run in which the learning rate rises from 0."""
     floor: float = 0.01
     """Lowest learning rate of a cosine, as a share of the highest."""
@@ -101,21 +106,21 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True)
-class ValidationConfig:
+class ValidationConfig(Checked):
     """How often, and on how much."""
 
-    every: int = 1000
+    every: Annotated[int, bounds(1)] = 1000
     """Steps between two validations."""
-    tiles: int = 64
+    tiles: Annotated[int, bounds(1)] = 64
     """Most tiles that are looked at."""
-    tile: int = 256
+    tile: Annotated[int, bounds(16)] = 256
     """Side of a validation tile, in hr pixels."""
     pictures: int = 4
     """Tiles shown in the picture of each validation."""
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Checked):
     """A whole run. Sections are tables of the TOML file."""
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -134,69 +139,29 @@ class TrainConfig:
     """Length and learning rate."""
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     """Validation."""
-    device: str = "auto"
+    device: Annotated[str, _DEVICE] = "auto"
     """"auto", "cpu" or "cuda"."""
-    precision: str = "auto"
+    precision: Annotated[str, one_of(PRECISIONS)] = "auto"
     """"auto", "fp32", "bf16" or "fp16"."""
-    threads: int = 0
+    threads: Annotated[int, bounds(0)] = 0
     """Threads for arithmetic on a processor; 0: as many as it has idle cores when the run starts. Other
     numbers of threads round differently, so a run keeps its own."""
     seed: int = 0
     """Everything random follows from it."""
-    checkpoint_every: int = 500
+    checkpoint_every: Annotated[int, bounds(1)] = 500
     """Steps between two checkpoints."""
-    trackers: tuple[str, ...] = ()
+    trackers: tuple[Annotated[str, one_of(TRACKERS)], ...] = ()
     """Where loss, scores and pictures are sent: "tensorboard", "wandb", "mlflow"."""
 
     def __post_init__(self) -> None:
-        data, steps, plan = self.data, self.optimiser, self.schedule
+        super().__post_init__()
+        data = self.data
         Loss(self.loss)
-        choose("precision", self.precision, PRECISIONS)
-        choose("device", self.device.split(":")[0], ("auto", "cpu", "cuda"))
-        choose("data.radiometry", data.radiometry, RADIOMETRIES)
-        choose("optimiser.name", steps.name, ("adam", "adamw", "muon"))
-        choose("schedule.shape", plan.shape, ("cosine", "steps", "constant"))
-        choose("model.train", self.model.train, ("all", "trunk", "lora"))
-        for tracker in self.trackers:
-            choose("trackers", tracker, TRACKERS)
-        choose("model.equivariance", self.model.equivariance, EQUIVARIANCES)
-        for name, value, least in (
-            ("model.scale", self.model.scale, 2),
-            ("data.patch", data.patch, 8),
-            ("data.workers", data.workers, 1),
-            ("optimiser.batch", steps.batch, 1),
-            ("optimiser.accumulate", steps.accumulate, 1),
-            ("schedule.steps", plan.steps, 1),
-            ("validation.every", self.validation.every, 1),
-            ("validation.tiles", self.validation.tiles, 1),
-            ("validation.tile", self.validation.tile, 16),
-            ("checkpoint_every", self.checkpoint_every, 1),
-            ("threads", self.threads, 0),
-        ):
-            if value < least:
-                raise ConfigError(f"Cannot train with {name} = {value}: it must be at least {least}.")
-        for name, share in (
-            ("data.val_share", data.val_share),
-            ("data.grey", data.grey),
-            ("data.shuffle_bands", data.shuffle_bands),
-            ("schedule.warmup", plan.warmup),
-            ("optimiser.ema", steps.ema),
-        ):
-            if not 0 <= share < 1:
-                raise ConfigError(f"Cannot train with {name} = {share:g}: it must be at least 0 and below 1.")
-        if not 0 < self.teacher.share <= 1:
-            raise ConfigError(
-                f"Cannot train with teacher.share = {self.teacher.share:g}: it must be above 0 and at most 1."
-            )
-        if steps.learning_rate <= 0 or (plan.minutes is not None and plan.minutes <= 0):
-            raise ConfigError("Cannot train with a learning rate or a time that is not above 0.")
         if (data.radiometry == "range") != (len(data.range) == 2):
             raise ConfigError(
                 f"Cannot train with data.radiometry '{data.radiometry}' and data.range {list(data.range)}: "
                 "the radiometry 'range', and only that, needs LO and HI."
             )
-        for number, source in enumerate(data.sources, 1):
-            check_source(source, f"data.sources, entry {number}")
         if data.sources and (data.hr or data.lr):
             raise ConfigError("Cannot train on data.sources and on data.hr or data.lr: give one of them.")
         if data.sources and not data.val:

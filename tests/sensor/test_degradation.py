@@ -146,11 +146,11 @@ def test_it_survives_a_file(tmp_path):
     ("text", "message"),
     [
         ("kernal = 'box'", "unknown key 'kernal'. Did you mean 'kernel'"),
-        ("kernel = 'lanczos'", "known kernels are bicubic, box, mtf"),
-        ("mtf = [0.3, 0.2]", "runs upwards"),
-        ("mtf = 1.5", "between 0 and 1"),
-        ("mtf = 'high'", "must be a number or a range"),
-        ("jpeg_quality = 120", "1 to 100"),
+        ("kernel = 'lanczos'", "kernel must be one of bicubic, box, mtf, not 'lanczos'"),
+        ("mtf = [0.3, 0.2]", "a range, lower end first, not"),
+        ("mtf = 1.5", "mtf must be above 0 and below 1"),
+        ("mtf = 'high'", "must be a number, not 'high'"),
+        ("jpeg_quality = 120", "jpeg_quality must be at least 1 and at most 100"),
         ("kernel = ", "Cannot read a degradation"),
     ],
 )

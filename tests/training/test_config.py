@@ -48,14 +48,14 @@ def test_later_settings_win(tmp_path):
     [
         ({"optimizer.batch": 8}, "unknown key 'optimizer'. Did you mean 'optimiser'"),
         ({"optimiser.bach": 8}, r"\[optimiser\]: it has an unknown key 'bach'. Did you mean 'batch'"),
-        ({"optimiser.batch": "many"}, "optimiser.batch is 'many', and needed is a whole number"),
-        ({"optimiser.batch": 0}, "it must be at least 1"),
-        ({"data.val_share": 1.5}, "at least 0 and below 1"),
+        ({"optimiser.batch": "many"}, "optimiser.batch must be a whole number, not 'many'"),
+        ({"optimiser.batch": 0}, "optimiser.batch must be at least 1, not 0"),
+        ({"data.val_share": 1.5}, "data.val_share must be at least 0 and below 1, not 1.5"),
         ({"precision": "bf61"}, "Did you mean 'bf16'"),
         ({"loss": {"l3": 1.0}}, "terms out of l1, charbonnier"),
         ({"loss": {"l1": 0.0}}, "at least one of them above 0"),
         ({"data.range": [0.0, 1.0]}, "only that, needs LO and HI"),
-        ({"data": 3}, "not a table"),
+        ({"data": 3}, "data must be a table, not 3"),
         ({"degradation": {"kernl": "box"}}, "Did you mean 'kernel'"),
     ],
 )
