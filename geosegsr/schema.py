@@ -129,7 +129,7 @@ def build(cls: Any, values: Any, where: str, prefix: str = "", *, unknown: str =
 def refuse_unknown_keys(
     values: Mapping[str, Any], known: Iterable[str], where: str, meaning: str = ""
 ) -> None:
-    """Stop at the first key that nobody reads, and name the one that was probably meant.
+    """Refuse the first unknown key, and name the nearest known one.
 
     Args:
         values: What a user wrote.
@@ -146,7 +146,7 @@ def refuse_unknown_keys(
             hint = did_you_mean(key[:_MOST_SHOWN], known) or f" {meaning}".rstrip()
             if not hint and len(known) <= _MOST_KEYS:
                 hint = f" Known keys are {', '.join(known)}."
-            raise ConfigError(f"Cannot use {where}: it has an unknown key '{key[:_MOST_SHOWN]}'.{hint}")
+            raise ConfigError(f"Cannot use {where}: it has an unknown key {key[:_MOST_SHOWN]!r}.{hint}")
 
 
 def _conform(value: Any, hint: Any, where: str, name: str) -> Any:

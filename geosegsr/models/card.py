@@ -1,8 +1,7 @@
-"""What a checkpoint says of itself: its model card."""
+"""The model card of a checkpoint."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
@@ -12,6 +11,7 @@ from geosegsr.models.segsr.registry import UNITS
 from geosegsr.schema import Checked, bounds, build, length, one_of
 
 STORAGE = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
+_MOST = 1e300  # not NaN, not infinite, and no whole number beyond float64
 _RADIOMETRY = {
     "auto": (),
     "dtype": (),
@@ -23,14 +23,14 @@ _RADIOMETRY = {
 
 @dataclass(frozen=True)
 class ModelCard(Checked):
-    """What a checkpoint says about itself.
+    """What a checkpoint states about itself.
 
     Raises:
         ConfigError: Two entries contradict each other, or one is of the wrong kind.
     """
 
     name: str
-    """What a person calls the model."""
+    """Name of the model, for people."""
     config: dict[str, Any]
     """SeGSRConfig.to_dict() of the network."""
     scale: int
@@ -45,36 +45,36 @@ class ModelCard(Checked):
     tile: Annotated[int, bounds(1, 2**16)] = 64
     """Side of a tile that suits the model, in lr pixels."""
     overlap: Annotated[int, bounds(0)] = 16
-    """Pixels that neighbouring tiles should share, in lr pixels."""
+    """Pixels that neighbouring tiles share, in lr pixels."""
     halo: Annotated[int, bounds(0)] = 4
     """Margin of a tile that is context only, in lr pixels."""
     multiple_of: Annotated[int, bounds(1, 1024)] = 1
-    """Tile sides are a multiple of this, in lr pixels."""
+    """Tile sides must be a multiple of this, in lr pixels."""
     min_size: Annotated[int, bounds(1)] = 1
-    """The smallest tile side that makes sense, in lr pixels."""
+    """The smallest useful tile side, in lr pixels."""
     trained_on: str = ""
-    """Data, sensor and licence of what the model learned from."""
+    """Data and sensor of the training, and the licence of the data."""
     licence: str = ""
-    """Under which terms the weights may be used."""
+    """Licence of the weights."""
     metrics: dict[str, Any] = field(default_factory=dict)
-    """Name of a measure to its value, or to a table of them by test set."""
+    """Measures by name, or by test set and name."""
     grey: bool = False
-    """Whether it was trained for single bands passed as grey, too."""
+    """Whether it was also trained on single bands passed as grey."""
     degradation: dict[str, Any] | None = None
-    """The hr to lr model of training, as the training configuration had it."""
+    """Degradation of the training, as in the training configuration; None if unknown."""
     notes: str = ""
-    """Anything else a user should know."""
+    """Further remarks for users."""
     storage: Annotated[str, one_of(STORAGE)] = "float32"
     """Type of the tensors in the file: "float32", "bfloat16" or "float16"."""
     sha256: str = ""
-    """Of the tensors; filled in when they are saved."""
+    """Checksum of the tensors; set when they are saved."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.band_names) != self.bands:
             raise ConfigError(
                 f"Cannot use the card of '{self.name[:80]}': "
-                f"it names {len(self.band_names)} of {self.bands} bands."
+                f"it has {len(self.band_names)} band names for {self.bands} bands."
             )
         self._check_sizes()
         config = SeGSRConfig.from_dict(self.config)
@@ -93,7 +93,7 @@ class ModelCard(Checked):
 
     @classmethod
     def of(cls, config: SeGSRConfig, name: str, **entries: Any) -> ModelCard:
-        """A card for a network, with sizes that suit it; `entries` are fields that shall differ."""
+        """A card for a network, with suitable sizes; `entries` override fields."""
         multiple, unit = config.multiple_of, UNITS[config.unit]
         tile = (unit.tile // multiple or 1) * multiple
         names = (
@@ -157,13 +157,12 @@ def _check_radiometry(radiometry: dict[str, Any], bands: int) -> None:
         )
         raise ConfigError(f"Cannot use the radiometry {str(radiometry)[:120]}. It can be: {kinds}.")
     for key in needed:
-        value = radiometry[key]
-        numbers = value if key in ("mean", "std") else [value]
-        right = isinstance(numbers, list) and len(numbers) == (bands if key in ("mean", "std") else 1)
-        if not right or not all(type(n) in (int, float) and math.isfinite(n) for n in numbers):
-            raise ConfigError(
-                f"Cannot use the radiometry {str(radiometry)[:120]}: {key} is not finite, or not one each."
-            )
+        listed = key in ("mean", "std")
+        numbers = radiometry[key] if listed else [radiometry[key]]
+        right = isinstance(numbers, list | tuple) and len(numbers) == (bands if listed else 1)
+        if not right or not all(type(n) in (int, float) and abs(n) < _MOST for n in numbers):
+            what = f"a list of {bands} finite numbers" if listed else "a finite number"
+            raise ConfigError(f"Cannot use the radiometry {str(radiometry)[:120]}: {key} must be {what}.")
     if "lo" in needed and not radiometry["lo"] < radiometry["hi"]:
         raise ConfigError(f"Cannot use the radiometry {str(radiometry)[:120]}: lo is not below hi.")
     if "std" in needed and min(radiometry["std"]) <= 0:

@@ -1,4 +1,4 @@
-"""From a model's name or file to the model: interpolations, bundled checkpoints, checkpoint files."""
+"""Models by name or file: interpolations, bundled checkpoints, checkpoint files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def resolve_upscaler(
     precision: str = "auto",
     elsewhere: bool = False,
 ) -> Upscaler:
-    """The model behind a name, a checkpoint file or an Upscaler that is already one.
+    """The model for a name or a checkpoint file; an Upscaler is returned as it is.
 
     Args:
         model: "bundled"; "nearest", "bilinear", "bicubic" or "lanczos"; the path of a .safetensors checkpoint; or an
@@ -38,8 +38,8 @@ def resolve_upscaler(
         scale: Output pixels per input pixel, along each side.
         device: "auto", "cpu", "cuda" or "cuda:N"; interpolation always runs on the CPU.
         precision: "auto", "fp32", "bf16" or "fp16"; interpolation ignores it.
-        elsewhere: Whether only other processes compute with it, on devices of their own: a checkpoint is then
-            described and not loaded.
+        elsewhere: Whether only other processes compute with it, on their own devices. A checkpoint is then
+            described, not loaded.
 
     Raises:
         ConfigError: No such model, or it was made for another scale.
@@ -55,7 +55,7 @@ def resolve_upscaler(
     else:
         names = ", ".join([BUNDLED, *interpolation.KERNELS])
         raise ConfigError(
-            f"Cannot find a model '{model}': it is no file and none of the built-in ones ({names}). "
+            f"Cannot find a model '{model}': it is neither a file nor a built-in model ({names}). "
             "Pass --model NAME or --model FILE.safetensors."
         )
     if not isinstance(found, Upscaler):
@@ -79,7 +79,7 @@ def shared_upscaler(
     precision: str = "auto",
     elsewhere: bool = False,
 ) -> Upscaler:
-    """As `resolve_upscaler`, loaded once for all threads of this process.
+    """Like `resolve_upscaler`, but loaded once for all threads of this process.
 
     Only the last model stays loaded. A checkpoint file that changed is loaded anew.
     """
@@ -97,7 +97,7 @@ def shared_upscaler(
 
 
 def check_scale(scale: int) -> None:
-    """Refuse a factor that no model can have."""
+    """Refuse a scale that no model can have."""
     if isinstance(scale, bool) or scale not in SCALES:
         raise ConfigError(
             f"Cannot upscale by {scale}: the scale must be one of {', '.join(map(str, SCALES))}. Pass --scale 4."
@@ -120,7 +120,7 @@ def bundled_checkpoint(scale: int) -> Path:
     if scale not in scales:
         known = ", ".join(map(str, sorted(scales))) or "none"
         raise ConfigError(
-            f"Cannot find a bundled model for a scale of {scale}: there are those for {known}. "
+            f"Cannot find a bundled model for a scale of {scale}: there are models for {known}. "
             "Pass --model bicubic or --model FILE.safetensors, or another --scale."
         )
     return scales[scale]
@@ -144,7 +144,7 @@ def load_upscaler(path: str | Path, *, device: str = "auto", precision: str = "a
 
 
 def describe_upscaler(path: str | Path, *, device: str = "auto", precision: str = "auto") -> DistantUpscaler:
-    """What planning needs of a checkpoint; arguments as in `load_upscaler`, the device being one of a worker.
+    """The facts of a checkpoint, for planning; arguments as in `load_upscaler`, but the device is a worker's.
 
     Raises:
         CheckpointError: The file is not a checkpoint; only its header is read.
@@ -158,7 +158,7 @@ def describe_upscaler(path: str | Path, *, device: str = "auto", precision: str 
 def reopen(
     path: str, device: str, precision: str, checksum: str, descriptor: tuple[float, ...] | None = None
 ) -> Upscaler:
-    """The model that another process described or loaded; what a pickled Upscaler calls.
+    """Open the model that another process described or loaded; called by unpickling.
 
     Args:
         path: Of the checkpoint; one of this package is found wherever the package lies here.

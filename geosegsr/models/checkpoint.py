@@ -1,7 +1,7 @@
-"""One file holds a model: its tensors, and a card that says all one needs to know to use it.
+"""Checkpoints: one safetensors file with the tensors of a model and its card.
 
-The format is safetensors, with the card as JSON in the header's metadata. A file is read from the outside in:
-sizes first, then the card, then the shapes a network of that configuration has, and only then the numbers.
+The card is JSON in the metadata of the header. Reading checks the sizes first, then the card, then the shapes that a
+network of this configuration has, and last the tensors.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _BYTES = {"F32": 4, "BF16": 2, "F16": 2}
 def save_checkpoint(path: str | Path, model: SeGSR, card: ModelCard) -> ModelCard:
     """Write a model to a file; the same model and card give the same bytes.
 
-    The file appears whole or not at all.
+    The file is written complete or not at all.
 
     Args:
         path: Ends in .safetensors.
         model: Its own configuration goes into the card.
-        card: What to say about it; sha256 is filled in.
+        card: Its description; sha256 is set here.
 
     Returns:
         The card as written.
@@ -69,7 +69,7 @@ def read_card(path: str | Path) -> ModelCard:
     """The card of a checkpoint; reads the header only.
 
     Raises:
-        CheckpointError: The file cannot be read, or is no checkpoint of this package.
+        CheckpointError: The file cannot be read, or is not a checkpoint of this package.
     """
     return _read_header(Path(path))[0]
 
@@ -95,7 +95,7 @@ def load_checkpoint(path: str | Path) -> tuple[SeGSR, ModelCard]:
     except (OSError, SafetensorError) as error:
         raise _refused(path, f"it is damaged ({error})") from error
     if _sha256(tensors) != card.sha256:
-        raise _refused(path, "it is damaged: its tensors do not have the checksum that its card names")
+        raise _refused(path, "it is damaged: the checksum of its tensors is not the one in its card")
     trained = {name: p.requires_grad for name, p in model.named_parameters()}
     model.load_state_dict({k: v.to(torch.float32, copy=True) for k, v in tensors.items()}, assign=True)
     for name, parameter in model.named_parameters():
@@ -134,7 +134,7 @@ def _read_header(path: Path) -> tuple[ModelCard, dict[str, tuple[int, ...]]]:
     except (ConfigError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, CheckpointError):
             raise
-        raise _refused(path, f"its card does not hold ({error})") from error
+        raise _refused(path, f"its card is invalid ({error})") from error
     shapes = {
         name: _shape(path, name, entry, data_bytes, STORAGE[card.storage]) for name, entry in header.items()
     }
@@ -149,16 +149,16 @@ def _header_json(path: Path) -> tuple[dict[str, Any], int]:
         with path.open("rb") as file:
             length = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))[0]
             if size < 8 or not 2 <= length <= min(size - 8, MOST_HEADER_BYTES):
-                raise _refused(path, "it is no safetensors file, or cut short")
+                raise _refused(path, "it is not a safetensors file, or it is cut short")
             header = json.loads(file.read(length))
     except OSError as error:
         raise CheckpointError(f"Cannot read checkpoint '{path}': {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:
         if isinstance(error, CheckpointError):
             raise
-        raise _refused(path, "it is no safetensors file: its header is not JSON") from error
+        raise _refused(path, "it is not a safetensors file: its header is not JSON") from error
     if not isinstance(header, dict):
-        raise _refused(path, "it is no safetensors file: its header is no table")
+        raise _refused(path, "it is not a safetensors file: its header is not a table")
     return header, size - 8 - length
 
 
@@ -166,7 +166,7 @@ def _shape(path: Path, name: str, entry: Any, data_bytes: int, dtype: str) -> tu
     shape = entry.get("shape") if isinstance(entry, dict) else None
     whole = isinstance(shape, list) and all(isinstance(n, int) and 0 <= n <= data_bytes for n in shape)
     if not whole or entry.get("dtype") != dtype:
-        raise _refused(path, f"tensor {name[:80]!r} is not described as the {dtype} its card names")
+        raise _refused(path, f"tensor {name[:80]!r} is not described as {dtype}, the type in its card")
     return tuple(shape)  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""From the file of the authors' training program to a checkpoint of ours."""
+"""Conversion of the published weights into checkpoints."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def convert_published(
         The card of the checkpoint.
 
     Raises:
-        CheckpointError: A file is damaged, foreign, or wants to run code.
+        CheckpointError: A file is damaged, foreign, or would run code.
         ConfigError: Neither or both of prompts and prompt_seed are given.
         JobError: The target exists.
     """
@@ -82,7 +82,7 @@ def convert_published(
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .pth or .safetensors file; nothing in it is ever run.
+    """The tensors of a .pth or .safetensors file; no code in it is executed.
 
     Raises:
         CheckpointError: It cannot be read, or holds anything but tensors.
@@ -93,13 +93,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"Cannot read '{path}': {error.strerror or error}.") from error
     except UnpicklingError as error:
         raise CheckpointError(
-            f"Cannot convert '{path}': it is damaged, or holds more than tensors and wants to run code when "
-            "it is read, which is refused. Save its state dict alone: torch.save(model.state_dict(), FILE)."
+            f"Cannot convert '{path}': it is damaged, or holds more than tensors and would run code when "
+            "it is read; that is refused. Save its state dict alone: torch.save(model.state_dict(), FILE)."
         ) from error
     except CheckpointError as error:
         raise CheckpointError(f"Cannot convert '{path}': {error}") from error
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"Cannot convert '{path}': it is no file of tensors, or damaged.") from error
+        raise CheckpointError(f"Cannot convert '{path}': it is damaged, or not a file of tensors.") from error
 
 
 def _contents(path: Path) -> Any:
@@ -110,7 +110,7 @@ def _contents(path: Path) -> Any:
         try:
             return load_file(path)
         except SafetensorError as error:
-            raise CheckpointError("it is no safetensors file, or damaged.") from error
+            raise CheckpointError("it is damaged, or not a safetensors file.") from error
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -132,13 +132,13 @@ def _network(state: dict[str, Tensor], prompts: str | Path | None, seed: int | N
             if missing
             else f"has another shape for what becomes '{wrong[0]}'"
         )
-        raise CheckpointError(f"it is no whole SeG-SR network: it {fault}.")
+        raise CheckpointError(f"it is not a complete SeG-SR network: it {fault}.")
     model.load_state_dict(tensors, assign=True)
     return model.eval()
 
 
 def drawn_prompts(units: int, length: int, seed: int) -> Tensor:
-    """Prompts at random, as the authors' program starts with: float32, shape (units, length)."""
+    """Random prompts, as the authors' program draws them: float32, shape (units, length)."""
     generator = torch.Generator().manual_seed(seed)
     return torch.stack([torch.randn(length, generator=generator) * length**-0.5 for _ in range(units)])
 

@@ -15,14 +15,14 @@ from geosegsr.models.contract import Facts, FloatArray, Upscaler, for_sensor, wo
 from geosegsr.models.interpolation import Interpolator
 
 ORIENTATIONS = tuple((turns, mirrored) for mirrored in (False, True) for turns in range(4))
-"""The symmetries of a square: quarter turns, and the same after a flip left to right."""
+"""The symmetries of a square: quarter turns, without and with a flip from left to right."""
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """A model's mean over the eight orientations of what it is given; an Upscaler that takes eight times as long.
+    """The mean of a model's results over the eight orientations of its input, as an Upscaler; eight times the work.
 
-    Tiles need not be square: a turned tile is as wide as it was high.
+    Tiles need not be square: a quarter turn swaps height and width.
 
     Source:
         R. Timofte, R. Rothe, L. Van Gool, "Seven ways to improve example-based single image super resolution",
@@ -48,7 +48,7 @@ class Ensemble:
 
     @cached_property
     def facts(self) -> Facts:
-        """The model's, under a fingerprint of their own."""
+        """The model's facts, with a fingerprint of its own."""
         return replace(self.base.facts, fingerprint=f"{self.base.facts.fingerprint}-ensemble")
 
     def for_sensor(self, descriptor: Sequence[float]) -> Ensemble:
@@ -56,7 +56,7 @@ class Ensemble:
         return Ensemble(for_sensor(self.base, descriptor))
 
     def workspace_bytes(self, height: int, width: int) -> int:
-        """The model's: the eight calls follow each other."""
+        """The model's: the eight calls run one after another."""
         return workspace_bytes(self.base, height, width)
 
     def __call__(self, lr: FloatArray, guide: FloatArray | None = None) -> FloatArray:
@@ -64,7 +64,7 @@ class Ensemble:
         return mean_and_spread(self.members(lr, guide))[0]
 
     def members(self, lr: FloatArray, guide: FloatArray | None = None) -> Iterator[FloatArray]:
-        """The model's eight results one by one, each turned back; arguments and results as of an Upscaler."""
+        """The model's eight results one by one, each turned back; arguments and results as for an Upscaler."""
         for turns, mirrored in ORIENTATIONS:
             turned_guide = None if guide is None else _oriented(guide, turns, mirrored)
             sr = np.rot90(self.base(_oriented(lr, turns, mirrored), turned_guide), -turns, (-2, -1))
@@ -78,7 +78,7 @@ def _oriented(array: FloatArray, turns: int, mirrored: bool) -> FloatArray:
 def mean_and_spread(members: Iterable[FloatArray]) -> tuple[FloatArray, FloatArray]:
     """Mean and standard deviation (of the population) over arrays of one shape and dtype; same shape and dtype.
 
-    Where all are equal the mean is exactly that, and the deviation exactly 0.
+    Where all are equal, the mean is exactly that value and the deviation exactly 0.
 
     Source:
         B. P. Welford, "Note on a method for calculating corrected sums of squares and products", 1962.

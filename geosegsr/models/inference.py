@@ -1,4 +1,4 @@
-"""Runs a checkpoint's network on tiles, on whatever device there is."""
+"""Inference: a checkpoint's network on tiles, on a CPU or a GPU."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ GPU_BATCH_PIXELS = 16 * 64 * 64  # lr pixels a call, where there is no reason fo
 
 
 class _Checkpoint:
-    """The facts of a checkpoint, and how it travels to another process; for Upscalers."""
+    """Base of Upscalers made from a checkpoint: its facts, and pickling."""
 
     def __init__(
         self,
@@ -70,17 +70,17 @@ class _Checkpoint:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Another process opens the same file on its own device; another file under that name is refused."""
+        """Pickle as the path: another process opens the same file on its own device, and refuses a different one."""
         own = (str(self.path), self.wanted_device, self.precision, self.card.sha256, self.descriptor)
         return self.reopen, own
 
 
 class TorchUpscaler(_Checkpoint):
-    """A checkpoint, ready to enlarge tiles; satisfies Upscaler.
+    """A checkpoint as an Upscaler.
 
-    Tiles of one shape always meet the network in batches of one size, so that a tile's values never depend
-    on its neighbours in a batch. Calls from several threads take turns on a GPU; on a CPU they run side by side, each on
-    as many cores as `cores_of_a_block` says.
+    Tiles of one shape go through the network in batches of one size, so a tile's values never depend on the other tiles
+    of its batch. Calls from several threads take turns on a GPU. On a CPU they run in parallel, each on as many cores as
+    `cores_of_a_block` says.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class TorchUpscaler(_Checkpoint):
         """Enlarge a batch of tiles; see Upscaler.
 
         Raises:
-            ConfigError: The arrays do not fit the model, or not even a piece of a tile fits into memory.
+            ConfigError: The arrays do not fit the model, or even a part of a tile does not fit into memory.
         """
         self._check(lr, guide)
         n, bands, height, width = lr.shape
@@ -168,7 +168,7 @@ class TorchUpscaler(_Checkpoint):
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """A GPU alone, or a share of the processor."""
+        """Exclusive use of a GPU, or a share of the CPU's cores."""
         cores = cores_of_a_block.get()
         if self.device.type == "cuda":
             with self._lock, without_tf32():
@@ -183,7 +183,7 @@ class TorchUpscaler(_Checkpoint):
                 torch.set_num_threads(self._threads)
 
     def _run(self, lr: FloatArray, guide: FloatArray | None) -> FloatArray:
-        """A batch through the network, filled up to the fixed size with copies of its last tile."""
+        """Run the network on a batch, padded to the fixed size with copies of its last tile."""
         tensors = [None if a is None else self._tensor(a) for a in (lr, guide)]
         sr = self.network(*tensors)[: len(lr)]  # (n, C, sh, sw)
         array: FloatArray = sr.float().cpu().numpy()
@@ -196,14 +196,14 @@ class TorchUpscaler(_Checkpoint):
         return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device)
 
     def _in_pieces(self, lr: FloatArray, guide: FloatArray | None) -> FloatArray:
-        """One tile as two overlapping halves, each split again if need be."""
+        """Compute one tile as two overlapping halves, each split again if needed."""
         height, width = lr.shape[-2:]
         axis = 2 if height >= width else 3
         side, margin = lr.shape[axis], max(self.facts.halo, self.facts.multiple_of)
         if side <= 2 * margin:
             raise ConfigError(
                 f"Cannot upscale a tile of {width} x {height} pixels on {self.device}: out of memory. "
-                "Close what else uses it, or pass --device cpu."
+                "Close other programs that use it, or pass --device cpu."
             )
         middle = side // 2 // self.facts.multiple_of * self.facts.multiple_of or side // 2
         warn(f"out of memory on {self.device}: splitting a tile of {width} x {height} pixels")
@@ -243,9 +243,9 @@ class TorchUpscaler(_Checkpoint):
 
 
 class DistantUpscaler(_Checkpoint):
-    """A checkpoint's facts without its network, for a process that plans what others compute.
+    """A checkpoint's facts without its network, for a process that plans what other processes compute.
 
-    Where it is unpickled it becomes a TorchUpscaler.
+    It is unpickled as a TorchUpscaler.
     """
 
     def __init__(
@@ -265,7 +265,7 @@ class DistantUpscaler(_Checkpoint):
         return DistantUpscaler(path, self.wanted_device, self.precision, self.reopen, told)
 
     def __call__(self, lr: FloatArray, guide: FloatArray | None = None) -> FloatArray:
-        """Not possible here: there is no network."""
+        """Not possible: there is no network in this process."""
         raise AssertionError(f"'{self.facts.name}' was only described in this process")
 
 
@@ -280,10 +280,10 @@ def _file_for(path: Path, descriptor: Descriptor) -> tuple[Path, Descriptor | No
 
 
 def choose_device(name: str) -> torch.device:
-    """The device behind a name.
+    """The device for a name.
 
     Raises:
-        ConfigError: There is none; the message lists those that there are.
+        ConfigError: There is none; the message lists the available ones.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
@@ -301,7 +301,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """The precision behind a name, on a device.
+    """The precision for a name, on a device.
 
     Raises:
         ConfigError: No such precision, or the device cannot compute in it.
@@ -319,7 +319,7 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 
 def cpu_has_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 numbers itself."""
+    """Whether this CPU has bfloat16 instructions."""
     try:
         text = Path("/proc/cpuinfo").read_text(errors="replace")
     except OSError:
@@ -329,7 +329,7 @@ def cpu_has_bf16() -> bool:
 
 
 def _distant_precision(name: str, device: str) -> str:
-    """One precision for all workers, so that all compute the same: this machine's, or that of GPUs if asked for."""
+    """One precision for all workers, so that all compute alike: this machine's, or that of GPUs if asked for."""
     if name == "auto":
         return "bf16" if device.startswith("cuda") else choose_precision(name, choose_device(device))
     return choose_precision(name, torch.device("cpu" if device == "cpu" else "cuda"))

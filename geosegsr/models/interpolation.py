@@ -1,4 +1,4 @@
-"""Classical interpolation behind the contract of a model: exact, linear, every band on its own."""
+"""Classical interpolation as a model: linear, each band on its own."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class Interpolator:
 
     def __post_init__(self) -> None:
         if self.name not in KERNELS:
-            raise ConfigError(f"Cannot interpolate by '{self.name}': choose one of {', '.join(KERNELS)}.")
+            raise ConfigError(f"Cannot interpolate by '{self.name}': it must be one of {', '.join(KERNELS)}.")
 
     @cached_property
     def facts(self) -> Facts:
-        """The halo is the kernel's reach; the overlap is two halos: neighbours are equal there, nothing is to fade."""
+        """The halo is the kernel's reach, and the overlap two halos: neighbouring tiles are equal there."""
         reach = KERNELS[self.name][0]
         return Facts(
             name=self.name,

@@ -22,7 +22,7 @@ def tower_fields(name: str) -> dict[str, Any]:
         name: Such as "ViT-B-16", or "ViT-B-16:openai" where the weights decide the activation.
 
     Raises:
-        ConfigError: There is no such tower, or it is more than a plain vision transformer.
+        ConfigError: There is no such tower, or it is not a plain vision transformer.
     """
     import open_clip
 
@@ -38,7 +38,7 @@ def tower_fields(name: str) -> dict[str, Any]:
     if strange or not isinstance(vision["layers"], int):
         fault = ", ".join(strange) or "layers in stages"
         raise ConfigError(
-            f"Cannot use tower '{model}': it is no plain vision transformer ({fault}). Try ViT-B-16."
+            f"Cannot use tower '{model}': it is not a plain vision transformer ({fault}). Try ViT-B-16."
         )
     weights = open_clip.get_pretrained_cfg(model, tag) if tag else {}
     quick = weights.get("quick_gelu", found.get("quick_gelu", False))
@@ -55,7 +55,7 @@ def tower_fields(name: str) -> dict[str, Any]:
 
 
 def load_tower(model: SeGSR, source: str | Path) -> None:
-    """Give a network's tower pretrained weights; its adapters and all else stay as they are.
+    """Load pretrained weights into a network's tower; adapters and all else stay unchanged.
 
     Args:
         model: Its configuration must describe such a tower; see tower_fields.
@@ -96,7 +96,7 @@ def _fetched(name: str) -> Path:
     weights = get_pretrained_cfg(model, tag) if tag else None
     if not weights:
         raise ConfigError(
-            f"Cannot find tower weights '{name}': it is no file, and no NAME:TAG of open_clip's, "
+            f"Cannot find tower weights '{name}': it is neither a file nor a NAME:TAG of open_clip, "
             "such as ViT-B-16:openai."
         )
     repository, _, file = weights.get("hf_hub", "").rpartition("/")

@@ -224,6 +224,7 @@ def test_radiometry_of_every_kind(radiometry):
         {"kind": "standard", "mean": [1.0], "std": [1.0]},
         {"kind": "standard", "mean": [1.0] * 3, "std": [1.0, 0.0, 1.0]},
         {"kind": "range", "lo": "0", "hi": "1"},
+        {"kind": "range", "lo": 0, "hi": 10**400},
     ],
 )
 def test_radiometry_that_says_nothing_is_refused(radiometry):

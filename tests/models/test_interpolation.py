@@ -69,7 +69,7 @@ def test_dtype_is_kept() -> None:
 
 
 def test_unknown_kernel_is_refused() -> None:
-    with pytest.raises(ConfigError, match="choose one of nearest"):
+    with pytest.raises(ConfigError, match="must be one of nearest"):
         Interpolator("cubic", 2)
 
 

@@ -1,4 +1,4 @@
-"""Networks without memory behind their weights, to be filled or compared with a file."""
+"""Networks whose weights have no storage yet, to be filled from a file or compared with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a SeG-SR network is made of: one frozen dataclass, valid once made."""
+"""Configuration of a SeG-SR network: a frozen dataclass, checked when it is made."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Compat(Checked):
 
     @classmethod
     def published(cls) -> Compat:
-        """What the authors' program computes."""
+        """As the authors' program computes."""
         return cls(positions="line", global_token="first patch", tower_input="trunk", unit_prompts=False)
 
 
@@ -56,7 +56,7 @@ class SeGSRConfig(Checked):
     Upper bounds lie far above any sensible network; they keep a hostile file from asking for a huge one.
 
     Raises:
-        ConfigError: A value that no network can be built from; the message names it.
+        ConfigError: A value is impossible; the message names it.
     """
 
     scale: Annotated[int, one_of(SCALES)]
@@ -68,7 +68,7 @@ class SeGSRConfig(Checked):
     band_mean: Annotated[tuple[float, ...], bounds()] = RGB_MEAN
     """Subtracted from each band before the trunk and added to it after, in the model's range."""
     residual: bool = False
-    """Whether the trunk computes what is missing from the bicubically enlarged input, or all of it."""
+    """Whether the trunk computes the difference from the bicubically enlarged input, or the whole result."""
     base_sharpness: Annotated[float, bounds(-1, 0)] = -0.75
     """Parameter a of that bicubic enlargement: -0.5 leaves smooth ground as it is, -0.75 sharpens it."""
 
@@ -105,9 +105,9 @@ class SeGSRConfig(Checked):
     modulation_kernel: Annotated[int, one_of((1, 3))] = 3
     """Side of the modulation's convolutions, in lr pixels: 1 or 3."""
     skip_every: Annotated[int, bounds(0, 64)] = 0
-    """After so many convolutions of a unit their sum with what went in; 0: around the whole unit alone (compact)."""
+    """Convolutions between two skip connections inside a unit; 0: only the one around the unit (compact)."""
     sensor_width: Annotated[int, bounds(0, 512)] = 0
-    """Hidden width of what turns the sensor's descriptor into gains and offsets; 0: nothing is told (compact)."""
+    """Hidden width of the layers that turn the sensor's descriptor into gains and offsets; 0: no descriptor (compact)."""
 
     tower_width: Annotated[int, bounds(1, 4096)] = 768
     """Channels of the tower."""

@@ -1,7 +1,6 @@
-"""Enlargement by an integer factor: fixed, by bicubic interpolation, or learned, as the end of the trunk.
+"""Enlargement by an integer factor: bicubic interpolation, or learned, as the end of the trunk.
 
-Both leave the low resolution only in their last step, a shuffle of sub-pixels; before it an output pixel's
-neighbours in memory are those of its input pixel, which is what processors like.
+Both compute at low resolution and end with a pixel shuffle, which keeps memory access contiguous.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from geosegsr.models.segsr.precision import conv_in_float32
 
 
 def bicubic(image: Tensor, scale: int, sharpness: float = -0.75) -> Tensor:
-    """What F.interpolate(mode="bicubic") gives, several times faster on a CPU.
+    """Equals F.interpolate(mode="bicubic"), and is several times faster on a CPU.
 
     Args:
         image: Shape (N, C, h, w).

@@ -1,4 +1,4 @@
-"""Where the trunk should do what: semantic features of the image, and prompts that find things in them."""
+"""Guidance: semantic features of the image, and prompts whose similarity to them steers the trunk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONTRAST = 100.0  # guidance per cosine, CLIP's own temperature
 
 
 class SemanticFeatures(nn.Module):
-    """What the image shows, as a vector for each patch and one for all (SFEM).
+    """Semantic features of the image: a vector for each patch and a global one (SFEM).
 
     Source:
         The method's paper, section III-B.
@@ -39,7 +39,7 @@ class SemanticFeatures(nn.Module):
 
 
 class GatedFusion(nn.Module):
-    """Lets a unit's prompt choose what it takes from the global one."""
+    """Gates the global prompt by a unit's prompt."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class GuidanceUpsampler(nn.Sequential):
 
 
 class SemanticLocalisation(nn.Module):
-    """Asks, for every unit, where in the image its prompt is found (SLM).
+    """Locates each unit's prompt in the image (SLM).
 
     Source:
         The method's paper, section III-C.

@@ -1,4 +1,4 @@
-"""How guidance changes features: a gain and an offset for every pixel and channel."""
+"""Modulation: gain and offset for each pixel and channel, from the guidance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def channel_norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
 
 
 class Modulation(nn.Module):
-    """Normalises features, then scales and shifts them by what the guidance says (LMM).
+    """Normalises features, then scales and shifts them by the guidance (LMM).
 
     Source:
         The method's paper, section III-D.

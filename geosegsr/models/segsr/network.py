@@ -26,7 +26,7 @@ __all__ = ["Compat", "SeGSR", "SeGSRConfig", "preset", "presets"]
 
 
 class SeGSR(nn.Module):
-    """Super-resolution steered by what the image shows.
+    """Super-resolution steered by semantic features of the image.
 
     With weights of 16 bits, or under autocast, units, tower and enlargement compute in 16 bits; the features that they
     pass on stay in float32, without which smooth ground is up to 0.3 dB worse at twice the resolution.
@@ -93,7 +93,7 @@ class SeGSR(nn.Module):
         return self
 
     def specialise(self, descriptor: Sequence[float]) -> SeGSR:
-        """Fold what the descriptor of a scene's sensor changes into the weights; the configuration then has no `sensor_width`.
+        """Fold the gains and offsets for a sensor's descriptor into the weights; the configuration then has no `sensor_width`.
 
         Args:
             descriptor: Four numbers, see `config.DESCRIPTOR`.
@@ -114,7 +114,7 @@ class SeGSR(nn.Module):
         return self
 
     def _conditions(self, lr: Tensor, descriptor: Tensor | None) -> tuple[Tensor, ...] | None:
-        """Gains and offsets of each unit's convolutions, or None where nothing is told."""
+        """Gains and offsets of each unit's convolutions; None without a sensor."""
         if self.sensor is None:
             return None
         told = lr.new_tensor(BICUBIC).expand(len(lr), -1) if descriptor is None else descriptor

@@ -1,6 +1,6 @@
-"""The kinds of SR unit: for each one entry with its module and all else that differs between kinds.
+"""The kinds of SR unit: one entry each, with its module and all else that depends on the kind.
 
-No torch here: a model's card is read, and its network planned with, before any network exists.
+No torch here: reading a card and planning a run need these facts, but no network.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How much memory a network takes for a call, found out by a call on tensors that have none."""
+"""Memory of a network call, measured by a call on tensors without storage."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BESIDE = 128_000_000
 
 @lru_cache(maxsize=64)
 def workspace_bytes(config: SeGSRConfig, height: int, width: int, dtype: torch.dtype) -> int:
-    """Memory that enlarging one tile on a CPU takes at most, beside the weights.
+    """Most memory that enlarging one tile on a CPU takes, beside the weights.
 
     Args:
         config: The network's.
