@@ -137,7 +137,7 @@ def test_the_json_schema_is_one_and_describes_the_fields() -> None:
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_the_shipped_schemas_are_those_of_the_code(name: str) -> None:
     shipped = (FOLDER / f"{name}.schema.json").read_text(encoding="utf-8")
-    assert shipped == text_of(name), "run `make schemas`"
+    assert shipped == text_of(name), "run `make schemas`, or `python tests/kits/json_schemas.py`"
 
 
 @pytest.mark.parametrize("preset", presets())

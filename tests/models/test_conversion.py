@@ -173,7 +173,7 @@ def test_weights_that_cannot_be_fetched_say_what_to_fetch(monkeypatch):
         CheckpointError, match=r"huggingface\.co/.*open_clip_model\.safetensors.*pass its path"
     ):
         load_tower(model, "ViT-B-16:openai")
-    with pytest.raises(ConfigError, match="no file"):
+    with pytest.raises(ConfigError, match="neither a file"):
         load_tower(model, "ViT-B-16:nobody")
 
 
