@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOWEST := .venv-lowest
 
-.PHONY: demo test test-lowest lint schemas clean
+.PHONY: demo test test-lowest docs-check lint schemas clean
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -21,6 +21,9 @@ demo: $(STAMP)
 
 test: lint
 	$(BIN)/pytest -q -n 2 --dist worksteal
+
+docs-check: $(STAMP)
+	$(BIN)/python tests/docs_check.py
 
 # The lower bounds in pyproject.toml, in a virtual environment of their own: 7 GB, removed afterwards.
 test-lowest:
