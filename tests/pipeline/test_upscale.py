@@ -210,7 +210,7 @@ def test_lossy_compression_is_refused_where_it_would_move_nodata(
 ) -> None:
     source = factory.write_nodata(tmp_path / "in.tif", nodata, dtype=dtype)
     with pytest.raises(
-        ConfigError, match=r"does not keep the value that marks .* Pass --co COMPRESS=DEFLATE or ZSTD"
+        ConfigError, match=r"would change the value that marks .* Pass --co COMPRESS=DEFLATE or ZSTD"
     ):
         geosegsr.upscale(source, tmp_path / "out.tif", 2, "bicubic", creation=creation)
     assert [path.name for path in tmp_path.iterdir()] == ["in.tif"]
