@@ -85,7 +85,7 @@ def evaluate_model(
         report_left_out(failures, len(failures) + tally.images, "cannot be evaluated")
         seam = model_seam(enlarger, [s.scene for s in subjects if s.scene is not None], reduction)
     tally.draw(picture)
-    made = "lr from real pairs" if lr else f"lr by the degradation '{reduction.kernel}'"
+    made = "lr from real pairs" if lr else f"lr by the degradation '{reduction.kernel[0]}'"
     notes = _notes(made, ensemble, wants_consistency(upscaler, consistency), failures)
     return Evaluation(upscaler.facts.name, upscaler.facts.scale, tally.rows(), seam, notes)
 

@@ -28,6 +28,7 @@ from geosegsr.raster.radiometry import Radiometry, resolve_radiometry, to_dtype
 from geosegsr.raster.scene import Scene
 from geosegsr.raster.window import Window
 from geosegsr.sensor.degradation import Degradation, margin_of
+from geosegsr.sensor.descriptor import BICUBIC, SensorDescriptor
 
 Floats = NDArray[np.float32]
 
@@ -44,6 +45,8 @@ class Patch:
     """Shape (scale*h, scale*w); all True in training."""
     origin: str
     """Path of the image, and the place in it."""
+    sensor: SensorDescriptor = BICUBIC
+    """How lr was made; `BICUBIC` where nothing is known of it."""
 
 
 class Source(Protocol):
@@ -105,12 +108,9 @@ class SceneSource:
         hr, valid, inner = self._zoomed(window, rng) or self._with_margin(window, degradation)
         if self.blur[1]:
             hr = gaussian_filter(hr, (0, *(rng.uniform(*self.blur),) * 2), mode="nearest", truncate=3)
-        lr = degradation.sample(hr, scale, rng)
         rows, cols = inner.slices
-        lr_part = Window(
-            inner.row // scale, inner.col // scale, inner.height // scale, inner.width // scale
-        ).slices
-        lr = degradation.record(np.ascontiguousarray(lr[:, *lr_part]), rng)
+        on_lr = Window(inner.row // scale, inner.col // scale, inner.height // scale, inner.width // scale)
+        lr, imaging = degradation.image(hr, scale, rng, on_lr.slices)
         if degradation.quantise and self.scene.dtype.kind != "f":
             lr = self.radiometry.to_model(to_dtype(self.radiometry.from_model(lr), self.scene.dtype))
         return Patch(
@@ -118,6 +118,7 @@ class SceneSource:
             hr[:, rows, cols],
             valid[rows, cols],
             _where(self.name, window),
+            SensorDescriptor.of_imaging(imaging),
         )
 
     def _with_margin(

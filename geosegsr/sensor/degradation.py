@@ -1,122 +1,40 @@
 """How a sensor sees the ground at a coarser scale: blur and sampling, noise, quantisation, JPEG.
 
-Blur and sampling are one linear map along each side: every lr pixel is a weighted mean of hr pixels around
-its centre, so a kernel is all that tells bicubic, box and a sensor's MTF apart.
-
-    hr pixels   0   1   2   3 | 4   5   6   7        scale 4
-    lr pixels         0       |       1              centre of lr pixel i: 4 * i + 1.5 hr pixels
+ground -> Gaussian blur -> kernel -> noise -> quantisation or JPEG -> lr
 """
 
 from __future__ import annotations
 
-import io
 import math
 import tomllib
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from geosegsr.errors import ConfigError
 from geosegsr.models.contract import Upscaler
-from geosegsr.models.kernels import keys
-from geosegsr.schema import UPWARDS, Checked, bounds, build, one_of
+from geosegsr.schema import UPWARDS, Checked, bounds, build, length, one_of
+from geosegsr.sensor.blur import (
+    KERNELS,
+    PLAIN,
+    Array,
+    Kernel,
+    margin_of_kernels,
+    sampled,
+    sampling_of_kernel,
+)
 from geosegsr.sensor.consistency import Sampling
+from geosegsr.sensor.recording import MCU, SUBSAMPLINGS, around, compressed, noise_of, noisy
 
-Array: TypeAlias = NDArray[np.float32]
 Range: TypeAlias = tuple[float, float]
 Mtf: TypeAlias = Annotated[Range, bounds(gt=0, lt=1), UPWARDS]
-Kernel: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-KERNELS = ("bicubic", "box", "mtf")
-
-
-def sigma_of_mtf(mtf: float, scale: int) -> float:
-    """Width of the Gaussian whose response at the lr Nyquist frequency is `mtf`.
-
-    Args:
-        mtf: Response at half a cycle per lr pixel, 0 < mtf < 1.
-        scale: hr pixels per lr pixel.
-
-    Returns:
-        Standard deviation, in hr pixels.
-
-    Source:
-        The Fourier transform of a Gaussian, exp(-2 pi^2 sigma^2 f^2), at f = 1 / (2 * scale).
-    """
-    return 2 * scale / math.pi * math.sqrt(-math.log(mtf) / 2)
-
-
-def _kernel(name: str, scale: int, mtf: float) -> tuple[Kernel, float]:
-    """A kernel over distances in hr pixels, and how far it reaches."""
-    if name == "bicubic":
-        return (lambda x: keys(x / scale)), 2.0 * scale
-    if name == "box":
-        return (lambda x: (np.abs(x) <= scale / 2).astype(np.float64)), scale / 2
-    sigma = sigma_of_mtf(mtf, scale)
-    return (lambda x: np.where(np.abs(x) <= 4 * sigma, np.exp(-0.5 * (x / sigma) ** 2), 0)), 4 * sigma
-
-
-@lru_cache(maxsize=512)
-def sampling_matrix(size: int, scale: int, kernel: str = "bicubic", mtf: float = 0.25) -> Array:
-    """The weights with which hr pixels of one side make its lr pixels.
-
-    Beyond the ends the side is mirrored, the end pixel included, as imresize does.
-
-    Args:
-        size: Length of the side in hr pixels, a multiple of `scale`.
-        scale: hr pixels per lr pixel.
-        kernel: "bicubic" (antialiased, widened by the scale), "box" or "mtf" (a Gaussian).
-        mtf: Response at the lr Nyquist frequency, for "mtf".
-
-    Returns:
-        float32, shape (size // scale, size); each row sums to 1.
-    """
-    weigh, reach = _kernel(kernel, scale, mtf)
-    out = size // scale
-    centres = np.arange(out) * scale + (scale - 1) / 2
-    first = np.floor(centres - reach).astype(int)
-    taps = first[:, None] + np.arange(math.ceil(2 * reach) + 2)
-    weights = weigh(taps - centres[:, None])
-    weights /= weights.sum(axis=1, keepdims=True)
-    matrix = np.zeros((out, size))
-    mirrored = np.concatenate([np.arange(size), np.arange(size)[::-1]])
-    np.add.at(matrix, (np.arange(out)[:, None], mirrored[taps % (2 * size)]), weights)
-    frozen = matrix.astype(np.float32)
-    frozen.flags.writeable = False
-    return frozen
-
-
-@lru_cache(maxsize=512)
-def _sparse(size: int, scale: int, kernel: str, mtf: float) -> Any:
-    return csr_array(sampling_matrix(size, scale, kernel, mtf))
-
-
-def _sampled(hr: Array, scale: int, kernel: str, mtf: float) -> Array:
-    """Both sides of every band, (C, H, W) -> (C, h, w).
-
-    Sparse products: threads that prepare patches must not each wake the processor's every core, as dense
-    ones do.
-    """
-    bands, height, width = hr.shape
-    tall = np.moveaxis(hr, 1, 0).reshape(height, bands * width)
-    tall = _sparse(height, scale, kernel, mtf) @ tall  # (h, C * W)
-    wide = np.moveaxis(tall.reshape(-1, bands, width), 2, 0).reshape(width, -1)
-    wide = _sparse(width, scale, kernel, mtf) @ wide  # (w, h * C)
-    return np.ascontiguousarray(wide.reshape(width // scale, -1, bands).transpose(2, 1, 0))
-
-
-@lru_cache(maxsize=64)
-def _sampling(scale: int, kernel: str, mtf: float) -> Sampling:
-    """The weights of one lr pixel far from the ends."""
-    reach = math.ceil(max(_kernel(kernel, scale, mtf)[1] / scale - 0.5, 0))
-    row = sampling_matrix((2 * reach + 1) * 3 * scale, scale, kernel, mtf)[3 * reach + 1].astype(np.float64)
-    seen = row[(2 * reach + 1) * scale : (2 * reach + 1) * 2 * scale]
-    return Sampling(scale, tuple(seen / seen.sum()))
+Name: TypeAlias = Annotated[str, one_of(KERNELS)]
+Share: TypeAlias = Annotated[float, bounds(0, 1)]
+_MOST_UNEVEN = 3.0
+"""Standard deviations at which the widths of the two axes are cut."""
+_WHOLE = (slice(None), slice(None))
 
 
 def margin_of(scale: int, degradation: Degradation) -> int:
@@ -125,11 +43,22 @@ def margin_of(scale: int, degradation: Degradation) -> int:
     Returns:
         hr pixels, a multiple of `scale`.
     """
-    if degradation.kernel == "box":
-        return 0
+    widest = math.exp(_MOST_UNEVEN * degradation.unevenness)
     weakest = min(low for low, _ in (degradation.mtf, *degradation.mtf_by_band))
-    reach = 2 * scale if degradation.kernel == "bicubic" else 4 * sigma_of_mtf(weakest, scale)
-    return math.ceil(reach / scale) * scale
+    kernels = [Kernel.of(name, weakest, degradation.blur[1], widest) for name in degradation.kernel]
+    return margin_of_kernels([*kernels, PLAIN] if degradation.spares_some else kernels, scale)
+
+
+@dataclass(frozen=True)
+class Imaging:
+    """What a degradation did to one patch."""
+
+    samplings: tuple[Sampling, ...]
+    """Blur and sampling: along columns and along rows, of each band or of all together."""
+    noise: float = 0.0
+    """Standard deviation of the noise, root mean square over the patch, in the model's range."""
+    jpeg_quality: int | None = None
+    """Of the JPEG compression; None if not compressed."""
 
 
 @dataclass(frozen=True)
@@ -139,8 +68,8 @@ class Degradation(Checked):
     Values are in the model's range, so a noise of 0.01 is a hundredth of the radiometric range.
     """
 
-    kernel: Annotated[str, one_of(KERNELS)] = "bicubic"
-    """"bicubic" (equals MATLAB's imresize), "box" (block means) or "mtf" (Gaussian)."""
+    kernel: Annotated[tuple[Name, ...], length(1, 32)] = ("bicubic",)
+    """"bicubic" (equals MATLAB's imresize), "box" (block means) or "mtf" (Gaussian); of several, each patch draws one."""
     mtf: Mtf = (0.25, 0.25)
     """Response at the lr Nyquist frequency, for the kernel "mtf"; between 0 and 1."""
     mtf_by_band: tuple[Mtf, ...] = ()
@@ -153,6 +82,29 @@ class Degradation(Checked):
     """Round to the steps of the image's dtype, as a file of lr pixels would hold them."""
     jpeg_quality: Annotated[tuple[int, int], bounds(1, 100), UPWARDS] | None = None
     """Quality of a JPEG compression, 1 to 100; 8-bit images of 1 or 3 bands only."""
+    blur: Annotated[Range, bounds(0, 10), UPWARDS] = (0.0, 0.0)
+    """Standard deviation of a Gaussian blur before the kernel, in lr pixels."""
+    unevenness: Annotated[float, bounds(0, 0.5)] = 0.0
+    """Standard deviation of the logarithm of a factor on the width of blur and of "mtf", drawn for each axis."""
+    noise_soft: Share = 0.0
+    """Share of the noisy patches whose noise is correlated between neighbours, as demosaicking and resampling leave it."""
+    jpeg_subsampling: Annotated[str, one_of((*SUBSAMPLINGS, "either"))] = "4:2:0"
+    """Colour of the JPEG: "4:2:0" (halved along both sides), "4:4:4" (whole) or "either"."""
+    jpeg_grid: Annotated[str, one_of(("patch", "anywhere"))] = "patch"
+    """Where the blocks of the JPEG begin: with the "patch", or "anywhere"."""
+    clean: Share = 0.0
+    """Share of patches that are antialiased bicubic downsampling and nothing else."""
+    blurred: Share = 1.0
+    """Share of the other patches that kernel and blur apply to; the rest is downsampled bicubically."""
+    noisy: Share = 1.0
+    """Share of the other patches with noise."""
+    compressed: Share = 1.0
+    """Share of the other patches with JPEG compression."""
+
+    @property
+    def spares_some(self) -> bool:
+        """Whether some patches are reduced bicubically, without the kernel and the blur."""
+        return self.clean > 0 or self.blurred < 1
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], where: str = "the degradation") -> Degradation:
@@ -172,7 +124,7 @@ class Degradation(Checked):
             ConfigError: No such name or file, or the file does not describe one.
         """
         if str(source) in ("bicubic", "box"):
-            return cls(kernel=str(source))
+            return cls(kernel=(str(source),))
         try:
             text = Path(source).read_text(encoding="utf-8")
             return cls.from_dict(tomllib.loads(text), f"'{source}'")
@@ -188,43 +140,79 @@ class Degradation(Checked):
         return {key: _listed(value) for key, value in plain.items()}
 
     def at_rest(self) -> Degradation:
-        """The same sensor with every range drawn together to its middle, for validation."""
+        """One sensor that stands for all patches, for validation.
+
+        Every range is drawn together to its middle. What happens to fewer than half of the patches is left out; the first
+        of several kernels is taken.
+        """
 
         def middle(span: Range) -> Range:
             return (sum(span) / 2, sum(span) / 2)
 
+        soiled = 1 - self.clean
+        blurred, noisy, compressed = (
+            soiled * share >= 0.5 for share in (self.blurred, self.noisy, self.compressed)
+        )
         quality = self.jpeg_quality and (sum(self.jpeg_quality) // 2,) * 2
-        return replace(
-            self,
-            mtf=middle(self.mtf),
-            mtf_by_band=tuple(middle(span) for span in self.mtf_by_band),
-            noise_read=middle(self.noise_read),
-            noise_shot=middle(self.noise_shot),
-            jpeg_quality=quality,
+        nothing = (0.0, 0.0)
+        return Degradation(
+            kernel=self.kernel[:1] if blurred else (PLAIN.name,),
+            mtf=middle(self.mtf) if blurred else Degradation.mtf,
+            mtf_by_band=tuple(middle(span) for span in self.mtf_by_band) if blurred else (),
+            noise_read=middle(self.noise_read) if noisy else nothing,
+            noise_shot=middle(self.noise_shot) if noisy else nothing,
+            quantise=self.quantise,
+            jpeg_quality=quality if compressed else None,
+            blur=middle(self.blur) if blurred else nothing,
+            noise_soft=float(self.noise_soft >= 0.5),
+            jpeg_subsampling="4:4:4" if self.jpeg_subsampling == "4:4:4" else "4:2:0",
         )
 
-    def sample(self, hr: Array, scale: int, rng: np.random.Generator) -> Array:
-        """Blur and sample only.
+    def image(
+        self,
+        hr: Array,
+        scale: int,
+        rng: np.random.Generator,
+        part: tuple[slice, slice] = _WHOLE,
+    ) -> tuple[Array, Imaging]:
+        """Blur, sampling, noise and JPEG; quantisation is the radiometry's, see `quantise`.
 
         Args:
-            hr: float32, shape (C, H, W); sides are multiples of `scale`.
+            hr: float32, shape (C, H, W), in the model's range; sides are multiples of `scale`.
             scale: hr pixels per lr pixel.
-            rng: Draws the MTF where it is a range.
+            rng: Where random variation comes from.
+            part: Rows and columns of lr that are wanted; the others are context.
 
         Returns:
-            float32, shape (C, H // scale, W // scale).
+            float32, shape (C, h, w), not clipped; and what was done to it.
         """
-        if self.kernel != "mtf" or not self.mtf_by_band:
-            return _sampled(hr, scale, self.kernel, round(rng.uniform(*self.mtf), 3))
-        if len(self.mtf_by_band) != len(hr):
-            raise ConfigError(
-                f"Cannot degrade {len(hr)} bands: mtf_by_band describes {len(self.mtf_by_band)}. "
-                "Give one value for each band."
-            )
-        drawn = [round(rng.uniform(*span), 3) for span in self.mtf_by_band]
-        return np.concatenate(
-            [_sampled(band[None], scale, "mtf", mtf) for band, mtf in zip(hr, drawn, strict=True)]
-        )
+        if _happens(self.clean, rng):
+            lr = sampled(hr, scale, PLAIN, PLAIN)
+            return np.ascontiguousarray(lr[:, *part]), Imaging((sampling_of_kernel(PLAIN, scale),))
+        lr, imaging = self._sampled(hr, scale, rng)
+        if self.jpeg_quality is None or self.jpeg_grid == "patch":
+            return self._recorded(np.ascontiguousarray(lr[:, *part]), imaging, rng)
+        before = (int(rng.integers(MCU)), int(rng.integers(MCU)))
+        height, width = lr[:, *part].shape[1:]
+        whole, imaging = self._recorded(around(lr, part, before), imaging, rng)
+        inner = whole[:, before[0] : before[0] + height, before[1] : before[1] + width]
+        return np.ascontiguousarray(inner), imaging
+
+    def sample(self, hr: Array, scale: int, rng: np.random.Generator) -> Array:
+        """Blur and sampling of a patch that is not spared; arguments and result as for `image`."""
+        return self._sampled(hr, scale, rng)[0]
+
+    def record(self, lr: Array, rng: np.random.Generator) -> Array:
+        """Noise and JPEG on sampled pixels of a patch that is not spared.
+
+        Args:
+            lr: float32, shape (C, h, w), in the model's range.
+            rng: Draws noise and the values of ranges.
+
+        Returns:
+            float32, shape (C, h, w).
+        """
+        return self._recorded(lr, Imaging(()), rng)[0]
 
     def samplings(self, scale: int, bands: int) -> tuple[Sampling, ...]:
         """Blur and sampling of the sensor at rest: of each band, and last of a band that is none of these.
@@ -234,42 +222,52 @@ class Degradation(Checked):
         """
         steady = self.at_rest()
         by_band = steady.mtf_by_band or (steady.mtf,) * bands
-        if len(by_band) != bands:
-            raise ConfigError(
-                f"Cannot degrade {bands} bands: mtf_by_band describes {len(by_band)}. Give one value for each band."
-            )
-        return tuple(_sampling(scale, self.kernel, round(mtf, 3)) for mtf, _ in (*by_band, steady.mtf))
+        _check_bands(by_band, bands)
+        return tuple(
+            sampling_of_kernel(Kernel.of(steady.kernel[0], mtf, steady.blur[0]), scale)
+            for mtf, _ in (*by_band, steady.mtf)
+        )
 
-    def record(self, lr: Array, rng: np.random.Generator) -> Array:
-        """Noise and JPEG on sampled pixels; quantisation is the radiometry's, see `quantised`.
+    def _sampled(self, hr: Array, scale: int, rng: np.random.Generator) -> tuple[Array, Imaging]:
+        """Blurred and sampled, shape (C, h, w)."""
+        pairs = self._draw_kernels(len(hr), rng)
+        imaging = Imaging(tuple(sampling_of_kernel(kernel, scale) for pair in pairs for kernel in pair))
+        if len(pairs) == 1:
+            return sampled(hr, scale, *pairs[0]), imaging
+        planes = [sampled(band[None], scale, *pair) for band, pair in zip(hr, pairs, strict=True)]
+        return np.concatenate(planes), imaging
 
-        Args:
-            lr: float32, shape (C, h, w), in the model's range.
-            rng: Draws noise and the values of ranges.
+    def _draw_kernels(self, bands: int, rng: np.random.Generator) -> list[tuple[Kernel, Kernel]]:
+        """The kernels along columns and along rows, of all bands together or of each."""
+        if not _happens(self.blurred, rng):
+            return [(PLAIN, PLAIN)]
+        names = self.kernel
+        name = names[int(rng.integers(len(names)))] if len(names) > 1 else names[0]
+        spans: tuple[Range, ...] = (self.mtf,)
+        if name == "mtf" and self.mtf_by_band:
+            _check_bands(self.mtf_by_band, bands)
+            spans = self.mtf_by_band
+        drawn = [rng.uniform(*span) for span in spans]
+        blur = rng.uniform(*self.blur) if self.blur[1] else 0.0
+        down = across = 1.0
+        if self.unevenness:
+            z = rng.standard_normal(2).clip(-_MOST_UNEVEN, _MOST_UNEVEN)
+            down, across = (float(factor) for factor in np.exp(self.unevenness * z))
+        return [(Kernel.of(name, mtf, blur, down), Kernel.of(name, mtf, blur, across)) for mtf in drawn]
 
-        Returns:
-            float32, shape (C, h, w).
-        """
-        read, shot = rng.uniform(*self.noise_read), rng.uniform(*self.noise_shot)
-        if read or shot:
-            spread = np.sqrt(read**2 + shot * np.clip(lr, 0, None))
-            lr = lr + spread * rng.standard_normal(lr.shape, dtype=np.float32)
-        if self.jpeg_quality:
-            lr = _jpeg(lr, int(rng.integers(self.jpeg_quality[0], self.jpeg_quality[1] + 1)))
-        return lr.astype(np.float32)
-
-    def apply(self, hr: Array, scale: int, rng: np.random.Generator) -> Array:
-        """The whole sensor but for quantisation: blur, sampling, noise, JPEG.
-
-        Args:
-            hr: float32, shape (C, H, W), in the model's range; sides are multiples of `scale`.
-            scale: hr pixels per lr pixel.
-            rng: Where random variation comes from.
-
-        Returns:
-            float32, shape (C, H // scale, W // scale), not clipped.
-        """
-        return self.record(self.sample(hr, scale, rng), rng)
+    def _recorded(self, lr: Array, imaging: Imaging, rng: np.random.Generator) -> tuple[Array, Imaging]:
+        """With noise and through JPEG, shape (C, h, w)."""
+        if _happens(self.noisy, rng):
+            read, shot = rng.uniform(*self.noise_read), rng.uniform(*self.noise_shot)
+            if read or shot:
+                imaging = replace(imaging, noise=noise_of(lr, read, shot))
+                lr = noisy(lr, read, shot, _happens(self.noise_soft, rng), rng)
+        if self.jpeg_quality and _happens(self.compressed, rng):
+            quality = int(rng.integers(self.jpeg_quality[0], self.jpeg_quality[1] + 1))
+            way = self.jpeg_subsampling
+            lr = compressed(lr, quality, SUBSAMPLINGS[int(rng.integers(2))] if way == "either" else way)
+            imaging = replace(imaging, jpeg_quality=quality)
+        return lr.astype(np.float32), imaging
 
 
 def imresize_down(hr: Array, scale: int) -> Array:
@@ -285,20 +283,16 @@ def imresize_down(hr: Array, scale: int) -> Array:
     return Degradation().sample(np.asarray(hr, np.float32), scale, np.random.default_rng(0))
 
 
-def _jpeg(lr: Array, quality: int) -> Array:
-    """Through JPEG and back, in the model's range."""
-    from PIL import Image
+def _happens(share: float, rng: np.random.Generator) -> bool:
+    """Whether something that happens to a share of all patches does; certain things draw nothing."""
+    return share == 1 or (share > 0 and rng.random() < share)
 
-    if lr.shape[0] not in (1, 3):
+
+def _check_bands(described: tuple[Range, ...], bands: int) -> None:
+    if len(described) != bands:
         raise ConfigError(
-            f"Cannot compress {lr.shape[0]} bands as JPEG: it takes 1 or 3. Leave jpeg_quality out."
+            f"Cannot degrade {bands} bands: mtf_by_band describes {len(described)}. Give one value for each band."
         )
-    dn = np.rint(np.clip(lr, 0, 1) * 255).astype(np.uint8)
-    picture = Image.fromarray(dn[0] if len(dn) == 1 else dn.transpose(1, 2, 0))
-    packed = io.BytesIO()
-    picture.save(packed, "JPEG", quality=quality)
-    back: Array = np.asarray(Image.open(packed), np.float32) / np.float32(255)
-    return back[None] if back.ndim == 2 else back.transpose(2, 0, 1)
 
 
 def _listed(value: Any) -> Any:

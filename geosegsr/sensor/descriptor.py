@@ -12,6 +12,7 @@ import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ import numpy as np
 from geosegsr.errors import ConfigError
 from geosegsr.schema import build, refuse_unknown_keys
 from geosegsr.sensor.consistency import Sampling
-from geosegsr.sensor.degradation import Degradation
+from geosegsr.sensor.degradation import Degradation, Imaging
 
-_LIMITS = {"mtf_quarter": 1.0, "mtf_nyquist": 1.0, "noise": 1.0, "quantisation": 5000.0}
+MOST_QUANTISATION = 5000.0
+"""Percent: that of a JPEG quality of 1."""
+_LIMITS = {"mtf_quarter": 1.0, "mtf_nyquist": 1.0, "noise": 1.0, "quantisation": MOST_QUANTISATION}
 _TOLERANCE = (0.02, 0.02, 0.25 / 255, 0.5)  # what `same_as` takes for equal, in the order of the fields
 _MID_SIGNAL = 0.5
 _LEAST_RESPONSE = 0.05  # a wider blur than that of any scene worth upscaling
@@ -80,13 +83,24 @@ class SensorDescriptor:
         """
         rest = degradation.at_rest()
         samplings = rest.samplings(scale, len(rest.mtf_by_band))
-        seen = samplings[:-1] or samplings
-        quarter, nyquist = (float(np.mean([response(s, at) for s in seen])) for at in (0.25, 0.5))
+        noise = math.sqrt(rest.noise_read[0] ** 2 + rest.noise_shot[0] * _MID_SIGNAL)
+        quality = rest.jpeg_quality and rest.jpeg_quality[0]
+        return cls.of_imaging(Imaging(samplings[:-1] or samplings, noise, quality))
+
+    @classmethod
+    def of_imaging(cls, imaging: Imaging) -> SensorDescriptor:
+        """What a degradation did to one patch.
+
+        Both axes, and bands of different sharpness, give the mean of their responses.
+        """
+        quarter, nyquist = (
+            float(np.mean([response(sampling, at) for sampling in imaging.samplings])) for at in (0.25, 0.5)
+        )
         return cls(
-            mtf_quarter=quarter,
-            mtf_nyquist=min(nyquist, quarter),
-            noise=math.sqrt(rest.noise_read[0] ** 2 + rest.noise_shot[0] * _MID_SIGNAL),
-            quantisation=quantisation_of(rest.jpeg_quality[0]) if rest.jpeg_quality else 0.0,
+            mtf_quarter=min(quarter, 1.0),
+            mtf_nyquist=min(nyquist, quarter, 1.0),
+            noise=min(imaging.noise, 1.0),
+            quantisation=quantisation_of(imaging.jpeg_quality) if imaging.jpeg_quality else 0.0,
         )
 
     @classmethod
@@ -177,6 +191,7 @@ BICUBIC = SensorDescriptor()
 """A scene made by antialiased bicubic reduction: no further blur, no noise, no compression."""
 
 
+@lru_cache(maxsize=1024)
 def response(sampling: Sampling, frequency: float) -> float:
     """Modulus of the transfer function of blur and sampling.
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from geosegsr.errors import ConfigError
-from geosegsr.sensor.degradation import Array
+from geosegsr.sensor.blur import Array
 from geosegsr.sensor.descriptor import BICUBIC, SensorDescriptor, quantisation_of
 from geosegsr.sensor.jpeg import YCC, quantisation
 from geosegsr.sensor.regressor import Regressor, planes_of

@@ -21,8 +21,9 @@ from geosegsr.evaluation.evaluate import evaluate_model
 from geosegsr.raster.bands import BandGroup
 from geosegsr.raster.radiometry import Radiometry
 from geosegsr.raster.window import Window
+from geosegsr.sensor.blur import sampling_matrix
 from geosegsr.sensor.consistency import Residual, Sampling, degraded, footprint, project
-from geosegsr.sensor.degradation import Degradation, sampling_matrix
+from geosegsr.sensor.degradation import Degradation
 from geosegsr.tiling.render import Rendered, Rendering, render_block
 
 SENSORS = {
@@ -41,7 +42,7 @@ def as_in_training(hr: np.ndarray, name: str, scale: int) -> np.ndarray:
     """The training's degradation of one band, in float64."""
     sensor = SENSORS[name]
     rows, cols = (
-        sampling_matrix(side, scale, sensor.kernel, sensor.mtf[0]).astype(np.float64) for side in hr.shape
+        sampling_matrix(side, scale, sensor.kernel[0], sensor.mtf[0]).astype(np.float64) for side in hr.shape
     )
     return rows @ hr @ cols.T
 

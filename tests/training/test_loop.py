@@ -494,7 +494,7 @@ def test_the_command_trains_and_says_how_good_it_is(images, tmp_path):
     assert "model.safetensors: 2 steps, PSNR" in result.stdout
     assert "(bicubic" in result.stdout
     assert "data wait" in result.stdout
-    assert RunFolder(tmp_path / "run").read_config().degradation.kernel == "box"
+    assert RunFolder(tmp_path / "run").read_config().degradation.kernel == ("box",)
     again = command("--resume", tmp_path / "run")
     assert again.exit_code == 0
     assert "2 steps" in again.stdout
