@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from geosegsr.imagery.sources import Patch
 from geosegsr.training.mixture import NumberedPatches
 
 
@@ -23,9 +24,11 @@ class Batch:
     """float32, shape (N, C, h, w), in the model's value range."""
     hr: Tensor
     """float32, shape (N, C, scale*h, scale*w)."""
+    descriptor: Tensor
+    """What the network is told of each patch's sensor: float32, shape (N, 4), see `models.segsr.config.DESCRIPTOR`."""
     origins: tuple[str, ...]
     """Image and window of each patch, for messages."""
-    waited_s: float
+    waited_s: float = 0.0
     """Seconds that the network waited for this batch."""
 
 
@@ -43,7 +46,7 @@ class Batches:
         self._next, self._process, self._processes = first, process, processes
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="patches")
         self._ahead = workers + 2
-        self._waiting: deque[Future[tuple[Tensor, Tensor, tuple[str, ...]]]] = deque()
+        self._waiting: deque[Future[Batch]] = deque()
 
     def __iter__(self) -> Iterator[Batch]:
         while True:
@@ -51,15 +54,24 @@ class Batches:
                 self._waiting.append(self._pool.submit(self._make, self._next))
                 self._next += 1
             started = time.perf_counter()
-            lr, hr, origins = self._waiting.popleft().result()
-            yield Batch(lr, hr, origins, time.perf_counter() - started)
+            batch = self._waiting.popleft().result()
+            yield replace(batch, waited_s=time.perf_counter() - started)
 
     def close(self) -> None:
         """Drop the batches that are prepared but not used."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _make(self, number: int) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    def _make(self, number: int) -> Batch:
         first = (number * self._processes + self._process) * self._size
         patches = self._patches.batch(first, self._size)
-        lr, hr = (torch.from_numpy(np.stack([getattr(p, side) for p in patches])) for side in ("lr", "hr"))
-        return lr, hr, tuple(patch.origin for patch in patches)
+        return Batch(
+            lr=torch.from_numpy(np.stack([patch.lr for patch in patches])),
+            hr=torch.from_numpy(np.stack([patch.hr for patch in patches])),
+            descriptor=descriptors_of(patches),
+            origins=tuple(patch.origin for patch in patches),
+        )
+
+
+def descriptors_of(patches: Sequence[Patch]) -> Tensor:
+    """What a network is told of the sensor of each patch; float32, shape (N, 4)."""
+    return torch.tensor([patch.sensor.numbers for patch in patches], dtype=torch.float32)

@@ -61,6 +61,18 @@ class TeacherConfig(Checked):
 
 
 @dataclass(frozen=True)
+class ToldError(Checked):
+    """Standard deviations of the error in what the network is told of a patch's sensor; estimates have such errors too."""
+
+    mtf: Annotated[float, bounds(0, lt=1)] = 0.03
+    """Of the responses at 1/4 and 1/2 cycle per lr pixel."""
+    noise: Annotated[float, bounds(0, lt=1)] = 0.15
+    """Of the noise, as a share of it."""
+    quantisation: Annotated[float, bounds(0, lt=1)] = 0.15
+    """Of the scale of a JPEG's quantisation tables, as a share of it."""
+
+
+@dataclass(frozen=True)
 class OptimiserConfig(Checked):
     """Steps downhill."""
 
@@ -127,6 +139,8 @@ class TrainConfig(Checked):
     """Images and patches."""
     degradation: Degradation = field(default_factory=Degradation)
     """hr to lr, where lr is made."""
+    told_error: ToldError = field(default_factory=ToldError)
+    """Error of what a network with a `sensor_width` is told of each patch."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The network."""
     teacher: TeacherConfig = field(default_factory=TeacherConfig)

@@ -79,7 +79,7 @@ def _scenes(config: TrainConfig) -> Dataset:
     held, train_parts = _readable(sources, train_parts, data.cache_gb)
     others = "" if held == len(sources) else ", the others read by windows"
     notes.append(f"{held} of {len(sources)} images held in memory{others}")
-    patches = Patches(sources, train_parts, data, config.degradation, scale, config.seed)
+    patches = Patches(sources, train_parts, data, config.degradation, scale, config.seed, config.told_error)
     _report_gaps(patches)
     tiles = _tiles(config, val_sources, val_parts)
     return _dataset(patches, tiles, policy, scenes[0], scale, notes)
@@ -105,7 +105,7 @@ def _mixture(config: TrainConfig) -> Dataset:
         ]
         _, parts = _readable(sources, _wholes(scenes, scale), data.cache_gb / len(data.sources))
         degradation = part.degradation or config.degradation
-        sets.append(Patches(sources, parts, own, degradation, scale, config.seed))
+        sets.append(Patches(sources, parts, own, degradation, scale, config.seed, config.told_error))
         _report_gaps(sets[-1])
         notes.append(
             f"{part.share:g} shares: {len(scenes)} images of {', '.join(part.hr)}, {scenes[0].count} bands of "

@@ -100,11 +100,11 @@ class Learner:
 
     def _backward(self, number: int, batch: Batch) -> Tensor:
         """Add the gradients of one batch; its loss, a scalar without a graph."""
-        lr, hr = self._on_device(batch.lr), self._on_device(batch.hr)
+        lr, hr, descriptor = (self._on_device(t) for t in (batch.lr, batch.hr, batch.descriptor))
         if self.teacher is not None:
             with self.accelerator.autocast():
-                hr = self.teacher.target(lr, hr)
-        sr = self.model(lr)  # (N, C, scale*h, scale*w)
+                hr = self.teacher.target(lr, hr, descriptor)
+        sr = self.model(lr, None, descriptor)  # (N, C, scale*h, scale*w)
         loss = self.loss(sr.float(), hr)
         if not bool(torch.isfinite(loss)):
             raise _not_finite(number, loss, sr, batch)
@@ -123,8 +123,8 @@ class Learner:
             self.equivariance.project_weights()
         self.ema.update_parameters(self.network)
 
-    def _on_device(self, images: Tensor) -> Tensor:
-        return images.to(self.accelerator.device, non_blocking=True)
+    def _on_device(self, values: Tensor) -> Tensor:
+        return values.to(self.accelerator.device, non_blocking=True)
 
     def state(self) -> dict[str, Any]:
         """All that changes from step to step, for torch.save."""

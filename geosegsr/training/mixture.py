@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -64,4 +65,4 @@ def _with_bands(patch: Patch, bands: int, rng: np.random.Generator) -> Patch:
     if found == bands:
         return patch
     chosen = rng.choice(found, bands, replace=found < bands)
-    return Patch(patch.lr[chosen], patch.hr[chosen], patch.valid, patch.origin)
+    return replace(patch, lr=patch.lr[chosen], hr=patch.hr[chosen])

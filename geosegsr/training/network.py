@@ -55,11 +55,6 @@ def _started(model: ModelConfig, bands: int) -> SeGSR:
         named = model.tower is not None and not Path(model.tower).exists()
         shape = tower_fields(str(model.tower)) if named else {}
         return SeGSR(preset(model.preset, scale=model.scale, bands=bands, **{**shape, **model.changes}))
-    if model.changes:
-        raise ConfigError(
-            f"Cannot change the network of '{model.init}': its shape is the checkpoint's. "
-            "Leave model.changes out, or --init."
-        )
     path = bundled_checkpoint(model.scale) if model.init == BUNDLED else Path(model.init)
     network, card = load_checkpoint(path)
     if card.bands != bands:
@@ -67,17 +62,39 @@ def _started(model: ModelConfig, bands: int) -> SeGSR:
             f"Cannot start from '{path}': it is made for {card.bands} bands, and the images have {bands}. "
             "Pass --bands, or another --init."
         )
-    return (network if card.scale == model.scale else _at_scale(network, model.scale)).train()
+    return _reshaped(network, replace(_changed(network.config, model), scale=model.scale)).train()
 
 
-def _at_scale(network: SeGSR, scale: int) -> SeGSR:
-    """A network for another scale with the weights of this one, but for the enlargement, which starts anew."""
-    other = SeGSR(replace(network.config, scale=scale))
+def _changed(own: SeGSRConfig, model: ModelConfig) -> SeGSRConfig:
+    """The shape of a checkpoint, with what tells it of the sensor where that is asked for and it has none.
+
+    Raises:
+        ConfigError: `model.changes` asks for another shape.
+    """
+    has = own.to_dict()
+    changes = {name: value for name, value in model.changes.items() if has.get(name) != value}
+    if set(changes) - {"sensor_width"} or (changes and own.sensor_width):
+        raise ConfigError(
+            f"Cannot change the network of '{model.init}': its shape is the checkpoint's, and only a sensor_width can be "
+            "added where it has none. Leave model.changes out, or --init."
+        )
+    return SeGSRConfig.from_dict({**has, **changes})
+
+
+def _reshaped(network: SeGSR, config: SeGSRConfig) -> SeGSR:
+    """A network with the weights of this one.
+
+    Of another scale, its enlargement starts anew. What tells it of the sensor starts without effect where there was none.
+    """
+    if config == network.config:
+        return network
+    other = SeGSR(config)
     own = other.state_dict()
+    head_is_new = config.scale != network.config.scale
     kept = {
         name: value
         for name, value in network.state_dict().items()
-        if name in own and own[name].shape == value.shape and not name.startswith("head.")
+        if name in own and own[name].shape == value.shape and not (head_is_new and name.startswith("head."))
     }
     other.load_state_dict({**own, **kept})
     return other

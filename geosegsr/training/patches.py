@@ -10,7 +10,7 @@ has hr pixels. For few images this is worth more than rotations and mirrors.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ from geosegsr.imagery.sources import Floats, Patch, SceneSource, Source
 from geosegsr.notices import warn
 from geosegsr.raster.window import Window
 from geosegsr.sensor.degradation import Degradation
+from geosegsr.training.config import ToldError
+from geosegsr.training.told import with_error
 
 _MOST_CELLS = 4096  # per image; drawn at random from larger images
 
@@ -51,8 +53,9 @@ class Patches:
         degradation: Degradation,
         scale: int,
         seed: int,
+        told_error: ToldError | None = None,
     ) -> None:
-        self.sources, self.parts = sources, parts
+        self.sources, self.parts, self.told_error = sources, parts, told_error
         self.data, self.degradation = data, degradation
         self.scale, self.seed = scale, seed
         self.side = data.patch * scale
@@ -79,7 +82,10 @@ class Patches:
                 warn(f"left out a patch: {str(error).rstrip('.')}")
         else:
             raise SceneError("Cannot read training patches: eight images in a row failed. Check the disk.")
-        return self._turned(patch, rng)
+        patch = self._turned(patch, rng)
+        if self.told_error is None:
+            return patch
+        return replace(patch, sensor=with_error(patch.sensor, self.told_error, rng))
 
     def batch(self, first: int, count: int) -> list[Patch]:
         """Patches `first` to `first + count - 1`."""
@@ -109,7 +115,7 @@ class Patches:
         return first + int(rng.integers((last - first) // step + 1)) * step
 
     def _turned(self, patch: Patch, rng: np.random.Generator) -> Patch:
-        lr, hr = patch.lr, patch.hr
+        lr, hr, sensor = patch.lr, patch.hr, patch.sensor
         turn, flip = (int(rng.integers(4)), bool(rng.integers(2))) if self.data.augment else (0, False)
         lr, hr = (np.rot90(image, turn, axes=(1, 2)) for image in (lr, hr))
         if flip:
@@ -117,10 +123,11 @@ class Patches:
         if self.data.grey and rng.random() < self.data.grey:
             weights = _grey_weights(len(lr), rng)
             lr, hr = (np.repeat(np.tensordot(weights, i, axes=1)[None], len(i), axis=0) for i in (lr, hr))
+            sensor = replace(sensor, noise=sensor.noise * float(np.linalg.norm(weights)))
         if self.data.shuffle_bands and rng.random() < self.data.shuffle_bands:
             order = rng.permutation(len(lr))
             lr, hr = lr[order], hr[order]
-        return Patch(np.ascontiguousarray(lr), np.ascontiguousarray(hr), patch.valid, patch.origin)
+        return replace(patch, lr=np.ascontiguousarray(lr), hr=np.ascontiguousarray(hr), sensor=sensor)
 
     def _find_cells(self) -> Cells:
         found: list[tuple[int, int, int, float]] = []

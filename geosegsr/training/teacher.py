@@ -37,9 +37,18 @@ class Teacher:
         network.merge_lora().requires_grad_(False).to(memory_format=torch.channels_last)
         self.network = network.to(device)
 
-    def target(self, lr: Tensor, hr: Tensor) -> Tensor:
-        """What to learn, for a batch of patches; lr (N, C, h, w), hr and the result (N, C, scale*h, scale*w)."""
+    def target(self, lr: Tensor, hr: Tensor, descriptor: Tensor | None = None) -> Tensor:
+        """What to learn, for a batch of patches.
+
+        Args:
+            lr: Shape (N, C, h, w).
+            hr: Shape (N, C, scale*h, scale*w).
+            descriptor: Of each patch's sensor, shape (N, 4), for a teacher that can be told of it.
+
+        Returns:
+            Shape of `hr`.
+        """
         with torch.no_grad():
-            straight: Tensor = self.network(lr)
-            mirrored: Tensor = self.network(lr.flip(-1)).flip(-1)
+            straight: Tensor = self.network(lr, None, descriptor)
+            mirrored: Tensor = self.network(lr.flip(-1), None, descriptor).flip(-1)
             return hr.lerp((straight + mirrored) / 2, self.share)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from geosegsr.evaluation.metrics import crop_border, luma, psnr
 from geosegsr.imagery.sources import Floats, Patch
 from geosegsr.models.interpolation import Interpolator
+from geosegsr.models.segsr.network import SeGSR
+from geosegsr.training.batches import descriptors_of
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,17 @@ class Validation:
         self.bicubic = [self._as_file(enlarge(tile.lr[None])[0].astype(np.float32)) for tile in tiles]
         self.baseline = self._score(self.bicubic)
 
-    def run(self, network: Callable[[Tensor], Tensor], device: torch.device) -> tuple[Score, list[Floats]]:
-        """Score a network, and return what it makes of the tiles, shape (C, H, W) each."""
+    def run(self, network: SeGSR, device: torch.device) -> tuple[Score, list[Floats]]:
+        """Score a network that is told how each tile was made.
+
+        Returns:
+            The score, and what the network makes of the tiles, shape (C, H, W) each.
+        """
         enlarged: list[Floats] = []
         with torch.inference_mode():
             for group in _same_size(self.tiles):
                 lr = torch.from_numpy(np.stack([tile.lr for tile in group])).to(device)
-                sr = network(lr)
+                sr = network(lr, None, descriptors_of(group).to(device))
                 enlarged.extend(self._as_file(image) for image in sr.float().cpu().numpy())
         return self._score(enlarged), enlarged
 

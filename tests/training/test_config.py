@@ -1,4 +1,5 @@
 import math
+from importlib import resources
 
 import pytest
 import tomlkit
@@ -124,3 +125,12 @@ def test_every_loss_has_a_finite_gradient_at_equal_and_black_images():
             sr = image.clone().requires_grad_()
             term(sr, image).backward()
             assert torch.isfinite(sr.grad).all(), name
+
+
+def test_the_recipes_of_the_bundled_models_can_be_run():
+    folder = resources.files("geosegsr.weights") / "recipes"
+    files = [entry for entry in folder.iterdir() if entry.name.endswith(".toml")]
+    assert "bundled-x4-sensor.toml" in {file.name for file in files}
+    for file in files:
+        config = resolve_config(None, str(file))
+        assert f"x{config.model.scale}" in file.name

@@ -73,6 +73,27 @@ def _hat_fault(config: Settings) -> str:
     return _heads_fault(config)
 
 
+_COMPACT: dict[str, Any] = {
+    "width": 64,
+    "depths": (8, 8),
+    "residual": True,
+    "base_sharpness": -0.5,
+    "head": "direct",
+    "embed_norm": False,
+    "final_norm": False,
+    "modulation_width": 16,
+    "modulation_kernel": 1,
+    "tower_width": 96,
+    "tower_layers": 2,
+    "tower_heads": 3,
+    "tower_patch": 16,
+    "tower_grid": 8,
+    "tower_output": 64,
+    "tower_act": "gelu",
+    "tower_enlarge": False,
+    "prompt_heads": 4,
+    "lora_rank": 0,
+}
 _FOLDER = "geosegsr.models.segsr.units"
 UNITS: dict[str, Unit] = {
     "hat": Unit(f"{_FOLDER}.hat:HATUnit", {"segsr": {}}, multiple=_window, fault=_hat_fault),
@@ -95,27 +116,8 @@ UNITS: dict[str, Unit] = {
     "compact": Unit(
         f"{_FOLDER}.compact:CompactUnit",
         {
-            "compact": {
-                "width": 64,
-                "depths": (8, 8),
-                "residual": True,
-                "base_sharpness": -0.5,
-                "head": "direct",
-                "embed_norm": False,
-                "final_norm": False,
-                "modulation_width": 16,
-                "modulation_kernel": 1,
-                "tower_width": 96,
-                "tower_layers": 2,
-                "tower_heads": 3,
-                "tower_patch": 16,
-                "tower_grid": 8,
-                "tower_output": 64,
-                "tower_act": "gelu",
-                "tower_enlarge": False,
-                "prompt_heads": 4,
-                "lora_rank": 0,
-            }
+            "compact": _COMPACT,
+            "compact-sensor": {**_COMPACT, "depths": (14, 14), "skip_every": 2, "sensor_width": 32},
         },
         reads=frozenset({"skip_every", "sensor_width"}),
         equivariant=True,
