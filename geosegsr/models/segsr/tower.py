@@ -90,7 +90,7 @@ class Tower(nn.Module):
             Local features, shape (N, H/patch, W/patch, D), and the global feature, shape (N, D).
         """
         vit = self.vit
-        x = vit.conv1(image)  # (N, E, R, Q)
+        x = self._tokens(image)  # (N, E, R, Q)
         rows, cols = x.shape[-2:]
         x = x.flatten(2).transpose(1, 2)  # (N, RQ, E)
         first = vit.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)  # (N, 1, E)
@@ -104,6 +104,16 @@ class Tower(nn.Module):
         proj = vit.proj.to(x.dtype)
         local = F.normalize(x[:, 1:] @ proj, dim=-1)  # (N, R, Q, D)
         return local.view(len(x), rows, cols, -1), F.normalize(pooled @ proj, dim=-1)
+
+    def _tokens(self, image: Tensor) -> Tensor:
+        """The image cut into patches, each as a vector: (N, 3, H, W) to (N, E, R, Q)."""
+        conv = self.vit.conv1
+        if image.shape[-1] > self.patch:
+            tokens: Tensor = conv(image)
+            return tokens
+        # oneDNN's bfloat16 convolution with a stride reads memory that nobody wrote where its result is one column
+        # of five or more. One row is right, so the column is turned into one.
+        return F.conv2d(image.mT, conv.weight.mT, stride=self.patch).mT
 
     def positions(self, rows: int, cols: int) -> Tensor:
         """The position table for a grid of tokens, class token first, shape (1 + rows*cols, E)."""

@@ -1,0 +1,31 @@
+"""Scenes of a few pixels in 16 bits: the pixels of 32 bits, and the same in every run."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from scipy import ndimage
+
+import geosegsr
+from geosegsr.models.catalogue import bundled_checkpoint, load_upscaler
+
+
+def scene(rows: int, cols: int) -> xr.DataArray:
+    noise = np.random.default_rng(rows * 1000 + cols).normal(size=(3, rows + 8, cols + 8))
+    smooth = ndimage.gaussian_filter(noise, (0, 1.5, 1.5))[:, 4:-4, 4:-4]
+    return xr.DataArray(np.clip(128 + 120 * smooth, 0, 255).astype(np.uint8), dims=("band", "y", "x"))
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4, 8])
+def test_sixteen_bits_are_within_one_dn_of_thirty_two(scale: int) -> None:
+    models = {
+        name: load_upscaler(bundled_checkpoint(scale), device="cpu", precision=name)
+        for name in ("bf16", "fp32")
+    }
+    for shape in ((200, 8), (97, 1), (2, 80), (113, 17), (16, 16)):
+        narrow = scene(*shape)
+        rough, fine = (
+            geosegsr.super_resolve(narrow, scale, models[p]).values.astype(int) for p in ("bf16", "fp32")
+        )
+        assert np.abs(rough - fine).max() <= 1
+        assert np.abs(rough - fine).mean() < 0.1
+        np.testing.assert_array_equal(geosegsr.super_resolve(narrow, scale, models["bf16"]).values, rough)
