@@ -1,6 +1,7 @@
 """Image files behind folders, patterns and names: one rule for upscale, train and evaluate.
 
-- A folder stands for the rasters in it, by their suffix. Pictures beside rasters are taken for previews; in a folder
+- A product's folder (Sentinel-2, Landsat) stands for the product; see `geosegsr.raster.products`.
+- Any other folder stands for the rasters in it, by their suffix. Pictures beside rasters are taken for previews; in a folder
   without rasters they are its images.
 - A pattern stands for the files that match it. If it leaves the suffix open ("in/*"), the rule of folders applies.
 - Any other name is taken as it is: GDAL opens more than files.
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from geosegsr.errors import SceneError
 from geosegsr.files import JOB_SUFFIX, exists, is_file, is_folder, is_remote, real_path
+from geosegsr.raster.products import is_product
 
 log = logging.getLogger("geosegsr")
 
@@ -28,6 +30,8 @@ RASTERS = (".tif", ".tiff", ".gtiff", ".vrt", ".jp2", ".img", ".nitf", ".ntf", "
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif")
 """Suffixes of plain pictures: previews where rasters lie beside them."""
 
+PRODUCT_FOLDER = ".SAFE"
+"""Suffix of a Sentinel-2 product."""
 _STARS = re.compile(r"(|.*?/)\*\*(?:/+\*\*)*(?:/+(.*))?", re.DOTALL)
 """What stands before and behind the first ** of a pattern, or several in a row."""
 
@@ -88,13 +92,17 @@ def place_of(path: str) -> str:
 
 def _behind(name: str, deep: bool) -> list[str]:
     """What one name stands for; files of unfinished runs are left out of folders and patterns."""
-    if is_remote(name):
+    if is_remote(name) or (is_folder(name) and is_product(name)):
         return [name]
     if is_folder(name):
         found = _images_among(_inside(name, deep))
         needed = f"a file that ends in {', '.join(RASTERS + PICTURES)}. For others pass a pattern, such as '{Path(name) / '*.dat'}'"
     elif glob.has_magic(name) and not exists(name):
-        matches = [Path(match) for match in _matches(name) if is_file(match)]
+        matches = [
+            Path(match)
+            for match in _matches(name)
+            if is_file(match) or (match.endswith(PRODUCT_FOLDER) and is_product(match))
+        ]
         found = (_images_among(matches) or matches) if _leaves_suffix_open(name) else matches
         needed = "a file that matches it. Check the pattern, and keep it in quotes"
     else:

@@ -308,8 +308,9 @@ def source_identity(path: str, files: Sequence[str] = ()) -> dict[str, Any]:
         files: All files that it consists of, itself included.
     """
     local = Path(path)
-    if not exists(path):
-        return {"path": path}
+    if not exists(path):  # a remote raster, or a part of a local file
+        inside = {file: source_identity(file, []) for file in sorted(files) if is_file(file)}
+        return {"path": path, **({"files": inside} if inside else {})}
     status = local.stat()
     parts = [part for part in map(Path, sorted({path, *files})) if is_file(part)]
     digest = hashlib.sha256()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from string import Formatter
@@ -9,9 +10,11 @@ from string import Formatter
 from geosegsr.errors import ConfigError
 from geosegsr.files import is_remote
 from geosegsr.imagery.find import find_rasters, is_unfinished, place_of
+from geosegsr.raster.products import container_of, file_of_subdataset, part_of_subdataset
 
 DEFAULT_NAME = "{stem}_x{scale}.tif"
 NAME_FIELDS = ("stem", "parent", "scale", "model")
+_NO_NAME = re.compile(r"[^\w.-]+")
 
 
 def find_scenes(named: Iterable[str], lines: Iterable[str] = ()) -> list[str]:
@@ -87,10 +90,21 @@ def _check_fields(pattern: str) -> None:
 
 
 def _stem(scene: str) -> str:
-    return Path(_without_query(scene)).stem
+    """Name without suffix; of a part of a product the product's name and the part's."""
+    file = file_of_subdataset(scene) or container_of(scene)
+    if file == scene:
+        return Path(_without_query(scene)).stem
+    part = part_of_subdataset(scene) if file_of_subdataset(scene) else scene.removeprefix(file)
+    return "_".join((_product_stem(Path(file)), _NO_NAME.sub("_", part.lstrip(":"))))
+
+
+def _product_stem(path: Path) -> str:
+    """Name of a product without suffix; its description inside has the same name in all products."""
+    return path.parent.stem if path.name.startswith("MTD_") else path.stem
 
 
 def _parent(scene: str) -> str:
+    scene = file_of_subdataset(scene) or container_of(scene)
     return Path(_without_query(scene)).parent.name if is_remote(scene) else Path(scene).absolute().parent.name
 
 

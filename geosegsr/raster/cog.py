@@ -28,12 +28,9 @@ from geosegsr.raster.gdal import CACHE_BYTES, GDALError, forget_handles, gdal_re
 from geosegsr.raster.metadata import Metadata
 from geosegsr.raster.scene import AlphaPolicy, Scene
 from geosegsr.raster.stderr import captured_errors
+from geosegsr.raster.vrt import GDAL_TYPES, colour_name
 from geosegsr.raster.window import Window
 
-_GDAL_TYPES = {
-    "uint8": "Byte", "int8": "Int8", "uint16": "UInt16", "int16": "Int16", "uint32": "UInt32", "int32": "Int32",
-    "uint64": "UInt64", "int64": "Int64", "float32": "Float32", "float64": "Float64",
-}  # fmt: skip
 # For a VRT over many files: few open files and a small block cache bound the memory at any size.
 _COPY_ENV = {"GDAL_MAX_DATASET_POOL_SIZE": 16, "GDAL_CACHEMAX": CACHE_BYTES}
 SMALL_BYTES = 64_000_000
@@ -318,7 +315,7 @@ def _vrt(metadata: Metadata, dtype: np.dtype[Any], blocks: Sequence[BlockFile], 
     _add_tags(root, metadata.tags)
     if metadata.rpcs:
         _add_tags(root, metadata.rpcs, domain="RPC")
-    gdal_type = _GDAL_TYPES[dtype.name]
+    gdal_type = GDAL_TYPES[dtype.name]
     for number, band in enumerate(metadata.bands, 1):
         element = ET.SubElement(root, "VRTRasterBand", dataType=gdal_type, band=str(number))
         if band.description:
@@ -330,7 +327,7 @@ def _vrt(metadata: Metadata, dtype: np.dtype[Any], blocks: Sequence[BlockFile], 
             ET.SubElement(element, "UnitType").text = band.unit
         ET.SubElement(element, "Offset").text = _number(band.offset)
         ET.SubElement(element, "Scale").text = _number(band.scale)
-        ET.SubElement(element, "ColorInterp").text = band.colorinterp.capitalize()
+        ET.SubElement(element, "ColorInterp").text = colour_name(band.colorinterp)
         _add_sources(element, blocks, str(number), gdal_type)
     if has_mask:
         element = ET.SubElement(ET.SubElement(root, "MaskBand"), "VRTRasterBand", dataType="Byte")

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
-from geosegsr.errors import ConfigError
+from geosegsr.errors import ConfigError, GeoSegSRWarning
+from geosegsr.raster.gdal import reading
+from geosegsr.raster.products import parts_of_source
 from geosegsr.raster.radiometry import resolve_radiometry
 from geosegsr.raster.scene import AlphaPolicy, Scene
 
 
 def describe(path: str | Path, *, nodata: float | None = None, alpha: AlphaPolicy = "auto") -> dict[str, Any]:
-    """Facts of a raster, as JSON can hold them.
+    """Facts of a raster, as JSON can hold them; of a product those of the part that `upscale` takes, and all its parts.
+
+    Args:
+        path: As for `upscale`.
+        nodata: Overrides the file's own nodata value.
+        alpha: As for `upscale`.
+
+    Returns:
+        A file that holds several rasters and no bands of its own, such as netCDF, has "path" and "parts" only.
 
     Raises:
         SceneError: It cannot be opened, or upscale would refuse it.
     """
-    scene = Scene.open(path, nodata=nodata, alpha=alpha)
+    parts = parts_of_source(str(path))
+    if parts and parts[0].subdataset and not _has_bands(path):
+        return {"path": str(path), "parts": [part.to_dict() for part in parts]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", GeoSegSRWarning)  # the parts are listed here
+        scene = Scene.open(path, nodata=nodata, alpha=alpha)
     metadata = scene.metadata
     _, valid = scene.sample()
     return {
@@ -40,6 +56,7 @@ def describe(path: str | Path, *, nodata: float | None = None, alpha: AlphaPolic
         "alpha_looks_like_image": scene.alpha_looks_like_image,
         "value_range": _range(scene),
         "tags": metadata.tags,
+        "parts": [part.to_dict() for part in parts],
         "bands": [
             {
                 "index": band.index,
@@ -53,6 +70,11 @@ def describe(path: str | Path, *, nodata: float | None = None, alpha: AlphaPolic
             for band in metadata.bands
         ],
     }
+
+
+def _has_bands(path: str | Path) -> bool:
+    with reading(path) as source:
+        return bool(source.count)
 
 
 def _nodata(scene: Scene) -> float | str | None:

@@ -50,8 +50,15 @@ def rio_window(window: Window) -> rasterio.windows.Window:
 
 
 @contextmanager
-def reading(path: str | Path, window: Window | None = None) -> Iterator[Any]:
-    """This thread's handle of a file; GDAL's errors become SceneErrors that name the file and the window."""
+def reading(path: str | Path, window: Window | None = None, name: str | None = None) -> Iterator[Any]:
+    """This thread's handle of a file; GDAL's errors become SceneErrors that name the file and the window.
+
+    Args:
+        path: What GDAL opens.
+        window: What is to be read.
+        name: What messages call it, where that is not its path.
+    """
+    named = str(path if name is None else name)
     where = (
         ""
         if window is None
@@ -64,13 +71,13 @@ def reading(path: str | Path, window: Window | None = None) -> Iterator[Any]:
     except (RasterioIOError, GDALError) as error:
         forget_handles()
         if window is None:
-            raise _cannot_open(str(path), error) from error
+            raise _cannot_open(named, error) from error
         raise SceneError(
-            f"Cannot read '{path}'{where}: the file is damaged, incomplete or unreachable ({gdal_reason(error)}). "
+            f"Cannot read '{named}'{where}: the file is damaged, incomplete or unreachable ({gdal_reason(error)}). "
             "Download or copy it again."
         ) from error
     except (RasterioError, CRSError) as error:
-        raise SceneError(f"Cannot read '{path}'{where}: {gdal_reason(error)}.") from error
+        raise SceneError(f"Cannot read '{named}'{where}: {gdal_reason(error)}.") from error
 
 
 def _cannot_open(path: str, error: Exception) -> SceneError:
@@ -78,7 +85,9 @@ def _cannot_open(path: str, error: Exception) -> SceneError:
     if not remote and not exists(path):
         return SceneError(f"Cannot open '{path}': no such file. Check the path.")
     if not remote and is_folder(path):
-        return SceneError(f"Cannot open '{path}' as a raster: it is a folder. Pass a file inside it.")
+        return SceneError(
+            f"Cannot open '{path}' as a raster: it is a folder that holds no product. Pass a file inside it."
+        )
     reason = gdal_reason(error).removeprefix(f"'{path}' ")
     return SceneError(f"Cannot open '{path}' as a raster: {reason}. Pass a file that GDAL can open.")
 

@@ -20,6 +20,7 @@ from geosegsr.raster.fitness import nodata_of, refuse_masks_of_bands, refuse_unf
 from geosegsr.raster.gdal import reading, rio_window
 from geosegsr.raster.metadata import BandMetadata, Metadata
 from geosegsr.raster.nodata import is_invalid
+from geosegsr.raster.products import locate
 from geosegsr.raster.window import Window
 
 AlphaPolicy = Literal["auto", "mask", "image"]
@@ -64,7 +65,10 @@ class Scene:
     overviews: tuple[int, ...]
     """Decimation factors of the file's overviews."""
     files: tuple[str, ...] = ()
-    """All files of the raster that GDAL lists: itself, a mask or overviews beside it, the rasters of a VRT."""
+    """All files of the raster: those that GDAL lists (itself, a mask or overviews beside it, the rasters of a VRT), and the
+    file of the product that it is a part of."""
+    opened: str = ""
+    """What GDAL opens: a VRT document for a part of a product; empty where it is `path` itself."""
 
     @classmethod
     def open(
@@ -77,7 +81,8 @@ class Scene:
         """Open a raster and read its metadata; its pixels are read later.
 
         Args:
-            path: A local path or anything GDAL opens (/vsicurl/..., s3://..., a VRT).
+            path: A local path or anything GDAL opens (/vsicurl/..., s3://..., a VRT); a product or "PRODUCT:PART", see
+                `geosegsr.raster.products`.
             bands: 1-based bands in the order they are wanted; all by default.
             nodata: Overrides the file's own nodata value.
             alpha: Whether a band tagged alpha is a "mask" or an "image"; "auto" decides by its values.
@@ -86,7 +91,11 @@ class Scene:
             SceneError: It is not a raster, or a kind of raster that cannot be upscaled.
             BandError: The bands do not exist, or cannot be used together.
         """
-        with reading(path) as source:
+        located = locate(str(path))
+        if located is not None and located.chosen and len(located.product.parts) > 1:
+            warn(located.product.notice(located.part))
+        opened = "" if located is None else located.part.path
+        with reading(opened or path, name=str(path)) as source:
             refuse_unfit(source, str(path))
             if len(source.subdatasets) > 1:
                 warn(
@@ -121,7 +130,8 @@ class Scene:
                 driver=source.driver,
                 block_shape=source.block_shapes[image_bands[0] - 1],
                 overviews=tuple(source.overviews(image_bands[0])),
-                files=tuple(source.files),
+                files=tuple(source.files) if located is None else (*source.files, located.container),
+                opened=opened,
             )
 
     @property
@@ -229,7 +239,7 @@ class Scene:
     def _read_mask(self, window: Window, shape: tuple[int, int] | None = None) -> NDArray[Any] | None:
         if not self.has_mask:
             return None
-        with reading(self.path, window) as source:
+        with reading(self.opened or self.path, window, self.path) as source:
             mask: NDArray[Any] = source.read_masks(
                 self.image_bands[0], window=rio_window(window), out_shape=shape
             )
@@ -241,7 +251,7 @@ class Scene:
         out_shape = None
         if shape is not None:
             out_shape = shape if isinstance(bands, int) else (len(bands), *shape)
-        with reading(self.path, window) as source:
+        with reading(self.opened or self.path, window, self.path) as source:
             values: NDArray[Any] = source.read(
                 bands, window=rio_window(window), out_shape=out_shape, resampling=Resampling.nearest
             )

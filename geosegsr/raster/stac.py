@@ -30,6 +30,7 @@ from geosegsr.notices import warn
 from geosegsr.raster.bands import colour_of
 from geosegsr.raster.footprint import bounding_box, footprint, ground_sample_distance
 from geosegsr.raster.metadata import BandMetadata, Metadata
+from geosegsr.raster.products import container_of
 from geosegsr.raster.scene import Scene
 
 _EXTENSIONS = "https://stac-extensions.github.io"
@@ -338,7 +339,8 @@ def _number(value: float | None) -> float | int | str | None:
 
 
 def _source_link(source: str, result: Path) -> pystac.Link:
-    """A link to the source: its own item, if there is one beside it, or else the file."""
+    """A link to the source: its own item, if there is one beside it, or else the file or the product."""
+    source = container_of(source)
     path, folder = Path(source), result.absolute().parent
     if not path.exists():
         return pystac.Link(pystac.RelType.DERIVED_FROM, _address(source))

@@ -27,8 +27,20 @@ def command(file: str, nodata: float | None, alpha: Any, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts))
         return
-    for name, value in _lines(facts):
+    for name, value in [*_parts(facts), *(_lines(facts) if "bands" in facts else ())]:
         click.echo(one_line(f"{name:<11}{value}"))
+
+
+def _parts(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """One line for each raster that a source holds, with the name to pass to upscale."""
+    return [
+        (
+            "part",
+            f"{part['source']}: {', '.join(part['bands'][:16])}{', ...' if len(part['bands']) > 16 else ''}; "
+            f"{part['width']} x {part['height']} pixels of {part['pixel_size'][0]:g}",
+        )
+        for part in facts["parts"]
+    ]
 
 
 def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:

@@ -29,15 +29,15 @@ def is_folder(output: str) -> bool:
 
 
 def is_one_file(named: Sequence[str], lines: Iterable[str] | None) -> bool:
-    """Whether a single scene was named, by its own path."""
+    """Whether a single scene was named: by its own path, or by a folder that holds nothing but its bands."""
     from geosegsr.pipeline.scene_list import find_scenes
+    from geosegsr.raster.products import open_product
 
-    return (
-        lines is None
-        and len(named) == 1
-        and not files.is_folder(named[0])
-        and find_scenes(named) == [named[0]]
-    )
+    if lines is not None or len(named) != 1:
+        return False
+    if files.is_folder(named[0]):
+        return open_product(named[0]) is not None
+    return find_scenes(named) == [named[0]]
 
 
 def scenes_of(
