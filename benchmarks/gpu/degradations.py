@@ -37,7 +37,7 @@ class Mix:
     sigma: float
     """Largest standard deviation of a Gaussian after another kernel, in lr pixels."""
     sigma_alone: tuple[float, float]
-    """Standard deviation of a Gaussian alone, in lr pixels."""
+    """Standard deviation of a Gaussian alone, in lr pixels; a small one leaves aliases, as thinning out does."""
     noisy: float
     """Share of degraded images with noise, of up to 12.5 DN of 255."""
     packed: float

@@ -2,6 +2,7 @@
 
     python -m benchmarks.gpu.train runs/gpu/chips runs/gpu/x4.safetensors --scale 4 --seconds 465
     python -m benchmarks.gpu.train runs/gpu/chips runs/gpu/best.safetensors --scale 4 --width 128 --depths 11,11 --batch 64
+    python -m benchmarks.gpu.train runs/gpu/chips runs/gpu/x4b.safetensors --start runs/gpu/x4.safetensors --rate 8e-4
     python -m benchmarks.gpu.train runs/gpu/chips runs/gpu/try.safetensors --device cpu --seconds 5 --batch 8
 
 `geosegsr upscale --model OUT.safetensors` opens the result. Needs torch, numpy, Pillow with AVIF, and safetensors.
@@ -27,7 +28,7 @@ from benchmarks.gpu.degradations import Mix, blurred, chance, recorded
 from benchmarks.gpu.muon import BatchedMuon
 from benchmarks.gpu.validation import read_images, validate
 from geosegsr.models.card import ModelCard
-from geosegsr.models.checkpoint import save_checkpoint
+from geosegsr.models.checkpoint import load_checkpoint, save_checkpoint
 from geosegsr.models.segsr.network import SeGSR, preset
 from geosegsr.sensor.jpeg import YCC
 from geosegsr.training.equivariance import Equivariance
@@ -35,6 +36,13 @@ from geosegsr.training.optimisers import is_matrix
 
 SIZES = {2: (64, 64), 3: (64, 56), 4: (96, 48), 8: (160, 24)}
 """By scale, patches in a batch and lr pixels along a side of them."""
+TOLD = {
+    "mtf_quarter": [0.1, 1.0],
+    "mtf_nyquist": [0.0, 0.92],
+    "noise": [0.0, 0.05],
+    "quantisation": [0.0, 124.0],
+}
+"""Smallest and largest of what a network is told; see `batch`."""
 TOWER_SHARE = 0.05
 """Of the learning rate, for the tower and its prompts."""
 WARM_UP = 200  # steps
@@ -66,6 +74,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=465)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--depths", default="14,14", help="Convolutions of each unit.")
+    parser.add_argument("--start", type=Path, help="A checkpoint to go on from, in place of --width and --depths.")  # fmt: skip
     parser.add_argument("--batch", type=int, help="Patches; by scale.")
     parser.add_argument("--patch", type=int, help="lr pixels along a side; by scale.")
     parser.add_argument("--rate", type=float, default=2.5e-3)
@@ -89,13 +98,10 @@ class Training:
     def __init__(self, args: argparse.Namespace) -> None:
         """Start, or resume where the state of an interrupted run lies beside the checkpoint."""
         self.args, self.device = args, torch.device(args.device)
-        depths = tuple(int(depth) for depth in args.depths.split(","))
-        config = preset(
-            "compact", scale=args.scale, width=args.width, depths=depths, sensor_width=32, skip_every=2
-        )
-        self.network = SeGSR(config).to(self.device).train()
+        self.network = starting_network(args).to(self.device).train()
         self.equivariance = Equivariance(self.network, "p4")
-        self.equivariance.start(trained=False)
+        if args.start is None:
+            self.equivariance.start(trained=False)
         self.mean = copy.deepcopy(self.network).eval().requires_grad_(False)
         learning = [(name, p) for name, p in self.network.named_parameters() if p.requires_grad]
         self.muon = BatchedMuon((p, share_of(name)) for name, p in learning if is_matrix(name, p))
@@ -185,6 +191,7 @@ class Training:
             args.out.stem,
             degradation={"kernel": "bicubic"},
             grey=True,
+            told=TOLD,
             trained_on=f"chips of {', '.join(sources)}, by benchmarks/gpu; {args.clean:.0%} of lr by antialiased bicubic "
             "reduction, the rest with blur, noise and JPEG compression that the network was told of",
             notes=f"{self.step} steps of {args.batch} patches of {args.patch} x {args.patch} pixels, "
@@ -223,6 +230,20 @@ class Training:
         self.step, self.spent = state["step"], state["spent"]
 
 
+def starting_network(args: argparse.Namespace) -> SeGSR:
+    """A new network, or the one of the checkpoint to go on from."""
+    if args.start is not None:
+        network, card = load_checkpoint(args.start)
+        if card.scale != args.scale:
+            raise SystemExit(f"Cannot go on from '{args.start}': it is for x{card.scale}. Pass --scale {card.scale}.")  # fmt: skip
+        return network
+    depths = tuple(int(depth) for depth in args.depths.split(","))
+    config = preset(
+        "compact", scale=args.scale, width=args.width, depths=depths, sensor_width=32, skip_every=2
+    )
+    return SeGSR(config)
+
+
 def share_of(name: str) -> float:
     """Share of the learning rate that a parameter has."""
     return TOWER_SHARE if name.startswith(("features", "localisation")) else 1.0
@@ -235,7 +256,7 @@ def batch(chips: Chips, args: argparse.Namespace) -> tuple[Tensor, Tensor, Tenso
     uncertain as an estimate.
     """
     mix = Mix(
-        clean=args.clean, blurred=0.72, gaussian=0.22, box=0.08, sigma=1.32, sigma_alone=(0.33, 0.75),
+        clean=args.clean, blurred=0.8, gaussian=0.34, box=0.08, sigma=1.32, sigma_alone=(0.05, 0.75),
         noisy=0.45, packed=0.42, quality=(38, 98),
     )  # fmt: skip
     scale, patch = args.scale, args.patch

@@ -62,6 +62,9 @@ class ModelCard(Checked):
     """Whether it was also trained on single bands passed as grey."""
     degradation: dict[str, Any] | None = None
     """Degradation of the training, as in the training configuration; None if unknown."""
+    told: dict[str, Any] = field(default_factory=dict)
+    """Smallest and largest of each number of a `SensorDescriptor` in the training of a network that is told of the sensor,
+    by name; empty if unknown."""
     notes: str = ""
     """Further remarks for users."""
     storage: Annotated[str, one_of(STORAGE)] = "float32"
@@ -90,6 +93,7 @@ class ModelCard(Checked):
                 f"and the network needs a multiple of {config.unit_multiple}."
             )
         _check_radiometry(self.radiometry, self.bands)
+        _check_told(self.told, self.name)
 
     @classmethod
     def of(cls, config: SeGSRConfig, name: str, **entries: Any) -> ModelCard:
@@ -146,6 +150,15 @@ class ModelCard(Checked):
                 f"halo {self.halo}, multiple_of {self.multiple_of}, min_size {self.min_size}. "
                 "The tile must be a multiple of multiple_of and no smaller than min_size, "
                 "the overlap less than the tile and at least twice the halo."
+            )
+
+
+def _check_told(told: dict[str, Any], name: str) -> None:
+    for key, span in told.items():
+        numbers = isinstance(span, list | tuple) and all(type(n) in (int, float) for n in span)
+        if not numbers or len(span) != 2 or not 0 <= span[0] <= span[1] <= _MOST:
+            raise ConfigError(
+                f"Cannot use the card of '{name[:80]}': told.{key} is {str(span)[:60]}, not two numbers from 0 on, the smaller first."
             )
 
 

@@ -12,7 +12,8 @@ from geosegsr.errors import ConfigError
 from geosegsr.models.contract import Upscaler, for_sensor
 from geosegsr.notices import warn
 from geosegsr.pipeline.options import RenderOptions
-from geosegsr.pipeline.sensing import Sensing, sense, suits, suits_model, warn_of_other_sensor
+from geosegsr.pipeline.sensing import Sensing, sense
+from geosegsr.pipeline.suitability import has_to_agree, is_alike, warn_of_misfit
 from geosegsr.raster.bands import BandGroup, OtherBands, bands_alone, group_bands
 from geosegsr.raster.contract import Raster
 from geosegsr.raster.radiometry import Radiometry, resolve_radiometry
@@ -64,9 +65,9 @@ def plan_rendering(
     groups = groups_for(upscaler, raster.colours, raster.path, options["other_bands"])
     radiometry = _radiometry(raster, upscaler, groups, options["value_range"])
     sensing = sense(raster, upscaler.facts, groups, radiometry, options["sensor"])
-    warn_of_other_sensor(raster, upscaler.facts, groups, sensing)
+    warn_of_misfit(raster, upscaler.facts, groups, sensing)
     consistent = wants_consistency(upscaler, options["consistency"]) and (
-        options["consistency"] is True or suits_model(upscaler.facts, groups, sensing)
+        options["consistency"] is True or has_to_agree(upscaler.facts, groups, sensing)
     )
     samplings: tuple[Sampling, ...] = ()
     if consistent or (measured and not upscaler.facts.linear):
@@ -158,7 +159,7 @@ def samplings_by_band(
     for group, sensor in zip(groups, sensing.sensors, strict=True):
         trained = own if group.through == "model" and own else [other] * len(group.bands)
         for band, sampling in zip(group.bands, trained, strict=True):
-            alike = suits(upscaler.facts, sensor)
+            alike = is_alike(upscaler.facts, sensor)
             by_band[band] = sampling if alike else sampling_of(sensor, upscaler.facts.scale)
     return tuple(by_band)
 

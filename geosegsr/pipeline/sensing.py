@@ -15,12 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geosegsr.models.contract import Facts
-from geosegsr.notices import warn
 from geosegsr.raster.bands import BandGroup
 from geosegsr.raster.contract import Raster
 from geosegsr.raster.radiometry import Radiometry
 from geosegsr.raster.window import Window
-from geosegsr.sensor.degradation import Degradation
 from geosegsr.sensor.descriptor import BICUBIC, SensorDescriptor
 
 AUTO = "auto"
@@ -39,8 +37,6 @@ _MOST = 16
 """Patches that the estimate is made of: those with the most contrast."""
 _ABSURD = 100.0
 """Values this far beyond the model's range are undeclared marks of missing data."""
-_APART = (0.08, 0.08, 1.5 / 255, 30.0)
-"""Distance of each number from what a model was trained on at which its results are likely to suffer."""
 
 
 @dataclass(frozen=True)
@@ -91,47 +87,6 @@ def sense(
     return _estimated(raster, facts.scale, groups, radiometry)
 
 
-def trained_on(facts: Facts) -> SensorDescriptor:
-    """The sensor that a model was trained on, as its card says it; antialiased bicubic reduction where it is silent."""
-    described = None if facts.card is None else facts.card.degradation
-    if not described:
-        return BICUBIC
-    return SensorDescriptor.of_degradation(
-        Degradation.from_dict(described, f"the card of '{facts.name}'"), facts.scale
-    )
-
-
-def suits(facts: Facts, sensor: SensorDescriptor) -> bool:
-    """Whether a scene was imaged as the training images of a model were."""
-    return sensor.same_as(trained_on(facts), _APART)
-
-
-def suits_model(facts: Facts, groups: tuple[BandGroup, ...], sensing: Sensing) -> bool:
-    """Whether all bands that the model was trained on, or else all that go through it, were imaged as its training images."""
-    pairs = list(zip(groups, sensing.sensors, strict=True))
-    main = [sensor for group, sensor in pairs if group.through == "model"]
-    return all(suits(facts, sensor) for sensor in main or sensing.sensors)
-
-
-def warn_of_other_sensor(
-    raster: Raster, facts: Facts, groups: tuple[BandGroup, ...], sensing: Sensing
-) -> None:
-    """Say that a model that cannot be told of the sensor was trained for another one."""
-    if facts.takes_sensor or sensing.origin != ESTIMATED:
-        return
-    through = [
-        sensor
-        for group, sensor in zip(groups, sensing.sensors, strict=True)
-        if group.through == "model" and not suits(facts, sensor)
-    ]
-    if through:
-        warn(
-            f"'{raster.path}' was imaged otherwise than what '{facts.name}' was trained on ({through[0]}, not "
-            f"{trained_on(facts)}): expect blur, noise or compression in the result. Use --model bundled, or train "
-            "with --degradation"
-        )
-
-
 def _estimated(raster: Raster, scale: int, groups: tuple[BandGroup, ...], radiometry: Radiometry) -> Sensing:
     from geosegsr.sensor.estimate import estimate  # loads torch
 
@@ -149,7 +104,7 @@ def _estimated(raster: Raster, scale: int, groups: tuple[BandGroup, ...], radiom
         lo, hi = radiometry.lo[group.bands[0]], radiometry.hi[group.bands[0]]
         span = hi - lo if raster.dtype == np.uint8 else 0.0
         sensors.append(estimate(np.stack(chosen), scale, dn_span=span).sensor)
-    return Sensing(tuple(sensors), "estimated" if known else ASSUMED)
+    return Sensing(tuple(sensors), ESTIMATED if known else ASSUMED)
 
 
 def _for_group(

@@ -20,6 +20,7 @@ from geosegsr.notices import warn
 from geosegsr.training.config import ModelConfig, TrainConfig
 from geosegsr.training.dataset import Dataset
 from geosegsr.training.equivariance import Equivariance
+from geosegsr.training.told import reach_of
 
 
 def build_network(config: TrainConfig, bands: int) -> SeGSR:
@@ -133,6 +134,7 @@ def save_model(
         radiometry=data.policy,
         degradation=None if config.data.lr else config.degradation.to_dict(),
         grey=config.data.grey > 0 or any(source.grey > 0 for source in config.data.sources),
+        told=reach_of(config.degradation, shape.scale, shape.bands) if shape.sensor_width else {},
         metrics=metrics,
         trained_on=_describe(config, data),
     )

@@ -5,62 +5,21 @@ import json
 import numpy as np
 import pytest
 import rasterio
-import torch
-from rasterio.transform import from_origin
 
 import geosegsr
-from geosegsr.errors import ConfigError, GeoSegSRWarning
-from geosegsr.models.card import ModelCard
-from geosegsr.models.checkpoint import save_checkpoint
-from geosegsr.models.segsr.network import SeGSR, preset
+from geosegsr.errors import ConfigError
 from geosegsr.pipeline.plan import plan
 from geosegsr.pipeline.sensing import ESTIMATED, GIVEN, _patches, _windows
 from geosegsr.raster.scene import Scene
 from geosegsr.sensor.descriptor import BICUBIC, SensorDescriptor
+from tests.kits.sensor_kit import network_file, scene, texture
 
 NOISY = SensorDescriptor(noise=0.03)
 
 
 @pytest.fixture
 def model(tmp_path):
-    """A network that is told of the sensor, trained on antialiased bicubic reduction."""
-    torch.manual_seed(0)
-    network = SeGSR(preset("compact", scale=2, width=16, depths=(2, 2), sensor_width=8))
-    for p in network.sensor.parameters():
-        torch.nn.init.normal_(p, std=0.3)
-    torch.nn.init.normal_(network.head[0].weight, std=0.05)
-    path = tmp_path / "told.safetensors"
-    save_checkpoint(
-        path, network, ModelCard.of(network.config, "told", degradation={"kernel": "bicubic"}, grey=True)
-    )
-    return path
-
-
-def untold(tmp_path):
-    network = SeGSR(preset("compact", scale=2, width=16, depths=(2, 2)))
-    path = tmp_path / "untold.safetensors"
-    save_checkpoint(path, network, ModelCard.of(network.config, "untold", degradation={"kernel": "bicubic"}))
-    return path
-
-
-def scene(tmp_path, pixels, name="scene.tif", **profile):
-    path = tmp_path / name
-    transform = from_origin(500_000, 4_000_000, 1, 1)
-    bands, height, width = pixels.shape
-    with rasterio.open(
-        path, "w", driver="GTiff", width=width, height=height, count=bands, dtype=pixels.dtype,
-        crs="EPSG:32611", transform=transform, **profile,
-    ) as file:  # fmt: skip
-        file.write(pixels)
-    return path
-
-
-def texture(bands=3, side=256, noise=0.0, seed=0):
-    """Ground of soft hills and hard edges, and white noise in DN."""
-    rng = np.random.default_rng(seed)
-    coarse = rng.random((bands, side // 8, side // 8)).repeat(8, 1).repeat(8, 2)
-    dn = 60 + 120 * coarse + noise * rng.standard_normal((bands, side, side))
-    return dn.round().clip(0, 255).astype(np.uint8)
+    return network_file(tmp_path / "told.safetensors")
 
 
 def test_noise_is_found_and_told(tmp_path, model):
@@ -129,19 +88,6 @@ def test_single_bands_have_sensors_of_their_own(tmp_path, model):
     planned = plan(scene(tmp_path, pixels), 2, model, other_bands="model")
     clean, noisy = planned.sensing.sensors
     assert noisy.noise > clean.noise + 4 / 255
-
-
-def test_consistency_is_left_out_where_noise_would_come_back(tmp_path, model):
-    noisy = scene(tmp_path, texture(noise=9))
-    assert plan(noisy, 2, model, sensor="bicubic").rendering.consistent
-    assert not plan(noisy, 2, model).rendering.consistent
-    assert plan(noisy, 2, model, consistency=True).rendering.consistent
-
-
-def test_a_model_that_cannot_be_told_is_warned_of(tmp_path):
-    path = untold(tmp_path)
-    with pytest.warns(GeoSegSRWarning, match="imaged otherwise"):
-        plan(scene(tmp_path, texture(noise=9)), 2, path)
 
 
 def test_patches_lie_on_the_lattice_and_avoid_nodata(tmp_path):
