@@ -16,6 +16,7 @@ from geosegsr.models.checkpoint import save_checkpoint
 from geosegsr.models.segsr.blank import without_weights
 from geosegsr.models.segsr.network import SeGSR
 from geosegsr.models.segsr.published import convert, infer_config, unwrapped
+from geosegsr.models.torchscript import is_torchscript, read_torchscript
 from geosegsr.notices import warn
 
 _PROMPT = re.compile(r"^text_locals\.(\d+)$")
@@ -82,7 +83,7 @@ def convert_published(
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .pth or .safetensors file; no code in it is executed.
+    """The tensors of a .pth or .safetensors file, or of a TorchScript archive; no code in it is executed.
 
     Raises:
         CheckpointError: It cannot be read, or holds anything but tensors.
@@ -93,13 +94,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"Cannot read '{path}': {error.strerror or error}.") from error
     except UnpicklingError as error:
         raise CheckpointError(
-            f"Cannot convert '{path}': it is damaged, or holds more than tensors and would run code when "
+            f"Cannot read '{path}': it is damaged, or holds more than tensors and would run code when "
             "it is read; that is refused. Save its state dict alone: torch.save(model.state_dict(), FILE)."
         ) from error
     except CheckpointError as error:
-        raise CheckpointError(f"Cannot convert '{path}': {error}") from error
+        raise CheckpointError(f"Cannot read '{path}': {error}") from error
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"Cannot convert '{path}': it is damaged, or not a file of tensors.") from error
+        raise CheckpointError(f"Cannot read '{path}': it is damaged, or not a file of tensors.") from error
 
 
 def _contents(path: Path) -> Any:
@@ -111,6 +112,8 @@ def _contents(path: Path) -> Any:
             return load_file(path)
         except SafetensorError as error:
             raise CheckpointError("it is damaged, or not a safetensors file.") from error
+    if is_torchscript(path):
+        return read_torchscript(path)
     return torch.load(path, map_location="cpu", weights_only=True)
 
 

@@ -59,8 +59,9 @@ def load_tower(model: SeGSR, source: str | Path) -> None:
 
     Args:
         model: Its configuration must describe such a tower; see tower_fields.
-        source: A file (.safetensors, .pt, .pth, .bin) of a whole CLIP model or its image tower, such as
-            those of RemoteCLIP and GeoRSCLIP; or "NAME:TAG" of open_clip's, which downloads once and is cached.
+        source: A file (.safetensors, .pt, .pth, .bin) of a whole CLIP model or its image tower, such as those of
+            RemoteCLIP and GeoRSCLIP, or OpenAI's ViT-B-16.pt, a TorchScript archive whose program is not run;
+            or "NAME:TAG" of open_clip's, which downloads once and is cached.
 
     Raises:
         CheckpointError: The file is damaged or foreign, or cannot be fetched.

@@ -78,6 +78,29 @@ def test_sixteen_bits_pass_features_on_in_thirty_two(name, autocast):
     torch.testing.assert_close(seen[0], expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+def test_sixteen_bits_leave_semantic_localisation_in_thirty_two(autocast):
+    model, seen = tiny(), []
+    features = [F.normalize(torch.rand(2, *size, 16), dim=-1) for size in ((3, 4), ())]
+    expected = model.localisation(*features)
+    enlarged = model.localisation.enlarge(0, expected[0], 12, 16)
+    model.features.register_forward_hook(lambda _, inputs, output: seen.extend(output))
+    if not autocast:
+        model.to(torch.bfloat16)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        found = model.localisation(*features)
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+        assert torch.equal(model.localisation.enlarge(0, found[0], 12, 16), enlarged)
+        model(torch.rand(1, 3, 16, 16))
+    assert [tensor.dtype for tensor in seen] == [torch.float32] * 2  # of length one to more than 16 bits
+    torch.testing.assert_close(seen[0].norm(dim=-1), torch.ones(seen[0].shape[:-1]))
+
+
+def test_a_network_in_sixteen_bits_can_be_widened_again():
+    model = tiny().to(torch.bfloat16).to(torch.float64)
+    assert {p.dtype for p in model.parameters()} == {torch.float64}
+
+
 @pytest.mark.parametrize("bands", [1, 2, 4, 13])
 def test_any_number_of_bands(bands):
     model = tiny("compact", 2, bands)

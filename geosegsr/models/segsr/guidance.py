@@ -9,6 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from geosegsr.models.segsr.config import SeGSRConfig
+from geosegsr.models.segsr.precision import InFloat32, without_autocast
 from geosegsr.models.segsr.tower import Tower
 
 CONTRAST = 100.0  # guidance per cosine, CLIP's own temperature
@@ -85,8 +86,10 @@ class GuidanceUpsampler(nn.Sequential):
         super().__init__(*stages)
 
 
-class SemanticLocalisation(nn.Module):
-    """Locates each unit's prompt in the image (SLM).
+class SemanticLocalisation(InFloat32):
+    """Locates each unit's prompt in the image (SLM), in float32.
+
+    A map is a hundred times a cosine: 16 bits would round it to steps of up to a half.
 
     Source:
         The method's paper, section III-C.
@@ -117,13 +120,15 @@ class SemanticLocalisation(nn.Module):
         Returns:
             As many maps as units, shape (N, 1, R, Q).
         """
-        queries = self._queries(common)  # (N, k, D)
-        maps = CONTRAST * torch.einsum("nrqd,nkd->nkrq", local, queries)  # (N, k, R, Q)
+        with without_autocast(local):
+            queries = self._queries(common.float())  # (N, k, D)
+            maps = CONTRAST * torch.einsum("nrqd,nkd->nkrq", local.float(), queries)  # (N, k, R, Q)
         return list(torch.split(maps, 1, 1))
 
     def enlarge(self, unit: int, guidance: Tensor, height: int, width: int) -> Tensor:
         """The map of one unit at the size of the trunk's features, shape (N, 1, height, width)."""
-        large: Tensor = self.upsamplers[unit](guidance)
+        with without_autocast(guidance):
+            large: Tensor = self.upsamplers[unit](guidance)
         if large.shape[-2:] != (height, width):
             large = F.interpolate(large, (height, width), mode="bilinear")
         return large
@@ -131,7 +136,7 @@ class SemanticLocalisation(nn.Module):
     def _queries(self, common: Tensor) -> Tensor:
         gamma, beta = self.film(self.meta(common)).chunk(2, -1)  # (N, D)
         prompt = self.film_out(gamma * self.prompt + beta)  # (N, D)
-        own = self.prompts.to(prompt.dtype).expand(len(prompt), -1, -1)  # (N, k, D)
+        own = self.prompts.expand(len(prompt), -1, -1)  # (N, k, D)
         mixed = self.attention(torch.cat([prompt[:, None], own], 1))  # (N, 1+k, D)
         fused = [fuse(mixed[:, i + 1], mixed[:, 0]) for i, fuse in enumerate(self.fusions)]
         queries = torch.stack(fused, 1)  # (N, k, D)

@@ -41,7 +41,7 @@ class Modulation(nn.Module):
 
     def forward(self, x: Tensor, guidance: Tensor) -> Tensor:
         """Features (N, C, h, w), changed by the map (N, 1, h, w), which may have fewer bits than they."""
-        hidden = F.relu(self.shared(guidance))  # (N, H, h, w)
+        hidden = F.relu(self.shared(guidance.to(self.shared.weight.dtype)))  # (N, H, h, w)
         gain_weight, offset_weight = self.gain_offset.weight.chunk(2)
         gain_bias, offset_bias = self._bias.chunk(2)
         # Two convolutions, and the one in the gain's bias, so that what remains is a single pass over memory.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from torch import Tensor, nn
 
 _cudnn: Any = torch.backends.cudnn  # mypy does not see all attributes of this module
 _lock = threading.Lock()
@@ -70,6 +70,24 @@ def conv_in_float32(image: Tensor, weight: Tensor, bias: Tensor | None = None, p
         float32, channels-last.
     """
     image = image.float().contiguous(memory_format=torch.channels_last)
-    device = "cpu" if image.is_meta else image.device.type  # tensors without memory know no autocast
-    with torch.autocast(device, enabled=False):
+    with without_autocast(image):
         return F.conv2d(image, weight.float(), None if bias is None else bias.float(), padding=padding)
+
+
+def without_autocast(tensor: Tensor) -> torch.autocast:
+    """Where a tensor lies, compute in the dtype of what is computed with."""
+    device = "cpu" if tensor.is_meta else tensor.device.type  # tensors without memory know no autocast
+    return torch.autocast(device, enabled=False)
+
+
+class InFloat32(nn.Module):
+    """A module whose weights stay in float32 when the network around it is cast to 16 bits."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        def moved(tensor: Tensor) -> Tensor:
+            changed = fn(tensor)
+            cut = changed.dtype in (torch.float16, torch.bfloat16) and changed.dtype != tensor.dtype
+            return tensor.to(changed.device) if cut else changed
+
+        applied: Self = super()._apply(moved, recurse)  # type: ignore[no-untyped-call]
+        return applied

@@ -102,8 +102,8 @@ class Tower(nn.Module):
         x = vit.ln_post(x)
         pooled = x[:, 0] if self.compat.global_token == "class" else vit.ln_post(x[:, 1])  # (N, E)
         proj = vit.proj.to(x.dtype)
-        local = F.normalize(x[:, 1:] @ proj, dim=-1)  # (N, R, Q, D)
-        return local.view(len(x), rows, cols, -1), F.normalize(pooled @ proj, dim=-1)
+        local = F.normalize((x[:, 1:] @ proj).float(), dim=-1)  # (N, RQ, D)
+        return local.view(len(x), rows, cols, -1), F.normalize((pooled @ proj).float(), dim=-1)
 
     def _tokens(self, image: Tensor) -> Tensor:
         """The image cut into patches, each as a vector: (N, 3, H, W) to (N, E, R, Q)."""
