@@ -1,10 +1,9 @@
 """Narrow scenes in 16 bits: nothing is read that was never written, and the results are those of 32 bits."""
 
-import numpy as np
 import pytest
 import torch
 
-from geosegsr.models.catalogue import bundled_checkpoint, load_upscaler
+from geosegsr.models.catalogue import bundled_checkpoint
 from geosegsr.models.checkpoint import load_checkpoint
 from geosegsr.models.segsr.network import SeGSR, preset
 
