@@ -96,8 +96,27 @@ def shared_upscaler(
         return _loaded[key]
 
 
-def check_scale(scale: int) -> None:
-    """Refuse a scale that no model can have."""
+def model_at(scale: int, model: str | Path | Upscaler) -> str | Upscaler:
+    """What enlarges pixels: the model, as a name or an object; at a scale of 1 they stay as they are."""
+    if scale == 1:
+        return "nearest"
+    return str(model) if isinstance(model, Path) else model
+
+
+def check_scale(scale: int, *, guided: bool = False) -> None:
+    """Refuse a scale that no model can have.
+
+    Args:
+        scale: Output pixels per input pixel, along each side.
+        guided: Whether a guide sharpens the scene. Then 1 stops at the guide's grid.
+    """
+    if scale == 1 and not isinstance(scale, bool):
+        if guided:
+            return
+        raise ConfigError(
+            "Cannot upscale by 1: that stops at the grid of a guide, and there is none. "
+            "Pass --guide FILE, a sharper raster of the same ground, or --scale 4."
+        )
     if isinstance(scale, bool) or scale not in SCALES:
         raise ConfigError(
             f"Cannot upscale by {scale}: the scale must be one of {', '.join(map(str, SCALES))}. Pass --scale 4."

@@ -26,11 +26,15 @@ from geosegsr.raster.bands import colour_of
 from geosegsr.raster.metadata import scaled_gcp
 from geosegsr.raster.nodata import is_invalid
 from geosegsr.raster.window import Window
+from geosegsr.sharpening.nesting import Grid, Nesting
+from geosegsr.sharpening.sharpener import Sharpener
 from geosegsr.tiling.grid import Block
 from geosegsr.tiling.group import output_bands
 from geosegsr.tiling.render import Rendering, render_block
 
 _SAMPLE_SIDE = 1024
+_SHARPENED_SIDE = 512
+"""Pixels along a side of a chunk of an array that a guide sharpens."""
 
 
 @listed(RenderOptions)
@@ -38,6 +42,8 @@ def super_resolve(
     data: xr.DataArray,
     scale: int = 4,
     model: str | Path | Upscaler = DEFAULT_MODEL,
+    *,
+    guide: xr.DataArray | None = None,
     **options: Unpack[RenderOptions],
 ) -> xr.DataArray:
     """Upscale an array, block by block and only when it is computed.
@@ -49,8 +55,9 @@ def super_resolve(
     Args:
         data: Shape (y, x) or (band, y, x) in any order of dimensions, with or without dask; NaN is invalid.
             A band coordinate or `long_name` that says "red", "nir" and so on names the bands.
-        scale: Output pixels per input pixel along each side: 2, 3, 4 or 8.
+        scale: Output pixels per input pixel along each side: 2, 3, 4 or 8; 1 to stop at the grid of a guide.
         model: As for `upscale`.
+        guide: A sharper array of the same ground, by which `data` is first sharpened to its grid.
         **options: See `geosegsr.pipeline.options.RenderOptions`. `nodata` is by default the array's own
             (`data.rio.nodata`), and blocks are the chunks of the result.
 
@@ -60,14 +67,18 @@ def super_resolve(
 
     Raises:
         ConfigError: The scale or the dtype cannot work.
+        SceneError: The grids of array and guide do not nest.
         BandError: The dimensions or the bands cannot work.
         TypeError: There is no such option.
     """
     chosen = with_defaults(options, RenderOptions)
-    check_scale(scale)
-    if data.dtype.kind not in "iuf":
-        raise ConfigError(f"Cannot upscale an array of {data.dtype}: needed are real numbers.")
+    check_scale(scale, guided=guide is not None)
+    _refuse_unreal(data)
     nodata = chosen["nodata"]
+    if guide is not None:
+        data = _sharpened(data, guide, nodata)
+    if scale == 1:
+        return data
     raster = _ArrayRaster.wrap(data, data.rio.nodata if nodata is None else nodata)
     _warn_of_alpha(raster)
     upscaler = shared_upscaler(model, scale, device=chosen["device"], precision=chosen["precision"])
@@ -77,6 +88,56 @@ def super_resolve(
     rendering = plan_rendering(raster, upscaler, whole, chosen, measured=False).rendering
     pixels = _lazy_blocks(raster, rendering)
     return _dressed(data, raster, pixels, output_bands(rendering.groups), scale)
+
+
+def _refuse_unreal(data: xr.DataArray) -> None:
+    if data.dtype.kind not in "iuf":
+        raise ConfigError(f"Cannot upscale an array of {data.dtype}: needed are real numbers.")
+
+
+def _sharpened(data: xr.DataArray, guide: xr.DataArray, nodata: float | None) -> xr.DataArray:
+    """An array on its guide's grid, lazily; the fit reads parts of both at once."""
+    _refuse_unreal(guide)
+    coarse = _ArrayRaster.wrap(data, data.rio.nodata if nodata is None else nodata)
+    sharp = _ArrayRaster.wrap(guide, guide.rio.nodata)
+    sharpener = Sharpener.fitted(Nesting.of(_grid(data, coarse), _grid(guide, sharp)), coarse, sharp)
+    ratio, shared = sharpener.nesting.ratio, delayed(sharpener, pure=False, traverse=False)
+    height, width = coarse.height * ratio, coarse.width * ratio
+    rows = []
+    for row in range(0, height, _SHARPENED_SIDE):
+        cols = []
+        for col in range(0, width, _SHARPENED_SIDE):
+            window = Window(row, col, _SHARPENED_SIDE, _SHARPENED_SIDE).intersection(
+                Window(0, 0, height, width)
+            )
+            wide = sharpener.coarse_window(window)
+            part = sharpener.nesting.read(wide.scaled(ratio)) or Window(0, 0, 0, 0)
+            lazy = delayed(_sharpen, pure=False)(
+                shared, window, coarse.data.data[(slice(None), *wide.slices)],
+                sharp.data.data[(slice(None), *part.slices)], sharp.nodata,
+            )  # fmt: skip
+            shape = (coarse.count, window.height, window.width)
+            cols.append(da.from_delayed(lazy, shape, dtype=coarse.dtype))
+        rows.append(da.concatenate(cols, axis=2))
+    return _dressed(data, coarse, da.concatenate(rows, axis=1), tuple(range(coarse.count)), ratio)
+
+
+def _sharpen(
+    sharpener: Sharpener,
+    window: Window,
+    values: NDArray[Any],
+    guide: NDArray[Any],
+    guide_nodata: float | None,
+) -> NDArray[Any]:
+    coarse = values, ~is_invalid(values, sharpener.nodata)
+    return sharpener(window, coarse, (guide, ~is_invalid(guide, guide_nodata)))[0]
+
+
+def _grid(data: xr.DataArray, raster: _ArrayRaster) -> Grid:
+    transform = data.rio.transform()
+    return Grid(
+        raster.path, raster.height, raster.width, None if transform.is_identity else transform, data.rio.crs
+    )
 
 
 @dataclass(frozen=True)

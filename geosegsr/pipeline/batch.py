@@ -22,7 +22,7 @@ from typing import Any, Literal, Unpack
 
 from geosegsr.errors import Cancelled, ConfigError, GeoSegSRError, JobError, SceneError
 from geosegsr.files import real_path, temporary_folder
-from geosegsr.models.catalogue import check_scale, shared_upscaler
+from geosegsr.models.catalogue import check_scale, model_at, shared_upscaler
 from geosegsr.models.contract import DEFAULT_MODEL, Upscaler
 from geosegsr.pipeline.options import PlanOptions, listed, with_defaults
 from geosegsr.pipeline.report import Progress, Report
@@ -209,10 +209,10 @@ def check_for_all(request: Request, scenes: Sequence[tuple[str, Path]]) -> None:
         TypeError: There is no such option.
     """
     options = with_defaults(request.options)
-    check_scale(request.scale)
+    check_scale(request.scale, guided=options["guide"] is not None)
     creation_options(request.creation or {})
     shared_upscaler(
-        str(request.model) if isinstance(request.model, Path) else request.model, request.scale,
+        model_at(request.scale, request.model), request.scale,
         device=options["device"], precision=options["precision"], elsewhere=request.elsewhere,
     )  # fmt: skip
     if request.stac:

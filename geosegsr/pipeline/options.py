@@ -50,6 +50,8 @@ class RenderOptions(TypedDict, total=False):
 class PlanOptions(RenderOptions, total=False):
     """How a file is upscaled, beside source, scale and model."""
 
+    guide: str | Path | None
+    """A sharper raster of the same ground: the scene's bands are first brought to its grid, with its help."""
     bands: Sequence[int] | None
     """1-based bands to use, in this order; by default all."""
     alpha: AlphaPolicy
@@ -61,10 +63,11 @@ class PlanOptions(RenderOptions, total=False):
     aoi_crs: str | None
     """CRS of `aoi` or `bbox`; by default the file's own, else the scene's."""
     window: Sequence[int] | None
-    """Area of interest in input pixels: column, row, width, height."""
+    """Area of interest in input pixels (of the guide's grid, if there is one): column, row, width, height."""
 
 
 DEFAULTS: PlanOptions = {
+    "guide": None,
     "bands": None,
     "other_bands": None,
     "nodata": None,

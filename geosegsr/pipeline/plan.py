@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import psutil
 
 from geosegsr.errors import ConfigError
-from geosegsr.models.catalogue import check_scale, shared_upscaler
+from geosegsr.models.catalogue import check_scale, model_at, shared_upscaler
 from geosegsr.models.contract import DEFAULT_MODEL, Upscaler, workspace_bytes
 from geosegsr.models.ensemble import Ensemble
 from geosegsr.notices import warn
@@ -28,6 +27,7 @@ from geosegsr.raster.radiometry import working_dtype
 from geosegsr.raster.scene import AlphaPolicy, Scene
 from geosegsr.raster.window import Window
 from geosegsr.sensor.consistency import Sampling
+from geosegsr.sharpening.scene import SharpenedScene
 from geosegsr.tiling.grid import TileGrid
 from geosegsr.tiling.group import output_bands
 from geosegsr.tiling.render import Rendering
@@ -138,7 +138,8 @@ class Plan:
             [axis.grown(start, stop) for start, stop in axis.blocks(grid.block)]
             for axis in (grid.rows, grid.cols)
         )
-        pixels = math.prod(max(stop - start for start, stop in span) for span in spans) * self.scale**2
+        height, width = (max(stop - start for start, stop in span) for span in spans)
+        pixels = height * width * self.scale**2
         together = max(len(group.bands) for group in rendering.groups) * (2 if rendering.uncertainty else 1)
         compared = 3 if rendering.samplings else 0  # planes beside the one that is compared with the input
         work = working_dtype(self.scene.dtype, rendering.upscaler.facts.linear).itemsize
@@ -148,6 +149,7 @@ class Plan:
             written += len(self.kept_bands) * np.dtype(np.float32).itemsize
         block = pixels * ((together * 3 + compared) * work + written * 3)
         call = workspace_bytes(rendering.upscaler, grid.rows.tile, grid.cols.tile)
+        block += self.scene.working_bytes(height, width)
         return block + 3 * tiles * together * work + call
 
     @property
@@ -190,13 +192,16 @@ class Plan:
             tags["GEOSEGSR_VALUE_RANGE"] = rendering.radiometry.describe()
         if self.sensing.origin != ASSUMED:
             tags["GEOSEGSR_SENSOR"] = self.sensing.describe()
+        if isinstance(self.scene, SharpenedScene):
+            tags["GEOSEGSR_GUIDE"] = self.scene.describe()
         return tags
 
     def identity(self) -> dict[str, Any]:
         """Everything that decides the pixels and their division into blocks; it identifies a resumable run."""
         rendering = self.rendering
         polygon = self.area.polygon
-        return {
+        sharpened = {"guide": self.scene.key} if isinstance(self.scene, SharpenedScene) else {}
+        return sharpened | {
             "version": __version__,
             "source": source_identity(self.scene.path, self.scene.files),
             "model": self._fingerprints if rendering.told else rendering.upscaler.facts.fingerprint,
@@ -238,7 +243,7 @@ def plan(
 
     Args:
         src: A local path or anything GDAL opens.
-        scale: Output pixels per input pixel along each side: 2, 3, 4 or 8.
+        scale: Output pixels per input pixel along each side: 2, 3, 4 or 8; 1 to stop at a guide's grid.
         model: A name, a checkpoint file or an Upscaler; see `geosegsr.models.catalogue.resolve_upscaler`.
         uncertainty: Whether to compute the standard deviation over the ensemble, too. Needs `ensemble=True`.
         elsewhere: Whether other machines compute the blocks, so that `device` is one of theirs.
@@ -249,9 +254,9 @@ def plan(
         TypeError: There is no such option.
     """
     chosen = with_defaults(options)
-    check_scale(scale)
+    check_scale(scale, guided=chosen["guide"] is not None)
     scene = _open_scene(src, chosen)
-    model = str(model) if isinstance(model, Path) else model
+    model = model_at(scale, model)
     device, precision, ensemble = chosen["device"], chosen["precision"], chosen["ensemble"]
     upscaler = shared_upscaler(model, scale, device=device, precision=precision, elsewhere=elsewhere)
     if ensemble:
@@ -268,6 +273,12 @@ def plan(
 
 
 def _open_scene(src: str | Path, options: PlanOptions) -> Scene:
+    scene = _open_source(src, options)
+    guide = options["guide"]
+    return scene if guide is None else SharpenedScene.of(scene, Scene.open(guide))
+
+
+def _open_source(src: str | Path, options: PlanOptions) -> Scene:
     scene = Scene.open(src, options["bands"], options["nodata"], options["alpha"])
     if scene.metadata.crs is None and scene.metadata.gcps_crs is None and not scene.metadata.rpcs:
         warn(f"'{scene.path}' has no coordinate reference system; neither will the result")

@@ -14,6 +14,7 @@ from geosegsr.pipeline.job import IMAGE, BlockRecord
 from geosegsr.pipeline.sensing import ASSUMED
 from geosegsr.pipeline.task import Task
 from geosegsr.sensor.consistency import Residual
+from geosegsr.sharpening.scene import SharpenedScene
 
 Status = Literal["done", "skipped"]
 
@@ -55,6 +56,9 @@ class Report:
     consistency: tuple[dict[str, float | int], ...] = ()
     """Difference of each image band, downsampled as in the model's training, from the input, in DN: mean, RMS and
     maximum over input pixels that depend on valid pixels only. Empty for an interpolation without `consistency`."""
+    sharpened: tuple[dict[str, float | str | None], ...] = ()
+    """Of each band that a guide sharpened: its name and the guide's; the share of its detail that the guide explains, and the
+    error with and without it in DN, at the scene's own lower resolution, where the fit had not seen it."""
     uncertainty: str | None = None
     """The COG with the standard deviation over the ensemble."""
     warnings: tuple[str, ...] = ()
@@ -132,6 +136,7 @@ def report_of(
         sensor=None if planned.sensing.origin == ASSUMED else planned.sensing.describe(),
         value_range=None if radiometry is None else radiometry.describe(),
         consistency=tuple(Residual.of_all(band).to_dict() for band in residuals),
+        sharpened=planned.scene.quality if isinstance(planned.scene, SharpenedScene) else (),
         uncertainty=None if task.uncertainty_target is None else str(task.uncertainty_target),
         warnings=task.assumed,
     )

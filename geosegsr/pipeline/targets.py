@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
 from geosegsr.errors import ConfigError, JobError, SceneError
-from geosegsr.files import check_path, exists, is_folder, is_same
+from geosegsr.files import check_path, exists, is_file, is_folder, is_same
 from geosegsr.pipeline.job import Job
 
 
@@ -40,6 +40,18 @@ def has_item(target: Path) -> bool:
     from geosegsr.raster.stac import describes
 
     return describes(target)
+
+
+def check_not_read(targets: Iterable[Path], files: Iterable[str]) -> None:
+    """Refuse to replace a file that the run reads, such as a guide.
+
+    Raises:
+        JobError: A target is one of the files.
+    """
+    read = [file for file in files if is_file(file)]
+    for target in targets:
+        if target.exists() and any(target.samefile(file) for file in read):
+            raise JobError(f"Cannot write '{target}': this run reads it. Pass another name for the result.")
 
 
 def check_target(target: Path, src: str, *, new_folder: bool = False) -> None:

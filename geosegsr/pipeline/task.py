@@ -16,7 +16,7 @@ from geosegsr.notices import kept_notices
 from geosegsr.pipeline.job import IMAGE, UNCERTAINTY, job_key
 from geosegsr.pipeline.options import PlanOptions
 from geosegsr.pipeline.plan import Plan, plan
-from geosegsr.pipeline.targets import check_target, check_uncertainty_target, wanted_item
+from geosegsr.pipeline.targets import check_not_read, check_target, check_uncertainty_target, wanted_item
 from geosegsr.raster.cog_options import creation_options
 from geosegsr.raster.metadata import Metadata
 from geosegsr.raster.scene import AlphaPolicy
@@ -78,6 +78,7 @@ class Request:
                 src, self.scale, self.model,
                 uncertainty=uncertainty is not None, elsewhere=self.elsewhere, **self.options,
             )  # fmt: skip
+        check_not_read([target] if uncertainty is None else [target, uncertainty], planned.scene.files)
         seconds = time.perf_counter() - began
         return Task(planned, target, uncertainty, self, item, creation, tuple(assumed), seconds)
 

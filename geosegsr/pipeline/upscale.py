@@ -41,7 +41,7 @@ def upscale(
     Args:
         src: A local path or anything GDAL opens.
         dst: A local path; its folder must exist.
-        scale: Output pixels per input pixel along each side: 2, 3, 4 or 8.
+        scale: Output pixels per input pixel along each side: 2, 3, 4 or 8; 1 to stop at the grid of a `guide`.
         model: A name, a checkpoint file or an Upscaler; see `geosegsr.models.catalogue.resolve_upscaler`.
         workers: Worker processes on this machine; by default threads of this process. Worker processes import the
             calling script, so the call must be under `if __name__ == "__main__":`.

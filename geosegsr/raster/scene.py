@@ -226,6 +226,10 @@ class Scene:
         alpha = None if self.alpha_band is None else self._read(self.alpha_band, self.window, shape)
         return values, self._validity(values, alpha, self._read_mask(self.window, shape))
 
+    def working_bytes(self, height: int, width: int) -> int:
+        """Memory that reading a window of so many pixels takes, beyond the window itself."""
+        return 0
+
     def _validity(
         self, values: NDArray[Any], alpha: NDArray[Any] | None, mask: NDArray[Any] | None
     ) -> NDArray[np.bool_]:

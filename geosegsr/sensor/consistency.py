@@ -178,6 +178,27 @@ def degraded(hr: FloatArray, sampling: Sampling, corner: tuple[int, int] = (0, 0
         return _applied(hr, _operators(sampling, hr.dtype.str)[0], corner)
 
 
+def least_image(lr: FloatArray, sampling: Sampling, corner: tuple[int, int] = (0, 0)) -> FloatArray:
+    """The least of all images that the sensor sees as `lr`: U y.
+
+    Args:
+        lr: One band, shape (h, w), no NaN.
+        sampling: The sensor's.
+        corner: Row and column of the first lr pixel; decides nothing but the last bits.
+
+    Returns:
+        Same dtype, shape (h * scale, w * scale).
+    """
+    _, inverse, up = _operators(sampling, lr.dtype.str)
+    with single_threaded_blas():
+        return _applied(_applied(lr, inverse, corner), up, corner)
+
+
+def unseen(hr: FloatArray, sampling: Sampling, corner: tuple[int, int] = (0, 0)) -> FloatArray:
+    """The part of an image that the sensor does not see: x - U D x. Arguments and result as in `degraded`, on the hr grid."""
+    return hr - least_image(degraded(hr, sampling, corner), sampling, corner)
+
+
 def project(
     hr: FloatArray,
     lr: FloatArray,

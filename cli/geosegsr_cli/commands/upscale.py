@@ -44,8 +44,13 @@ if TYPE_CHECKING:
     help="When a scene fails: skip it (default) or stop.",
 )  # fmt: skip
 @click.option(
-    "-s", "--scale", type=Scale(), default=4, show_default=True, help="Upscaling factor: 2, 3, 4 or 8."
-)
+    "-s", "--scale", type=Scale(unchanged=True), default=4, show_default=True,
+    help="Upscaling factor: 2, 3, 4 or 8; with --guide also 1, to stop at its grid.",
+)  # fmt: skip
+@click.option(
+    "--guide", type=click.Path(path_type=Path), metavar="FILE",
+    help="Sharper raster of the same ground, by which SRC is first sharpened to its grid.",
+)  # fmt: skip
 @click.option(
     "-m", "--model", default="bundled", show_default=True,
     help="bundled (pretrained), nearest, bilinear, bicubic, lanczos, or a .safetensors file.",

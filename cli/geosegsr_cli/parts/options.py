@@ -47,10 +47,18 @@ class Scale(click.ParamType[int]):
 
     name = "factor"
 
+    def __init__(self, *, unchanged: bool = False) -> None:
+        """A factor that models have.
+
+        Args:
+            unchanged: Whether 1 is one, too: there may be a guide.
+        """
+        self.unchanged = unchanged
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         from geosegsr.models.segsr.config import SCALES
 
-        if str(value) not in map(str, SCALES):
+        if str(value) not in map(str, SCALES) and not (self.unchanged and str(value) == "1"):
             self.fail(f"cannot upscale by {value}: choose one of {', '.join(map(str, SCALES))}.", param, ctx)
         return int(value)
 

@@ -1,0 +1,85 @@
+"""What a guide says at each fine pixel about the detail of coarse bands: the planes of a linear regression.
+
+    guide band                     at the pixel and, for a ratio of 2, at its eight neighbours
+    guide band x guide band        where reflectance does not follow linearly
+    detail of a guide band x coarse band      contrast that follows the local brightness
+
+All are arithmetic of single pixels, so a pixel's value does not depend on where an array begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats: TypeAlias = NDArray[np.floating[Any]]
+_NEIGHBOURS_UP_TO = 2
+"""The largest ratio at which the neighbours of a fine pixel say more than the pixel itself."""
+_MOST = 3.0
+"""Standard deviations from the mean beyond which products no longer grow: a white roof is no rule for fields."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Level and contrast of each band, which bring all features to one size."""
+
+    guide_mean: tuple[float, ...]
+    guide_deviation: tuple[float, ...]
+    coarse_mean: tuple[float, ...]
+    coarse_deviation: tuple[float, ...]
+
+
+def feature_count(ratio: int, guides: int, bands: int) -> int:
+    """Number of planes for so many bands."""
+    return len(_offsets(ratio)) * guides + guides * (guides + 1) // 2 + guides * bands
+
+
+def planes(
+    scaling: Scaling, ratio: int, guide: Floats, detail: Floats, base: Floats, rows: slice
+) -> Iterator[Floats]:
+    """The features over some rows, one plane at a time.
+
+    Args:
+        scaling: Of the scene.
+        ratio: Fine pixels per coarse pixel, along each side.
+        guide: DN, shape (guide bands, h, w).
+        detail: The part of the guide that its mean over coarse pixels does not hold, same shape.
+        base: The coarse bands on the guide's grid without its help, shape (bands, h, w).
+        rows: Which rows.
+
+    Yields:
+        Planes of shape (rows, w), in a fixed order.
+    """
+    guide_mean, guide_deviation = _columns(scaling.guide_mean, scaling.guide_deviation, guide.dtype)
+    coarse_mean, coarse_deviation = _columns(scaling.coarse_mean, scaling.coarse_deviation, guide.dtype)
+    height, width = guide.shape[1:]
+    above, below = max(rows.start - 1, 0), min(rows.stop + 1, height)
+    around = (guide[:, above:below] - guide_mean) / guide_deviation
+    inner = slice(rows.start - above, rows.start - above + rows.stop - rows.start)
+    padded = np.pad(around, ((0, 0), (rows.start - 1 < 0, rows.stop + 1 > height), (1, 1)), mode="edge")
+    own = around[:, inner]
+    for band in padded:
+        for down, across in _offsets(ratio):
+            yield band[1 + down : 1 + down + own.shape[1], 1 + across : 1 + across + width]
+    usual = own.clip(-_MOST, _MOST)
+    for first in range(len(usual)):
+        for second in range(first, len(usual)):
+            yield usual[first] * usual[second]
+    brightness = ((base[:, rows] - coarse_mean) / coarse_deviation).clip(-_MOST, _MOST)
+    for band in detail[:, rows] / guide_deviation:
+        for level in brightness:
+            yield band * level
+
+
+def _columns(mean: tuple[float, ...], deviation: tuple[float, ...], dtype: Any) -> tuple[Floats, Floats]:
+    return np.asarray(mean, dtype)[:, None, None], np.asarray(deviation, dtype)[:, None, None]
+
+
+def _offsets(ratio: int) -> tuple[tuple[int, int], ...]:
+    """Rows and columns from a pixel to those that are looked at."""
+    steps = (-1, 0, 1) if ratio <= _NEIGHBOURS_UP_TO else (0,)
+    return tuple((down, across) for down in steps for across in steps)

@@ -1,0 +1,151 @@
+"""A scene on the grid of its guide: coarse bands that are sharpened wherever a window is read.
+
+To the pipeline it is a raster like any other, so blocks, seams, resume and areas need no rules of their own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geosegsr.errors import BandError
+from geosegsr.files import exists
+from geosegsr.notices import warn
+from geosegsr.raster.metadata import BandMetadata
+from geosegsr.raster.scene import Scene
+from geosegsr.raster.window import Window
+from geosegsr.sharpening.fit import Fit, Quality
+from geosegsr.sharpening.nesting import Grid, Nesting
+from geosegsr.sharpening.sharpener import Sharpener
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SharpenedScene(Scene):
+    """A coarse raster on its guide's grid.
+
+    Metadata is that of the coarse raster on the finer grid; bands are numbered as in the coarse raster.
+    """
+
+    coarse: Scene
+    """The raster that is sharpened."""
+    guide: Scene
+    """The sharper raster."""
+    sharpener: Sharpener
+
+    @classmethod
+    def of(cls, coarse: Scene, guide: Scene) -> SharpenedScene:
+        """Fit a guide to a coarse raster.
+
+        Raises:
+            SceneError: The grids do not nest, or a file cannot be read.
+            BandError: The coarse raster has a band that is a mask, which has no detail.
+        """
+        if coarse.alpha_band is not None:
+            raise BandError(
+                f"Cannot sharpen '{coarse.path}': band {coarse.alpha_band} is an alpha band, which has no detail. "
+                "Pass --alpha image if it holds an image, or mark pixels without data by --nodata V and leave it out."
+            )
+        coarse, guide = _absolute(coarse), _absolute(guide)
+        sharpener = Sharpener.fitted(Nesting.of(_grid(coarse), _grid(guide)), coarse, guide)
+        _warn_of_poor_guide(coarse, guide, sharpener.fit)
+        metadata = coarse.metadata.scaled(sharpener.nesting.ratio)
+        bands = tuple(_described(metadata.bands, coarse.image_bands, sharpener.fit))
+        changed = {
+            "metadata": replace(metadata, bands=bands),
+            "files": tuple(dict.fromkeys((*coarse.files, *guide.files))),
+            "block_shape": guide.block_shape,
+            "overviews": (),
+        }
+        own = {field.name: getattr(coarse, field.name) for field in fields(Scene)}
+        return cls(**(own | changed), coarse=coarse, guide=guide, sharpener=sharpener)
+
+    @property
+    def key(self) -> str:
+        """Changes with all that decides the pixels beside the files' content."""
+        return f"{self.sharpener.key} {self.guide.path} {self.guide.image_bands}"
+
+    def describe(self) -> str:
+        """One line for the tags and the report."""
+        ratio, mtf = self.sharpener.nesting.ratio, self.sharpener.fit.mtf
+        return f"{Path(self.guide.path).name}: {ratio} x {ratio} pixels in one, MTF {mtf:.2f} (estimated)"
+
+    @property
+    def quality(self) -> tuple[dict[str, float | str | None], ...]:
+        """How well the detail of each band was predicted, for the report."""
+        names = zip(self.image_bands, self.descriptions, self.sharpener.fit.quality, strict=True)
+        return tuple(
+            {
+                "band": name or f"band {band}",
+                "guide": self.guide.path,
+                "explained": round(quality.explained, 4),
+                "rmse": _number(quality.rmse),
+                "rmse_alone": _number(quality.rmse_alone),
+            }
+            for band, name, quality in names
+        )
+
+    def working_bytes(self, height: int, width: int) -> int:
+        """Memory that reading a window of so many pixels takes, beyond the window itself."""
+        return self.sharpener.working_bytes(height, width) + self.guide.working_bytes(height, width)
+
+    def read(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Sharpened pixels and their validity, which is that of the coarse pixels; see `Scene.read`."""
+        wide = self.sharpener.coarse_window(window)
+        part = self.sharpener.nesting.read(wide.scaled(self.sharpener.nesting.ratio))
+        return self.sharpener(window, self.coarse.read(wide), self._read_guide(part))
+
+    def sample(self, side: int = 1024) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """The coarse raster, decimated: its levels are those of the sharpened one."""
+        return self.coarse.sample(side)
+
+    def _read_guide(self, window: Window | None) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        if window is not None:
+            return self.guide.read(window)
+        return np.zeros((self.guide.count, 0, 0), self.guide.dtype), np.zeros(
+            (self.guide.count, 0, 0), dtype=bool
+        )
+
+
+def _grid(scene: Scene) -> Grid:
+    return Grid(scene.path, scene.height, scene.width, scene.transform, scene.crs)
+
+
+def _absolute(scene: Scene) -> Scene:
+    """With an absolute path, for workers with another working directory."""
+    return replace(scene, path=str(Path(scene.path).absolute())) if exists(scene.path) else scene
+
+
+def _described(bands: tuple[BandMetadata, ...], images: tuple[int, ...], fit: Fit) -> Iterator[BandMetadata]:
+    """The bands, with tags that say how well their detail was predicted."""
+    for band in bands:
+        yield replace(band, tags={**band.tags, **_tags(fit.quality[images.index(band.index)])})
+
+
+def _number(value: float) -> float | None:
+    """To four digits; None where it is not known."""
+    return float(f"{value:.4g}") if math.isfinite(value) else None
+
+
+def _tags(quality: Quality) -> dict[str, str]:
+    numbers = {"EXPLAINED": quality.explained, "RMSE": quality.rmse, "RMSE_ALONE": quality.rmse_alone}
+    return {
+        f"GEOSEGSR_DETAIL_{name}": f"{number:.4g}"
+        for name, number in numbers.items()
+        if math.isfinite(number)
+    }
+
+
+def _warn_of_poor_guide(coarse: Scene, guide: Scene, fit: Fit) -> None:
+    names = zip(coarse.image_bands, coarse.descriptions, fit.quality, strict=True)
+    unused = [name or f"band {band}" for band, name, quality in names if quality.explained == 0]
+    if unused:
+        warn(
+            f"'{guide.path}' says nothing about the detail of {', '.join(unused)} of '{coarse.path}': "
+            "enlarged without it. Does it show the same ground at the same time?"
+        )

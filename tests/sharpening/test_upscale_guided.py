@@ -1,0 +1,121 @@
+"""--guide through the pipeline: files, arrays, resume and the command line."""
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import rioxarray
+import xarray as xr
+from command_line import assert_refused, run_here
+from guided_scenes import GuidedScene, rmse
+from metadata_oracle import metadata_differences
+from rio_cogeo.cogeo import cog_validate
+
+import geosegsr
+from geosegsr.errors import ConfigError, JobError, SceneError
+from geosegsr.raster.window import Window
+
+MADE = GuidedScene.make(side=100)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    return MADE.write(tmp_path)
+
+
+def pixels(path: Path) -> np.ndarray:
+    with rasterio.open(path) as source:
+        return source.read()
+
+
+def test_a_scale_of_1_stops_at_the_guides_grid(files: tuple[Path, Path], tmp_path: Path) -> None:
+    target = tmp_path / "out.tif"
+    report = geosegsr.upscale(files[0], target, 1, guide=files[1])
+    assert metadata_differences(files[0], target, 2) == []
+    assert cog_validate(str(target), strict=True, quiet=True)[0]
+    alone = geosegsr.upscale(files[0], tmp_path / "alone.tif", 2, "bicubic")
+    assert (rmse(pixels(target), MADE.truth) < 0.3 * rmse(pixels(Path(alone.path)), MADE.truth)).all()
+    assert [band["band"] for band in report.sharpened] == ["B11", "B12"]
+    assert all(band["explained"] > 0.9 and band["rmse"] < band["rmse_alone"] for band in report.sharpened)  # type: ignore[operator]
+    with rasterio.open(target) as out:
+        assert out.tags()["GEOSEGSR_GUIDE"].startswith("guide.tif: 2 x 2")
+        assert float(out.tags(1)["GEOSEGSR_DETAIL_EXPLAINED"]) > 0.9
+
+
+def test_any_block_and_tile_give_the_same_pixels(files: tuple[Path, Path], tmp_path: Path) -> None:
+    for number, options in enumerate([{}, {"block": 60, "tile": 32, "overlap": 8}, {"block": 97}]):
+        geosegsr.upscale(files[0], tmp_path / f"{number}.tif", 2, "bicubic", guide=files[1], **options)
+        np.testing.assert_array_equal(pixels(tmp_path / f"{number}.tif"), pixels(tmp_path / "0.tif"))
+
+
+def test_another_process_reads_the_same_pixels(files: tuple[Path, Path]) -> None:
+    planned = geosegsr.plan(files[0], 2, "bicubic", guide=files[1])
+    sent = pickle.loads(pickle.dumps(planned))
+    assert sent.identity() == planned.identity() and sent.memory_bytes > 0
+    assert planned.block_bytes(planned.grid) > geosegsr.plan(files[0], 2, "bicubic").block_bytes(planned.grid)
+    window = Window(50, 60, 40, 30)
+    np.testing.assert_array_equal(sent.scene.read(window)[0], planned.scene.read(window)[0])
+
+
+def test_then_it_is_upscaled_like_any_other_scene(files: tuple[Path, Path], tmp_path: Path) -> None:
+    geosegsr.upscale(files[0], tmp_path / "fine.tif", 1, guide=files[1])
+    geosegsr.upscale(tmp_path / "fine.tif", tmp_path / "two_steps.tif", 2, "bicubic")
+    geosegsr.upscale(files[0], tmp_path / "one_step.tif", 2, "bicubic", guide=files[1])
+    np.testing.assert_array_equal(pixels(tmp_path / "one_step.tif"), pixels(tmp_path / "two_steps.tif"))
+
+
+def test_an_area_has_the_pixels_of_the_whole(files: tuple[Path, Path], tmp_path: Path) -> None:
+    geosegsr.upscale(files[0], tmp_path / "whole.tif", 1, guide=files[1])
+    geosegsr.upscale(files[0], tmp_path / "part.tif", 1, guide=files[1], window=(31, 17, 50, 41))
+    np.testing.assert_array_equal(
+        pixels(tmp_path / "part.tif"), pixels(tmp_path / "whole.tif")[:, 17:58, 31:81]
+    )
+
+
+@pytest.mark.parametrize("chunks", [None, {"x": 33, "y": 47}], ids=["numpy", "dask"])
+@pytest.mark.parametrize("scale", [1, 2])
+def test_arrays_have_the_pixels_of_files(
+    chunks: dict[str, int] | None, scale: int, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    geosegsr.upscale(files[0], tmp_path / "out.tif", scale, "bicubic", guide=files[1])
+    coarse, guide = (rioxarray.open_rasterio(path, chunks=chunks) for path in files)
+    assert isinstance(coarse, xr.DataArray) and isinstance(guide, xr.DataArray)
+    fine = geosegsr.super_resolve(coarse, scale, "bicubic", guide=guide)
+    np.testing.assert_array_equal(fine.values, pixels(tmp_path / "out.tif"))
+    with rasterio.open(tmp_path / "out.tif") as out:
+        assert fine.rio.transform() == out.transform and fine.rio.crs == out.crs
+
+
+def test_another_guide_is_another_result(files: tuple[Path, Path], tmp_path: Path) -> None:
+    target = tmp_path / "out.tif"
+    geosegsr.upscale(files[0], target, 1, guide=files[1])
+    assert geosegsr.upscale(files[0], target, 1, guide=files[1]).status == "skipped"
+    (tmp_path / "other").mkdir()
+    _, other = GuidedScene.make(side=100, seed=3).write(tmp_path / "other")
+    with pytest.raises(JobError, match="another source"), pytest.warns(match="same ground"):
+        geosegsr.upscale(files[0], target, 1, guide=other)
+
+
+def test_what_cannot_be_done_is_said(files: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--guide FILE"):
+        geosegsr.upscale(files[0], tmp_path / "out.tif", 1)
+    with pytest.raises(SceneError, match="Cannot sharpen"):
+        geosegsr.upscale(files[1], tmp_path / "out.tif", 1, guide=files[0])
+    with pytest.raises(JobError, match="this run reads it"):
+        geosegsr.upscale(files[0], files[1], 1, guide=files[1], overwrite=True)
+    with pytest.raises(ConfigError, match="--guide FILE"):
+        geosegsr.super_resolve(xr.DataArray(np.zeros((4, 4)), dims=("y", "x")), 1)
+
+
+def test_command(files: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "out.tif"
+    done = run_here(capfd, "upscale", files[0], "-o", target, "-s", "1", "--guide", files[1], "--json")
+    assert done.code == 0, done
+    assert len(json.loads(done.out)["sharpened"]) == 2
+    assert_refused(
+        run_here(capfd, "upscale", files[0], "-o", tmp_path / "b.tif", "-s", "1"), 1, "--guide FILE"
+    )
+    assert_refused(run_here(capfd, "evaluate", "bundled", files[0], "-s", "1"), 2, "cannot upscale by 1")
