@@ -7,6 +7,7 @@ depends on the version of Python. The functions of os.path return False instead,
 from __future__ import annotations
 
 import errno
+import json
 import os
 import tempfile
 import uuid
@@ -16,13 +17,13 @@ from os.path import exists as exists
 from os.path import isdir as is_folder
 from os.path import isfile as is_file
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from geosegsr.errors import SceneError
 
 __all__ = [
-    "JOB_SUFFIX", "check_path", "exists", "has_locks", "is_file", "is_folder", "is_remote", "is_same", "real_path",
-    "temporary_folder", "whole_file",
+    "JOB_SUFFIX", "check_path", "exists", "has_locks", "is_file", "is_folder", "is_remote", "is_same", "move_new",
+    "read_json", "real_path", "temporary_folder", "whole_file",
 ]  # fmt: skip
 
 JOB_SUFFIX = ".geosegsr"
@@ -93,27 +94,61 @@ def has_locks(folder: Path) -> bool:
 
 
 @contextmanager
-def whole_file(path: Path, *, sync: bool = False) -> Iterator[IO[bytes]]:
+def whole_file(path: Path, *, sync: bool = False, replace: bool = True) -> Iterator[IO[bytes]]:
     """Open a file for writing under a temporary name; rename it when the block succeeds, and delete it otherwise.
 
     Args:
-        path: Final name; an existing file is replaced.
+        path: Final name.
         sync: Whether to flush the bytes to the disk before renaming, so that the file survives a power cut.
+        replace: Whether to replace an existing file.
 
     Raises:
         OSError: The file could not be written; an existing one is unchanged.
     """
     part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
+    made = part.open("xb")  # a file of that name is not ours, and is neither written nor deleted
     try:
-        with part.open("wb") as file:
+        with made as file:
             yield file
             file.flush()
             if sync:
                 os.fsync(file.fileno())
-        part.replace(path)
+        if replace:
+            part.replace(path)
+        else:
+            move_new(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def move_new(part: Path, target: Path) -> None:
+    """Move a file to a name that is free, whoever else creates a file of that name meanwhile.
+
+    Raises:
+        FileExistsError: The name is taken; both files are unchanged.
+        OSError: The file cannot be moved.
+    """
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        if not os.path.samestat(part.stat(), target.lstat()):  # NFS can report its own success so
+            raise
+    except OSError:  # a file system without hard links
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        os.replace(part, target)
+        return
+    part.unlink()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty where there is none."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 @contextmanager

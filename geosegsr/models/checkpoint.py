@@ -31,7 +31,9 @@ MOST_HEADER_BYTES = 16 * 2**20
 _BYTES = {"F32": 4, "BF16": 2, "F16": 2}
 
 
-def save_checkpoint(path: str | Path, model: SeGSR, card: ModelCard) -> ModelCard:
+def save_checkpoint(
+    path: str | Path, model: SeGSR, card: ModelCard, *, replace_existing: bool = True
+) -> ModelCard:
     """Write a model to a file; the same model and card give the same bytes.
 
     The file is written complete or not at all.
@@ -40,6 +42,7 @@ def save_checkpoint(path: str | Path, model: SeGSR, card: ModelCard) -> ModelCar
         path: Ends in .safetensors.
         model: Its own configuration goes into the card.
         card: Its description; sha256 is set here.
+        replace_existing: Whether to replace an existing file.
 
     Returns:
         The card as written.
@@ -58,7 +61,7 @@ def save_checkpoint(path: str | Path, model: SeGSR, card: ModelCard) -> ModelCar
     entry = {"format": FORMAT, "card": card.to_dict()}
     data = save(tensors, {METADATA_KEY: json.dumps(entry, sort_keys=True, allow_nan=False)})
     try:
-        with whole_file(path, sync=True) as file:
+        with whole_file(path, sync=True, replace=replace_existing) as file:
             file.write(data)
     except OSError as error:
         raise CheckpointError(f"Cannot write checkpoint '{path}': {error.strerror or error}.") from error

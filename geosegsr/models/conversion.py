@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from os.path import lexists
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -61,7 +62,7 @@ def convert_published(
         )
     if target.suffix != ".safetensors":
         raise ConfigError(f"Cannot write '{target}': a checkpoint's name ends in .safetensors.")
-    if target.exists() and not overwrite:
+    if lexists(target) and not overwrite:
         raise JobError(f"Cannot write '{target}': it exists. Pass --overwrite to replace it.")
     state = read_tensors(source)
     try:
@@ -79,7 +80,7 @@ def convert_published(
     card = ModelCard.of(
         model.config, name or source.stem, notes=notes, trained_on="see the authors of the weights"
     )
-    return save_checkpoint(target, model, card)
+    return save_checkpoint(target, model, card, replace_existing=overwrite)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from geosegsr.cpu import single_threaded_blas
 from geosegsr.errors import JobError, SceneError
-from geosegsr.files import whole_file
 from geosegsr.models.interpolation import repeat_pixels
-from geosegsr.pipeline.job import IMAGE, UNCERTAINTY, BlockRecord, FileRecord, block_path
+from geosegsr.pipeline.job_folder import IMAGE, UNCERTAINTY, write_block
 from geosegsr.pipeline.plan import Plan
+from geosegsr.pipeline.records import BlockRecord, FileRecord
 from geosegsr.raster.cog import SMALL_BYTES, block_bytes, pixel_checksum
 from geosegsr.raster.statistics import BandStatistics
 from geosegsr.tiling.cache import TileCache, TileMemory
@@ -99,8 +99,7 @@ def read_render_write(planned: Plan, folder: Path, run_id: str, index: int) -> B
 
 def _write(folder: Path, index: int, kind: str, data: bytes) -> None:
     try:
-        with whole_file(block_path(folder, index, kind)) as file:
-            file.write(data)
+        write_block(folder, index, kind, data)
     except OSError as error:
         raise SceneError(
             f"Cannot write block {index} to '{folder}': {error.strerror}. The finished blocks are kept. Free some "

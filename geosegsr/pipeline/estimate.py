@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from geosegsr.pipeline.block import compute_block
-from geosegsr.pipeline.job import BlockRecord
 from geosegsr.pipeline.plan import Plan
+from geosegsr.pipeline.records import BlockRecord
 from geosegsr.workers.engine import default_threads, open_engine
 
 # A COG takes the block files' size again, with its overviews a third more.

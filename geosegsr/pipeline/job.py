@@ -1,6 +1,6 @@
 """A run on disk: its identity, its finished blocks, and its lock.
 
-out.tif.geosegsr/           beside the target, removed once the target is in place
+out.tif.geosegsr/           beside the target, removed once the target is in place; job_folder.py guards it
     lock                    held by the running process; the system releases it however that ends
     manifest.json           identity of the run: source, model, options
     done.jsonl              one line per finished block: file, size, checksum, and a seal that only this run can make
@@ -15,74 +15,35 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from geosegsr.errors import JobError, SceneError
-from geosegsr.files import JOB_SUFFIX, exists, has_locks, is_file, whole_file
+from geosegsr.errors import GeoSegSRError, JobError, SceneError
+from geosegsr.files import JOB_SUFFIX, exists, has_locks, is_file, move_new, whole_file
 from geosegsr.notices import warn
-from geosegsr.raster.statistics import BandStatistics
-from geosegsr.sensor.consistency import Residual
+from geosegsr.pipeline.job_folder import (
+    BLOCKS,
+    IMAGE,
+    JOURNAL,
+    LOCK,
+    MANIFEST,
+    UNCERTAINTY,
+    JobFolder,
+    block_path,
+    job_key,
+    suffix_of,
+)
+from geosegsr.pipeline.records import BlockRecord, FileRecord
 
 _PAGE = 4096  # bytes of a source's content sampled in one place
 _SAMPLED_PAGES = 64  # of all its files together
-IMAGE, UNCERTAINTY = "image", "uncertainty"
-"""Kinds of files: the upscaled scene, or the standard deviation over an ensemble."""
-
-
-@dataclass(frozen=True)
-class FileRecord:
-    """What is known about a block's file."""
-
-    size: int
-    """Its bytes."""
-    sha256: str
-    """Of all of it."""
-    checksum: int
-    """Of its pixels; see cog.pixel_checksum."""
-    valid: tuple[int, ...]
-    """Valid output pixels of each image band."""
-    statistics: tuple[BandStatistics, ...]
-    """Of each image band's output pixels."""
-
-    @classmethod
-    def from_dict(cls, raw: dict[str, Any]) -> FileRecord:
-        """The inverse of `dataclasses.asdict`, after a round trip through JSON."""
-        statistics = tuple(BandStatistics(**band) for band in raw["statistics"])
-        return cls(**{**raw, "valid": tuple(raw["valid"]), "statistics": statistics})
-
-
-@dataclass(frozen=True)
-class BlockRecord:
-    """What is known about a finished block."""
-
-    index: int
-    """Its position in the grid."""
-    files: dict[str, FileRecord]
-    """Of the image, and of the uncertainty where that is asked for."""
-    residuals: tuple[Residual, ...]
-    """Difference of each image band, downsampled, from the input; empty where the sensor is unknown."""
-    tiles: int
-    """Tiles computed for it."""
-    empty: int
-    """Tiles skipped for it."""
-    seconds: dict[str, float]
-    """Time by stage: read, model, blend, consistency, write."""
-
-    @classmethod
-    def from_dict(cls, raw: dict[str, Any]) -> BlockRecord:
-        """The inverse of `dataclasses.asdict`, after a round trip through JSON."""
-        files = {kind: FileRecord.from_dict(file) for kind, file in raw["files"].items()}
-        residuals = tuple(Residual(**band) for band in raw["residuals"])
-        return cls(**{**raw, "files": files, "residuals": residuals})
 
 
 class Job:
@@ -95,20 +56,32 @@ class Job:
             {} if uncertainty_target is None else {UNCERTAINTY: uncertainty_target}
         )
         self.folder = target.with_name(target.name + JOB_SUFFIX)
+        self._opened = JobFolder(self.folder)
         self._token = uuid.uuid4().hex[:8]
         self.done: dict[int, BlockRecord] = {}
         self._seal_key = ""
-        self._lock = FileLock(self.folder / "lock")
+        self._lock: FileLock | None = None
 
     def __enter__(self) -> Job:
+        try:
+            self._enter()
+        except BaseException:
+            self._leave()
+            raise
+        return self
+
+    def _enter(self) -> None:
         try:
             if not has_locks(self.target.parent):
                 raise JobError(
                     f"Cannot write '{self.target}': the file system of its folder has no locks, which keep two runs "
                     "apart. Pass -o on another file system, and move the result."
                 )
-            self.folder.mkdir(exist_ok=True)
+            self._opened.open(create=True)
+            self._opened.check_content()
+            self._lock = FileLock(self._opened.inside / LOCK)
             self._lock.acquire(timeout=0)
+            self._opened.check_same()  # a run that has just finished removes its folder
         except Timeout as error:
             raise JobError(
                 f"Cannot write '{self.target}': another run is writing it now. Wait for it, or pass another -o."
@@ -118,26 +91,39 @@ class Job:
                 f"Cannot write '{self.target}': its folder cannot be written ({error.strerror or error}). "
                 "Pass -o in a folder that you may write."
             ) from error
-        return self
+
+    def _leave(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+        self._opened.close()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None and not any(self.blocks.glob("*.tif")):
             self.remove()  # there is nothing to resume
-        self._lock.release()
+        self._leave()
 
     @property
     def blocks(self) -> Path:
         """Folder of the block files."""
-        return self.folder / "blocks"
+        return self._inside / BLOCKS
 
     def block_path(self, index: int, kind: str = IMAGE) -> Path:
-        return block_path(self.folder, index, kind)
+        return block_path(self._inside, index, kind)
+
+    @property
+    def _inside(self) -> Path:
+        """The folder itself while it is open; see `JobFolder.inside`."""
+        return self._opened.inside
+
+    def named(self) -> AbstractContextManager[None]:
+        """Have errors say the folder's name; see `JobFolder.named`."""
+        return self._opened.named()
 
     def part(self, kind: str = IMAGE) -> Path:
         """The file in which a target is written and verified."""
-        return self.folder / f"result-{self._token}{_suffix(kind)}"
+        return self._inside / f"result-{self._token}{suffix_of(kind)}"
 
     def start(self, identity: Mapping[str, Any], *, resume: bool) -> None:
         """Resume the run in the folder, or begin one.
@@ -151,17 +137,16 @@ class Job:
         """
         if resume:
             self.check_identity(identity)
-        manifest = self.folder / "manifest.json"
         wanted = json.loads(json.dumps(identity))
         with self._writing():
             if not (resume and self.begun):
-                self._discard()  # without its manifest, nobody knows what a block shows
+                self._opened.clear()  # without its manifest, nobody knows what a block shows
             self._seal_key = job_key(wanted)
             self.blocks.mkdir(exist_ok=True)
             if self.begun:
                 self._resume()
                 return
-            with whole_file(manifest, sync=True) as file:
+            with whole_file(self._inside / MANIFEST, sync=True) as file:
                 file.write(json.dumps({**wanted, "key": self._seal_key}, indent=1).encode())
 
     def check_identity(self, identity: Mapping[str, Any]) -> None:
@@ -170,7 +155,7 @@ class Job:
         Raises:
             JobError: The folder holds a run of another identity.
         """
-        found = self._manifest()
+        found = self._opened.manifest
         if not self.begun or found.get("key") == job_key(identity):
             return
         wanted = json.loads(json.dumps(identity))
@@ -188,42 +173,85 @@ class Job:
         Raises:
             JobError: It is so.
         """
-        if (self.folder / "lock").exists():
+        if self.exists() and (self.folder / LOCK).exists():
             with self:
                 pass
 
+    def exists(self) -> bool:
+        """Whether there is a folder that is a job's, whatever run it holds."""
+        try:
+            self.check_folder()
+        except (GeoSegSRError, OSError):
+            return False
+        return os.path.lexists(self.folder)
+
+    def check_folder(self) -> None:
+        """Refuse what exists under the folder's name and is no job's folder; nothing is written.
+
+        Raises:
+            JobError: As `JobFolder.open` and `JobFolder.check_content`.
+        """
+        if not os.path.lexists(self.folder):
+            return
+        found = JobFolder(self.folder)
+        found.open()
+        try:
+            found.check_content()
+        finally:
+            found.close()
+
     def remove_own(self, identity: Mapping[str, Any]) -> None:
         """Delete the folder, unless it holds an unfinished run of another identity."""
-        if not self.begun or self._manifest().get("key") == job_key(identity):
+        if not self.begun or self._opened.manifest.get("key") == job_key(identity):
             self.remove()
 
     @property
     def begun(self) -> bool:
         """Whether the folder holds a run, finished or not."""
-        return (self.folder / "manifest.json").exists()
+        return (self._inside / MANIFEST).exists()
 
     def record(self, record: BlockRecord) -> None:
         """Add a finished block to the journal."""
-        with self._writing(), (self.folder / "done.jsonl").open("a") as journal:
+        with self._writing(), (self._inside / JOURNAL).open("a") as journal:
             journal.write(self._line(record))
         self.done[record.index] = record
 
-    def commit(self, then: Callable[[], object] | None = None) -> None:
-        """Move the verified files into place, the image last, call `then`, and delete the folder."""
-        with self._writing():
-            for kind, target in reversed(self.targets.items()):
-                os.replace(self.part(kind), target)
+    def commit(self, may_replace: Callable[[Path], bool], then: Callable[[], object] | None = None) -> None:
+        """Move the verified files into place, the image last, call `then`, and delete the folder.
+
+        Args:
+            may_replace: Whether a file that exists at a target by now may be replaced.
+            then: Called when all files are in place.
+
+        Raises:
+            JobError: A file has appeared at a target that may not be replaced, or the folder was replaced by another.
+        """
+        self._opened.check_same()
+        for kind, target in reversed(self.targets.items()):
+            with self._writing():
+                self._place(self.part(kind), target, may_replace)
                 _sync_folder(target.parent)
         if then is not None:
             then()
         self.remove()
 
     def remove(self) -> None:
-        """Delete the folder. The lock is released first, because some systems cannot delete open files."""
-        self._lock.release()
-        with suppress(OSError):
-            (self.folder / "manifest.json").unlink()  # without it, the rest is no run
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Delete the run's files, and the folder if nothing else is in it."""
+        if os.name == "nt" and self._lock is not None:
+            self._lock.release()  # open files cannot be deleted there
+        self._opened.remove()
+
+    def _place(self, part: Path, target: Path, may_replace: Callable[[Path], bool]) -> None:
+        if os.path.lexists(target) and may_replace(target):
+            os.replace(part, target)
+            return
+        try:
+            move_new(part, target)
+        except FileExistsError as error:
+            raise JobError(
+                f"Cannot write '{target}': a file of that name has appeared since the run began. The finished blocks "
+                "are kept. Move that file away, or pass --overwrite to replace it, and repeat the same command."
+            ) from error
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -235,21 +263,9 @@ class Job:
                 "some space or fix the cause, and repeat the same command."
             ) from error
 
-    def _discard(self) -> None:
-        for entry in self.folder.iterdir():
-            if entry.is_dir():
-                shutil.rmtree(entry)
-            elif entry.name != "lock":
-                entry.unlink()
-
-    def _manifest(self) -> dict[str, Any]:
-        return _read_json(self.folder / "manifest.json")
-
     def _resume(self) -> None:
         """Load the journal, without the blocks whose files are missing or damaged."""
-        for leftover in self.folder.glob("result*"):
-            leftover.unlink()
-        for line in _lines(self.folder / "done.jsonl"):
+        for line in _lines(self._inside / JOURNAL):
             record = self._record(line)
             if record is not None:
                 self.done[record.index] = record
@@ -258,8 +274,12 @@ class Job:
             if not all(_is_whole(self.block_path(index, kind), file) for kind, file in files):
                 warn(f"block {index} of the earlier run is missing or damaged, and is computed again")
                 del self.done[index]
+        kept_files = [
+            self.block_path(index, kind).name for index, block in self.done.items() for kind in block.files
+        ]
+        self._opened.clear_all_but(set(kept_files))
         kept = "".join(self._line(record) for record in self.done.values())
-        with whole_file(self.folder / "done.jsonl") as file:
+        with whole_file(self._inside / JOURNAL) as file:
             file.write(kept.encode())
 
     def _line(self, record: BlockRecord) -> str:
@@ -280,20 +300,6 @@ class Job:
 
     def _seal(self, text: str) -> str:
         return hashlib.sha256(f"{self._seal_key}\n{text}".encode(errors="replace")).hexdigest()[:16]
-
-
-def block_path(folder: Path, index: int, kind: str = IMAGE) -> Path:
-    """The path of a block's file in a job's folder."""
-    return folder / "blocks" / f"{index:06d}{_suffix(kind)}"
-
-
-def _suffix(kind: str) -> str:
-    return ".tif" if kind == IMAGE else f".{kind}.tif"
-
-
-def job_key(identity: Mapping[str, Any]) -> str:
-    """SHA-256 of everything that decides the pixels."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def source_identity(path: str, files: Sequence[str] = ()) -> dict[str, Any]:
@@ -341,14 +347,6 @@ def _is_whole(path: Path, record: FileRecord) -> bool:
         return False
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == record.sha256
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _lines(path: Path) -> list[str]:

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from geosegsr.pipeline.job import IMAGE, BlockRecord
+from geosegsr.pipeline.job_folder import IMAGE
+from geosegsr.pipeline.records import BlockRecord
 from geosegsr.pipeline.sensing import ASSUMED
 from geosegsr.pipeline.task import Task
 from geosegsr.sensor.consistency import Residual

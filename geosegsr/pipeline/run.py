@@ -14,10 +14,11 @@ from geosegsr.errors import SceneError
 from geosegsr.files import exists
 from geosegsr.notices import warn
 from geosegsr.pipeline.block import compute_block
-from geosegsr.pipeline.job import BlockRecord, Job, source_identity
+from geosegsr.pipeline.job import Job, source_identity
 from geosegsr.pipeline.plan import Plan
+from geosegsr.pipeline.records import BlockRecord
 from geosegsr.pipeline.report import Progress, Report, report_of, timed
-from geosegsr.pipeline.standing import needs_run
+from geosegsr.pipeline.standing import is_result, needs_run
 from geosegsr.pipeline.targets import has_item
 from geosegsr.pipeline.task import Product, Task
 from geosegsr.pipeline.worker_check import Preflight
@@ -46,7 +47,7 @@ def carry_out(task: Task, engine: Engine, progress: Tell | None = None) -> Repor
     with timed(seconds, "plan"):
         wanted = needs_run(task)
     job = Job(task.target, task.uncertainty_target)
-    if not wanted and not job.folder.exists():
+    if not wanted and not job.exists():
         return _skip(task, seconds)
     with job:
         if not needs_run(task):  # another process has finished it meanwhile, or did not clear its job away
@@ -85,7 +86,7 @@ def _run(task: Task, job: Job, engine: Engine, seconds: dict[str, float], tell: 
     for product in task.products:
         _write_product(product, planned, job, seconds, lambda stage: tell(_at(planned, resumed, stage)))
     records = dict(job.done)
-    job.commit(task.write_item)
+    job.commit(lambda path: task.request.overwrite or is_result(path, task), task.write_item)
     log.info("%s: done; %s", target, ", ".join(f"{stage} {took:.1f} s" for stage, took in seconds.items()))
     return report_of(task, records, resumed, seconds)
 
@@ -102,11 +103,11 @@ def _write_product(
     """Copy the block files into a COG in the job's folder, and verify it."""
     blocks, part = _block_files(planned, job, product.kind), job.part(product.kind)
     tell("cog")
-    with timed(seconds, "cog"):
+    with timed(seconds, "cog"), job.named():
         full = _with_statistics(product, planned, job)
         write_cog(part, full, product.dtype, blocks, product.creation, has_mask=product.has_mask)
     tell("verify")
-    with timed(seconds, "verify"):
+    with timed(seconds, "verify"), job.named():
         verify_cog(
             part, product.metadata, product.dtype, blocks, product.creation,
             alpha=product.alpha, threads=default_threads(),

@@ -14,6 +14,7 @@ An unfinished run of another source, model or options is refused without --no-re
 from __future__ import annotations
 
 from enum import StrEnum
+from os.path import lexists
 from pathlib import Path
 
 from geosegsr.errors import JobError
@@ -43,7 +44,7 @@ def standing(task: Task) -> Standing:
     A finished result is recognised by the key in its tags, which says what made it. A job folder beside it is what an
     interrupted run did not clear away.
     """
-    existing = [path for path in task.targets if path.exists()]
+    existing = [path for path in task.targets if lexists(path)]
     ours = [path for path in existing if is_result(path, task)]
     if len(ours) == len(task.targets):
         return Standing.OURS
@@ -57,7 +58,8 @@ def needs_run(task: Task) -> bool:
     """Whether there is anything to compute; all that the run would refuse is refused here, and nothing is written.
 
     Raises:
-        JobError: The run would replace a file that it may not, or cannot resume the run in the job folder.
+        JobError: The run would replace a file that it may not, cannot resume the run in the job folder, or finds there a
+            folder that is no job's.
         GeoSegSRError: GDAL refuses the creation options.
     """
     request, found = task.request, standing(task)
@@ -65,6 +67,7 @@ def needs_run(task: Task) -> bool:
         return False
     if found is Standing.ANOTHERS and not request.overwrite:
         raise _exists(task)
+    Job(task.target).check_folder()
     if request.resume:
         Job(task.target).check_identity(task.identity)
     for product in task.products:
@@ -84,9 +87,9 @@ def is_result(path: Path, task: Task) -> bool:
 
 def _exists(task: Task) -> JobError:
     image, beside = task.target, task.uncertainty_target
-    if image.exists() and not is_result(image, task):
+    if lexists(image) and not is_result(image, task):
         path, other = image, "another -o"
-    elif beside is not None and beside.exists():
+    elif beside is not None and lexists(beside):
         path, other = beside, "another --uncertainty"
     else:
         return JobError(

@@ -13,7 +13,7 @@ import numpy as np
 
 from geosegsr.models.contract import Upscaler
 from geosegsr.notices import kept_notices
-from geosegsr.pipeline.job import IMAGE, UNCERTAINTY, job_key
+from geosegsr.pipeline.job_folder import IMAGE, UNCERTAINTY, job_key
 from geosegsr.pipeline.options import PlanOptions
 from geosegsr.pipeline.plan import Plan, plan
 from geosegsr.pipeline.targets import check_not_read, check_target, check_uncertainty_target, wanted_item

@@ -38,6 +38,8 @@ SMALL_BYTES = 64_000_000
 COG."""
 # The last kinds of COG that GDAL wrote successfully.
 _tried: deque[Any] = deque(maxlen=8)
+_BLOCK_MARK = "geosegsr block"  # in the TIFF tag for the software
+_HEAD = 1 << 16  # bytes at a block file's begin that hold its tags
 # The VRT georeferences the block files; rasterio warns about files without any georeferencing.
 _SOMEWHERE = Affine.translation(1, 1)
 
@@ -84,10 +86,21 @@ def block_bytes(values: NDArray[Any], mask: NDArray[np.bool_] | None, *, packed:
             driver="GTiff", count=bands, height=height, width=width, dtype=values.dtype,
             photometric="minisblack", transform=_SOMEWHERE, **side, **packing,
         ) as target:  # fmt: skip
+            target.update_tags(TIFFTAG_SOFTWARE=_BLOCK_MARK)
             target.write(values)
             if mask is not None:
                 target.write_mask(mask)
         return bytes(memory.getbuffer())
+
+
+def is_block(path: Path) -> bool:
+    """Whether a file is one that `block_bytes` made, by a mark in it."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return False
+    return head[:2] in (b"II", b"MM") and _BLOCK_MARK.encode() in head
 
 
 def try_creation_options(

@@ -25,7 +25,7 @@ from pystac.extensions.file import FileExtension
 from pystac.extensions.projection import ProjectionExtension
 
 from geosegsr.errors import ConfigError, JobError, SceneError
-from geosegsr.files import is_same, whole_file
+from geosegsr.files import is_same, read_json, whole_file
 from geosegsr.notices import warn
 from geosegsr.raster.bands import colour_of
 from geosegsr.raster.footprint import bounding_box, footprint, ground_sample_distance
@@ -151,13 +151,13 @@ def _what_lies_at(path: Path) -> str:
 
 
 def _is_item(path: Path) -> bool:
-    found = _read(path)
+    found = read_json(path)
     return found.get("type") == "Feature" and bool(found.get("stac_version"))
 
 
 def _data_asset(path: Path) -> dict[str, Any]:
     """The data asset of the item in a file; empty if there is none."""
-    assets = _read(path).get("assets")
+    assets = read_json(path).get("assets")
     asset = assets.get("data") if isinstance(assets, dict) else None
     return asset if isinstance(asset, dict) else {}
 
@@ -198,7 +198,7 @@ def write_item(
             check_item_path(result, source, uncertainty)
             if path.exists() and path.read_bytes() == data:
                 return path
-            with whole_file(path, sync=True) as file:
+            with whole_file(path, sync=True, replace=path.exists()) as file:
                 file.write(data)
     except OSError as error:
         raise SceneError(
@@ -345,7 +345,7 @@ def _source_link(source: str, result: Path) -> pystac.Link:
     if not path.exists():
         return pystac.Link(pystac.RelType.DERIVED_FROM, _address(source))
     own = path.with_suffix(".json")
-    if not is_same(own, path) and not is_same(own, item_path(result)) and _read(own).get("stac_version"):
+    if not is_same(own, path) and not is_same(own, item_path(result)) and read_json(own).get("stac_version"):
         return pystac.Link(
             pystac.RelType.DERIVED_FROM, _relative(own, folder), media_type=pystac.MediaType.GEOJSON
         )
@@ -374,11 +374,3 @@ def _address(source: str) -> str:
 def _multihash(path: Path) -> str:
     with path.open("rb") as file:
         return _SHA256_MULTIHASH + hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -74,16 +74,23 @@ class RunFolder:
         Raises:
             JobError: The folder is not empty, or cannot be written.
         """
-        if self.path.exists() and any(entry.name != ".lock" for entry in self.path.iterdir()):
-            raise JobError(
-                f"Cannot start a run in '{self.path}': the folder is not empty. "
-                f"Pass --resume {self.path} to resume its run, or another --run."
-            )
         try:
-            (self.path / "pictures").mkdir(parents=True, exist_ok=True)
-            (self.path / "config.toml").write_text(tomlkit.dumps(config.to_dict()), encoding="utf-8")
+            if self.path.exists() and any(not _is_lock(entry) for entry in self.path.iterdir()):
+                raise self._not_empty()
+            self.path.mkdir(parents=True, exist_ok=True)
+            with (self.path / "config.toml").open("x", encoding="utf-8") as file:
+                file.write(tomlkit.dumps(config.to_dict()))
+            (self.path / "pictures").mkdir(exist_ok=True)
+        except FileExistsError as error:  # another run has just begun there
+            raise self._not_empty() from error
         except OSError as error:
             raise JobError(f"Cannot start a run in '{self.path}': {error.strerror or error}.") from error
+
+    def _not_empty(self) -> JobError:
+        return JobError(
+            f"Cannot start a run in '{self.path}': the folder is not empty. "
+            f"Pass --resume {self.path} to resume its run, or another --run."
+        )
 
     def read_config(self) -> TrainConfig:
         """The configuration of the run, from config.toml.
@@ -219,6 +226,11 @@ class StepLog:
     def close(self) -> None:
         with suppress(OSError):  # a line that did not fit was reported when it was written
             self._file.close()
+
+
+def _is_lock(entry: Path) -> bool:
+    """Whether a file is what `lock` leaves; it is empty."""
+    return entry.name == ".lock" and entry.is_file() and entry.stat().st_size == 0
 
 
 def _line(row: LoggedStep) -> str:

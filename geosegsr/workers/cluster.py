@@ -51,7 +51,8 @@ def _token(folder: Path, run_id: str) -> Iterator[Path]:
     """A file that every worker must find, for as long as the run takes."""
     token = folder.absolute() / f"run-{run_id}"
     try:
-        token.write_text(run_id)
+        with token.open("x") as file:
+            file.write(run_id)
     except OSError as error:
         raise SceneError(
             f"Cannot write to '{folder}': {error.strerror or error}. Free some space or fix the cause, and repeat the same "

@@ -195,7 +195,8 @@ def _folder_fault(run_id: str, token: Path) -> Rejected | None:
         time.sleep(0.1)
     trial = token.with_name(f"{token.name}-{uuid.uuid4().hex[:8]}")
     try:
-        trial.write_text(run_id)
+        with trial.open("x") as file:
+            file.write(run_id)
         trial.unlink()
     except OSError as error:
         return Rejected(

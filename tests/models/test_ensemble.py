@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +15,7 @@ from fakes import Fake
 from rio_cogeo.cogeo import cog_validate
 
 import geosegsr
+from geosegsr import files
 from geosegsr.errors import ConfigError, GeoSegSRWarning, JobError
 from geosegsr.models.contract import FloatArray
 from geosegsr.models.ensemble import Ensemble, mean_and_spread
@@ -150,7 +150,7 @@ def test_stopped_and_given_again_both_are_as_if_nothing_had_happened(
         if stage == "blocks":
             patch.setattr(Job, "record", _stop_after(3))
         else:
-            patch.setattr(os, "replace", _stop_at(image))
+            patch.setattr("geosegsr.pipeline.job.move_new", _stop_at(image))
         with pytest.raises(RuntimeError, match="stopped"):
             both(scene, tmp_path / "out")
     assert not image.exists()
@@ -176,7 +176,7 @@ def _stop_after(count: int) -> object:
 
 
 def _stop_at(target: Path) -> object:
-    move = os.replace
+    move = files.move_new
 
     def stopping(source: Path, destination: Path) -> None:
         if Path(destination) == target:

@@ -437,7 +437,7 @@ def test_interrupted_while_the_job_is_cleared_away(
             patch.undo()
             raise KeyboardInterrupt
 
-        patch.setattr(shutil, "rmtree", interrupted)
+        patch.setattr(Path, "rmdir", interrupted)
         with pytest.raises(KeyboardInterrupt):
             geosegsr.upscale(small_scene, target, 2, "nearest")
     made = target.read_bytes()

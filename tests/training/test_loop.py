@@ -333,6 +333,23 @@ def test_a_folder_in_use_or_full_is_refused(images, unbroken, tmp_path):
         RunFolder(tmp_path / "nothing").read_config()
 
 
+@pytest.mark.parametrize("name", ["notes.txt", ".lock", "config.toml"])
+def test_a_folder_with_files_of_somebody_else_is_refused(name, tmp_path, monkeypatch):
+    (tmp_path / name).write_text("precious")
+    if name == "config.toml":  # it appears after the look at the folder
+        monkeypatch.setattr(type(tmp_path), "iterdir", lambda self: iter(()))
+    with pytest.raises(JobError, match="the folder is not empty"):
+        RunFolder(tmp_path).create(tiny_config([]))
+    monkeypatch.undo()
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "precious")]
+
+
+def test_a_run_in_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(JobError, match="Cannot start a run in"):
+        RunFolder(tmp_path / "file").create(tiny_config([]))
+
+
 def test_bad_data_leaves_no_run_behind(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(SceneError, match="there are none"):

@@ -1,0 +1,56 @@
+"""What is noted about a finished block: it travels from workers, and stands in the journal of a job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from geosegsr.raster.statistics import BandStatistics
+from geosegsr.sensor.consistency import Residual
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """What is known about a block's file."""
+
+    size: int
+    """Its bytes."""
+    sha256: str
+    """Of all of it."""
+    checksum: int
+    """Of its pixels; see cog.pixel_checksum."""
+    valid: tuple[int, ...]
+    """Valid output pixels of each image band."""
+    statistics: tuple[BandStatistics, ...]
+    """Of each image band's output pixels."""
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> FileRecord:
+        """The inverse of `dataclasses.asdict`, after a round trip through JSON."""
+        statistics = tuple(BandStatistics(**band) for band in raw["statistics"])
+        return cls(**{**raw, "valid": tuple(raw["valid"]), "statistics": statistics})
+
+
+@dataclass(frozen=True)
+class BlockRecord:
+    """What is known about a finished block."""
+
+    index: int
+    """Its position in the grid."""
+    files: dict[str, FileRecord]
+    """Of the image, and of the uncertainty where that is asked for."""
+    residuals: tuple[Residual, ...]
+    """Difference of each image band, downsampled, from the input; empty where the sensor is unknown."""
+    tiles: int
+    """Tiles computed for it."""
+    empty: int
+    """Tiles skipped for it."""
+    seconds: dict[str, float]
+    """Time by stage: read, model, blend, consistency, write."""
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> BlockRecord:
+        """The inverse of `dataclasses.asdict`, after a round trip through JSON."""
+        files = {kind: FileRecord.from_dict(file) for kind, file in raw["files"].items()}
+        residuals = tuple(Residual(**band) for band in raw["residuals"])
+        return cls(**{**raw, "files": files, "residuals": residuals})
