@@ -39,6 +39,7 @@ COLOURS = (
     "#e6550d",
     "#a63603",
     "#6a3d9a",
+    "#e7298a",
 )
 
 
@@ -50,8 +51,12 @@ class Case:
     blur: float = 0.0  # of the Gaussian, in lr pixels
     noise: float = 0.0  # DN
     quality: int = 0
+    aliased: float = 0.0
+    """MTF at Nyquist of a Gaussian that takes the place of bicubic reduction; 0: none does."""
 
     def truth(self, scale: int) -> SensorDescriptor:
+        if self.aliased:
+            return SensorDescriptor.of_degradation(self.thin, scale)
         bicubic = SensorDescriptor.of_degradation(Degradation(), scale)
         quarter, nyquist = (math.exp(-2 * (math.pi * self.blur * f) ** 2) for f in (0.25, 0.5))
         return SensorDescriptor(
@@ -61,10 +66,19 @@ class Case:
             quantisation_of(self.quality) if self.quality else 0.0,
         )
 
+    @property
+    def thin(self) -> Degradation:
+        return Degradation(kernel="mtf", mtf=(self.aliased, self.aliased))
+
     def of(self, hr: np.ndarray, scale: int, seed: int) -> np.ndarray:
         """What the sensor makes of hr; both uint8, of shape (3, ...)."""
-        sigma = self.blur * scale
-        lr = imresize_down(gaussian_filter(hr.astype(np.float32), (0, sigma, sigma), mode="reflect"), scale)
+        if self.aliased:
+            lr = self.thin.sample(hr.astype(np.float32), scale, np.random.default_rng(seed))
+        else:
+            sigma = self.blur * scale
+            lr = imresize_down(
+                gaussian_filter(hr.astype(np.float32), (0, sigma, sigma), mode="reflect"), scale
+            )
         lr = lr + self.noise * np.random.default_rng(seed).standard_normal(lr.shape)
         dn = np.rint(lr).clip(0, 255).astype(np.uint8)
         if not self.quality:
@@ -80,6 +94,7 @@ CASES = (
     *(Case(f"noise {noise}", noise=noise) for noise in (3, 8)),
     *(Case(f"JPEG {quality}", quality=quality) for quality in (90, 75, 50)),
     Case("blur 0.8, noise 3, JPEG 75", 0.8, 3, 75),
+    Case("aliased", aliased=0.85),
 )
 
 
@@ -138,7 +153,7 @@ class Row:
 def draw(rows: list[Row], file: Path) -> None:
     """True across, estimated upwards; one panel a number, one colour a case."""
     panels = (
-        ("MTF at Nyquist", 1, 1, 0.7, 0.1),
+        ("MTF at Nyquist", 1, 1, 1.0, 0.2),
         ("noise, DN of 255", 2, 255, 12, 2),
         ("JPEG tables, %", 3, 1, 130, 20),
     )
@@ -157,7 +172,7 @@ def draw(rows: list[Row], file: Path) -> None:
     for index, (row, colour) in enumerate(zip(rows, COLOURS, strict=True)):
         pen.text(
             (8 + index * 3 * PANEL / len(rows), PANEL + 6),
-            row.case.name.replace(", ", "+"),
+            row.case.name.split(", ")[0] + (" ..." if ", " in row.case.name else ""),
             fill=colour,
             font_size=11,
         )

@@ -32,6 +32,7 @@ MIN_SIDE = 48
 WEIGHTS = Path(__file__).parent.parent / "weights" / "sensor.safetensors"
 _SHARED = 0.5  # share of a patch's variance that all patches of a scene have in common
 _COMPATIBLE = 2.0  # standard deviations within which a scene is taken for clean
+_LEAST_CONTRAST = 1e-3  # standard deviation of a patch that says anything of blur, in the model's range
 _CHUNK = 8  # patches that the network sees together
 
 Floats = NDArray[np.float64]
@@ -79,6 +80,9 @@ def estimate(
         ConfigError: No patch, a patch that is too small, or a value that is not finite.
     """
     _check(patches)
+    patches = patches[patches.reshape(len(patches), -1).std(1) > _LEAST_CONTRAST]
+    if not len(patches):  # even ground
+        return Estimate(BICUBIC, Uncertainty(1.0, 1.0, 0.0, 0.0))
     with _one_thread():
         quantised, spread = (
             (quantisation_of(jpeg_quality), 0.0) if jpeg_quality else _quantisation(patches, dn_span)
