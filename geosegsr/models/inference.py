@@ -19,6 +19,7 @@ from geosegsr.models.card import ModelCard
 from geosegsr.models.checkpoint import load_checkpoint, read_card
 from geosegsr.models.contract import Facts, FloatArray, Upscaler
 from geosegsr.models.segsr.config import BICUBIC, SeGSRConfig
+from geosegsr.models.segsr.flat import REACH, keep_flat
 from geosegsr.models.segsr.precision import without_tf32
 from geosegsr.notices import warn
 
@@ -53,14 +54,17 @@ class _Checkpoint:
         self.descriptor = descriptor
         self.wanted_device = wanted_device
         self.precision = precision
+        halo = max(card.halo, REACH)
+        overlap = max(card.overlap, 2 * halo)
+        least = (overlap // card.multiple_of + 1) * card.multiple_of  # the first multiple above the overlap
         self.facts = Facts(
             name=card.name,
             fingerprint="-".join([card.sha256, precision, *(f"{value:.6g}" for value in descriptor or ())]),
             scale=card.scale,
             bands=card.bands,
-            tile=card.tile,
-            overlap=card.overlap,
-            halo=card.halo,
+            tile=max(card.tile, least),
+            overlap=overlap,
+            halo=halo,
             multiple_of=card.multiple_of,
             min_size=card.min_size,
             batch=batch,
@@ -104,6 +108,7 @@ class TorchUpscaler(_Checkpoint):
         model.specialise(BICUBIC if descriptor is None else descriptor)
         model.merge_lora().requires_grad_(False).to(memory_format=torch.channels_last)
         self.network: Callable[..., Tensor] = model.to(self.device, PRECISIONS[precision])
+        self._sharpness = model.config.base_sharpness
         self.batch = batch  # halved where memory runs out
         self._lock = threading.Lock()
         self._threads = torch.get_num_threads()
@@ -183,10 +188,11 @@ class TorchUpscaler(_Checkpoint):
                 torch.set_num_threads(self._threads)
 
     def _run(self, lr: FloatArray, guide: FloatArray | None) -> FloatArray:
-        """Run the network on a batch, padded to the fixed size with copies of its last tile."""
-        tensors = [None if a is None else self._tensor(a) for a in (lr, guide)]
-        sr = self.network(*tensors)[: len(lr)]  # (n, C, sh, sw)
-        array: FloatArray = sr.float().cpu().numpy()
+        """Run the network on a batch, padded to the fixed size with copies of its last tile; flat ground stays flat."""
+        tensor, guiding = self._tensor(lr), None if guide is None else self._tensor(guide)
+        sr = self.network(tensor, guiding).float()  # (batch, C, sh, sw)
+        sr = keep_flat(sr, tensor, self.facts.scale, self._sharpness)[: len(lr)]
+        array: FloatArray = sr.cpu().numpy()
         return array
 
     def _tensor(self, array: FloatArray) -> Tensor:

@@ -1,0 +1,62 @@
+"""Flat ground: where an image is constant, so is its enlargement.
+
+A network answers a constant image with a faint pattern of its own, stronger at the image's border. Where the pixels
+around a place differ by next to nothing, the bicubic enlargement takes the network's place.
+
+    lr                     7 7 7 7 7 7 7 3 5 4      one row of one band
+    range of 5 pixels      0 0 0 0 0 4 4 4 4 2
+    flat: 1 - range/FULL   1 1 1 1 1 0 0 0 0 0      at least 0
+    most of 3 pixels       1 1 1 1 1 1 0 0 0 0      then linear from centre to centre
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from geosegsr.models.segsr.enlarge import bicubic
+
+FULL = 1e-3
+"""Range of the pixels around a place, in the model's range, from which on the network's result is left as it is.
+
+Less than half a DN of 8 bits, so that only constant ground is flat there.
+"""
+_WINDOW = 5  # as far as the bicubic kernel sees: its result is constant where that is
+REACH = _WINDOW // 2 + 2
+"""How far around a pixel its result depends on what is flat, in lr pixels."""
+
+
+def keep_flat(sr: Tensor, lr: Tensor, scale: int, sharpness: float) -> Tensor:
+    """A network's result, with its bicubic enlargement where the input is flat, each band on its own.
+
+    Results elsewhere keep their bits, and nothing depends on the other images of a batch.
+
+    Args:
+        sr: The network's result, float32, shape (N, C, scale*h, scale*w); changed in place.
+        lr: Its input, float32, shape (N, C, h, w), in the model's range.
+        scale: Output pixels per input pixel, along each side.
+        sharpness: The bicubic kernel's parameter a.
+
+    Returns:
+        `sr`; within the rounding of float32 constant wherever the lr pixels up to two away are.
+    """
+    flat = _flatness(lr)  # (N, C, h, w)
+    for band in torch.nonzero(flat.amax((0, 2, 3))).flatten().tolist():  # one at a time, to save memory
+        own = slice(band, band + 1)
+        share = F.interpolate(flat[:, own], scale_factor=float(scale), mode="bilinear")  # (N, 1, sh, sw)
+        # At a share of 0 this is exactly the first, and at 1 exactly the second.
+        sr[:, own] = torch.lerp(sr[:, own], bicubic(lr[:, own], scale, sharpness), share)
+    return sr
+
+
+def _flatness(lr: Tensor) -> Tensor:
+    """1 where the pixels around differ by nothing, 0 where they differ by FULL or more; same shape."""
+    flat = (1 - (_highest(lr, _WINDOW) + _highest(-lr, _WINDOW)) / FULL).clamp_(min=0)
+    return _highest(flat, 3)
+
+
+def _highest(image: Tensor, side: int) -> Tensor:
+    """The highest value of the square around each pixel, within the image."""
+    down = F.max_pool2d(image, (side, 1), 1, (side // 2, 0))
+    return F.max_pool2d(down, (1, side), 1, (0, side // 2))
