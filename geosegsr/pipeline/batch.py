@@ -209,7 +209,7 @@ def check_for_all(request: Request, scenes: Sequence[tuple[str, Path]]) -> None:
         TypeError: There is no such option.
     """
     options = with_defaults(request.options)
-    check_scale(request.scale, guided=options["guide"] is not None)
+    check_scale(request.scale, guided=True)  # whether there is a guide, each scene will tell
     creation_options(request.creation or {})
     shared_upscaler(
         model_at(request.scale, request.model), request.scale,

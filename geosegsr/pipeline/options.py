@@ -52,8 +52,10 @@ class PlanOptions(RenderOptions, total=False):
 
     guide: str | Path | None
     """A sharper raster of the same ground: the scene's bands are first brought to its grid, with its help."""
-    bands: Sequence[int] | None
-    """1-based bands to use, in this order; by default all."""
+    groups: Sequence[str] | None
+    """Parts of a product to use, by the names of their pixel sizes ("10m", "20m"); by default all."""
+    bands: Sequence[int | str] | None
+    """Bands to use, in this order, as numbers from 1 or by name; by default all."""
     alpha: AlphaPolicy
     """What a band tagged alpha is: "mask", "image", or "auto" to decide by its values."""
     aoi: str | Path | None
@@ -68,6 +70,7 @@ class PlanOptions(RenderOptions, total=False):
 
 DEFAULTS: PlanOptions = {
     "guide": None,
+    "groups": None,
     "bands": None,
     "other_bands": None,
     "nodata": None,

@@ -23,11 +23,14 @@ from geosegsr.pipeline.options import PlanOptions, listed, with_defaults
 from geosegsr.pipeline.sensing import ASSUMED, Sensing
 from geosegsr.raster.area import Area, area_from_bbox, area_from_geometry, area_from_window
 from geosegsr.raster.metadata import BandMetadata, Metadata
+from geosegsr.raster.products import locate
 from geosegsr.raster.radiometry import working_dtype
 from geosegsr.raster.scene import AlphaPolicy, Scene
 from geosegsr.raster.window import Window
 from geosegsr.sensor.consistency import Sampling
+from geosegsr.sharpening.product import groups_of, open_whole
 from geosegsr.sharpening.scene import SharpenedScene
+from geosegsr.sharpening.stack import sharpened_parts
 from geosegsr.tiling.grid import TileGrid
 from geosegsr.tiling.group import output_bands
 from geosegsr.tiling.render import Rendering
@@ -192,16 +195,16 @@ class Plan:
             tags["GEOSEGSR_VALUE_RANGE"] = rendering.radiometry.describe()
         if self.sensing.origin != ASSUMED:
             tags["GEOSEGSR_SENSOR"] = self.sensing.describe()
-        if isinstance(self.scene, SharpenedScene):
-            tags["GEOSEGSR_GUIDE"] = self.scene.describe()
+        if sharpened := sharpened_parts(self.scene):
+            tags["GEOSEGSR_GUIDE"] = "; ".join(part.describe() for part in sharpened)
         return tags
 
     def identity(self) -> dict[str, Any]:
         """Everything that decides the pixels and their division into blocks; it identifies a resumable run."""
         rendering = self.rendering
         polygon = self.area.polygon
-        sharpened = {"guide": self.scene.key} if isinstance(self.scene, SharpenedScene) else {}
-        return sharpened | {
+        keys = [part.key for part in sharpened_parts(self.scene)]
+        return ({"guide": keys} if keys else {}) | {
             "version": __version__,
             "source": source_identity(self.scene.path, self.scene.files),
             "model": self._fingerprints if rendering.told else rendering.upscaler.facts.fingerprint,
@@ -254,8 +257,9 @@ def plan(
         TypeError: There is no such option.
     """
     chosen = with_defaults(options)
-    check_scale(scale, guided=chosen["guide"] is not None)
+    check_scale(scale, guided=True)  # whether there is a guide, the scene will tell
     scene = _open_scene(src, chosen)
+    check_scale(scale, guided=chosen["groups"] is not None or bool(sharpened_parts(scene)))
     model = model_at(scale, model)
     device, precision, ensemble = chosen["device"], chosen["precision"], chosen["ensemble"]
     upscaler = shared_upscaler(model, scale, device=device, precision=precision, elsewhere=elsewhere)
@@ -279,7 +283,15 @@ def _open_scene(src: str | Path, options: PlanOptions) -> Scene:
 
 
 def _open_source(src: str | Path, options: PlanOptions) -> Scene:
-    scene = Scene.open(src, options["bands"], options["nodata"], options["alpha"])
+    located, groups = locate(str(src)), options["groups"]
+    if groups is not None and (located is None or not located.chosen):
+        raise ConfigError(
+            f"Cannot choose --groups of '{src}': it is one raster, not a product of several. Leave the option out."
+        )
+    if located is not None and located.chosen and (groups is not None or len(groups_of(located.product)) > 1):
+        scene = open_whole(located.product, groups, options["bands"], options["nodata"])
+    else:
+        scene = Scene.open(src, options["bands"], options["nodata"], options["alpha"])
     if scene.metadata.crs is None and scene.metadata.gcps_crs is None and not scene.metadata.rpcs:
         warn(f"'{scene.path}' has no coordinate reference system; neither will the result")
     if scene.alpha_looks_like_image:

@@ -15,7 +15,7 @@ from geosegsr.pipeline.records import BlockRecord
 from geosegsr.pipeline.sensing import ASSUMED
 from geosegsr.pipeline.task import Task
 from geosegsr.sensor.consistency import Residual
-from geosegsr.sharpening.scene import SharpenedScene
+from geosegsr.sharpening.stack import sharpened_parts
 
 Status = Literal["done", "skipped"]
 
@@ -137,7 +137,7 @@ def report_of(
         sensor=None if planned.sensing.origin == ASSUMED else planned.sensing.describe(),
         value_range=None if radiometry is None else radiometry.describe(),
         consistency=tuple(Residual.of_all(band).to_dict() for band in residuals),
-        sharpened=planned.scene.quality if isinstance(planned.scene, SharpenedScene) else (),
+        sharpened=tuple(band for part in sharpened_parts(planned.scene) for band in part.quality),
         uncertainty=None if task.uncertainty_target is None else str(task.uncertainty_target),
         warnings=task.assumed,
     )

@@ -81,13 +81,13 @@ def _refuse_large_blocks(source: Any, path: str) -> None:
         )
 
 
-def selected_bands(source: Any, bands: Sequence[int] | None) -> list[int]:
-    """The 1-based bands to read, all by default.
+def selected_bands(source: Any, bands: Sequence[int | str] | None) -> list[int]:
+    """The 1-based bands to read, all by default; named ones by their descriptions.
 
     Raises:
         BandError: There are no such bands, one is named twice, or they have different dtypes.
     """
-    selected = list(source.indexes if bands is None else bands)
+    selected = [_number(source, band) for band in (source.indexes if bands is None else bands)]
     wrong = [band for band in selected if band not in source.indexes]
     if wrong or not selected:
         raise BandError(
@@ -106,6 +106,20 @@ def selected_bands(source: Any, bands: Sequence[int] | None) -> list[int]:
             "Pass --bands with bands of one dtype."
         )
     return selected
+
+
+def _number(source: Any, band: int | str) -> int:
+    """The 1-based number of a band that may be named."""
+    if not isinstance(band, str):
+        return band
+    found = [number for number, name in enumerate(source.descriptions, 1) if name == band]
+    if len(found) != 1:
+        known = ", ".join(name for name in source.descriptions if name) or "none"
+        raise BandError(
+            f"Cannot find a band '{band}' in '{source.name}': the names of its bands are {known}. "
+            f"Pass --bands with these, or with numbers from 1 to {source.count}."
+        )
+    return found[0]
 
 
 def nodata_of(source: Any, bands: tuple[int, ...], override: float | None, path: str) -> float | None:

@@ -74,7 +74,7 @@ class Scene:
     def open(
         cls,
         path: str | Path,
-        bands: Sequence[int] | None = None,
+        bands: Sequence[int | str] | None = None,
         nodata: float | None = None,
         alpha: AlphaPolicy = "auto",
     ) -> Scene:
@@ -83,7 +83,7 @@ class Scene:
         Args:
             path: A local path or anything GDAL opens (/vsicurl/..., s3://..., a VRT); a product or "PRODUCT:PART", see
                 `geosegsr.raster.products`.
-            bands: 1-based bands in the order they are wanted; all by default.
+            bands: 1-based numbers or names of bands, in the order they are wanted; all by default.
             nodata: Overrides the file's own nodata value.
             alpha: Whether a band tagged alpha is a "mask" or an "image"; "auto" decides by its values.
 

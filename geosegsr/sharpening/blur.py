@@ -44,7 +44,7 @@ class Sample:
 
 
 @lru_cache(maxsize=64)
-def sampling_of_mtf(ratio: int, mtf: float) -> Sampling:
+def sampling_of_mtf(ratio: int, mtf: float, half: bool = False) -> Sampling:
     """A Gaussian blur and the mean over a coarse pixel.
 
     The mean lets a constant pass at every phase, so that no pattern of the coarse grid arises.
@@ -52,19 +52,25 @@ def sampling_of_mtf(ratio: int, mtf: float) -> Sampling:
     Args:
         ratio: Fine pixels per coarse pixel, along each side.
         mtf: Response of both together at the coarse Nyquist frequency, above 0; what the mean alone has is the most.
+        half: Whether the coarse pixel lies half a fine pixel before its fine pixels, as in Landsat, where the centre of a
+            30 m pixel is that of a panchromatic one.
     """
     frequency = 0.5 / ratio
     box = math.sin(math.pi / 2) / (ratio * math.sin(math.pi / (2 * ratio)))
     sigma = math.sqrt(-2 * math.log(min(mtf / box, 0.999))) / (2 * math.pi * frequency)
     radius = math.ceil(_TAIL * sigma)
     gaussian = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
-    weights = np.convolve(gaussian, np.ones(ratio))
-    beyond = -radius % ratio  # up to whole coarse pixels
-    weights = np.pad(weights / weights.sum(), beyond)
+    pixel = np.convolve(np.ones(ratio), [0.5, 0.5]) if half else np.ones(ratio)
+    weights = np.convolve(gaussian, pixel)
+    before = radius + half  # fine pixels that come before those of the coarse pixel
+    reach = -(-before // ratio)
+    weights = np.pad(
+        weights / weights.sum(), (reach * ratio - before, (reach + 1) * ratio + before - len(weights))
+    )
     return Sampling(ratio, tuple(weights.tolist()))
 
 
-def estimate_mtf(samples: Sequence[Sample], ratio: int) -> float:
+def estimate_mtf(samples: Sequence[Sample], ratio: int, half: bool = False) -> float:
     """Response at the coarse Nyquist frequency of the blur between a guide and coarse bands.
 
     Bands that the guide explains well count most: the mean is one of logarithms.
@@ -72,13 +78,14 @@ def estimate_mtf(samples: Sequence[Sample], ratio: int) -> float:
     Args:
         samples: Parts of the scene.
         ratio: Fine pixels per coarse pixel, along each side.
+        half: As in `sampling_of_mtf`.
 
     Returns:
         In steps of 0.01; `TYPICAL_MTF` where the samples hold too little.
     """
     if sum(int(sample.usable.sum()) for sample in samples) < _LEAST_PIXELS:
         return TYPICAL_MTF
-    left = np.array([_unexplained(samples, sampling_of_mtf(ratio, mtf)) for mtf in _CANDIDATES])
+    left = np.array([_unexplained(samples, sampling_of_mtf(ratio, mtf, half)) for mtf in _CANDIDATES])
     best = int(np.clip(left.argmin(), 1, len(left) - 2))
     before, here, after = left[best - 1 : best + 2]
     bend = before - 2 * here + after

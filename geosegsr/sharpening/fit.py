@@ -59,6 +59,8 @@ class Fit:
 
     ratio: int
     """Fine pixels per coarse pixel, along each side."""
+    half: bool
+    """Whether a coarse pixel lies half a fine pixel before its fine pixels; see `sampling_of_mtf`."""
     mtf: float
     """Response of the blur between them at the coarse Nyquist frequency."""
     scaling: Scaling
@@ -70,10 +72,18 @@ class Fit:
     @property
     def sampling(self) -> Sampling:
         """How coarse pixels are made of fine ones."""
-        return sampling_of_mtf(self.ratio, self.mtf)
+        return sampling_of_mtf(self.ratio, self.mtf, self.half)
 
 
-def fit(samples: Sequence[Sample], ratio: int, guides: int, bands: int, mtf: float | None = None) -> Fit:
+def fit(
+    samples: Sequence[Sample],
+    ratio: int,
+    guides: int,
+    bands: int,
+    *,
+    mtf: float | None = None,
+    half: bool = False,
+) -> Fit:
     """Fit on samples of a scene.
 
     Args:
@@ -82,6 +92,7 @@ def fit(samples: Sequence[Sample], ratio: int, guides: int, bands: int, mtf: flo
         guides: Bands of the guide.
         bands: Coarse bands.
         mtf: Response of the blur at the coarse Nyquist frequency, where it is known; by default estimated.
+        half: Whether a coarse pixel lies half a fine pixel before its fine pixels; see `sampling_of_mtf`.
 
     Returns:
         The fit; weights are 0 for a band whose detail the guide does not predict.
@@ -90,11 +101,11 @@ def fit(samples: Sequence[Sample], ratio: int, guides: int, bands: int, mtf: flo
     scaling = _scaling(samples, guides, bands)
     with single_threaded_blas():
         if mtf is None:
-            mtf = estimate_mtf(samples[:: max(1, len(samples) // _MTF_SAMPLES)][:_MTF_SAMPLES], ratio)
-        sampling = sampling_of_mtf(ratio, mtf)
+            mtf = estimate_mtf(samples[:: max(1, len(samples) // _MTF_SAMPLES)][:_MTF_SAMPLES], ratio, half)
+        sampling = sampling_of_mtf(ratio, mtf, half)
         tables = [_Table.of(sample, sampling, scaling) for sample in samples]
         weights, quality = _solved(tables, feature_count(ratio, guides, bands), bands)
-    return Fit(ratio, mtf, scaling, weights, quality)
+    return Fit(ratio, half, mtf, scaling, weights, quality)
 
 
 def _scaling(samples: Sequence[Sample], guides: int, bands: int) -> Scaling:

@@ -52,6 +52,8 @@ class Nesting:
     """Rows of the guide."""
     width: int
     """Columns of the guide."""
+    half: bool = False
+    """Whether the coarse raster lies half a fine pixel up and to the left of the fine grid, as in Landsat."""
 
     @classmethod
     def of(cls, coarse: Grid, guide: Grid) -> Nesting:
@@ -77,11 +79,14 @@ class Nesting:
                 coarse, guide, f"a pixel of the first covers {step.a:.6g} x {step.e:.6g} of the second"
             )
         col, row = -step.c, -step.f
+        half = ratio % 2 == 0 and all(abs(side % 1 - 0.5) < _OFF_GRID for side in (row, col))
+        if half:
+            col, row = col - 0.5, row - 0.5
         if max(abs(row - round(row)), abs(col - round(col))) > _OFF_GRID:
             raise _not_nested(
                 coarse, guide, f"their corners are {row:.3g} rows and {col:.3g} columns of the second apart"
             )
-        nesting = cls(ratio, round(row), round(col), guide.height, guide.width)
+        nesting = cls(ratio, round(row), round(col), guide.height, guide.width, half)
         if nesting.read(Window(0, 0, coarse.height * ratio, coarse.width * ratio)) is None:
             raise _not_nested(coarse, guide, "they share no ground")
         return nesting

@@ -9,10 +9,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from affine import Affine
 
 from geosegsr.errors import BandError
 from geosegsr.files import exists
@@ -22,7 +21,7 @@ from geosegsr.raster.scene import Scene
 from geosegsr.raster.window import Window
 from geosegsr.sharpening.fit import Fit, Quality
 from geosegsr.sharpening.nesting import Grid, Nesting
-from geosegsr.sharpening.sharpener import Sharpener
+from geosegsr.sharpening.sharpener import Pixels, Sharpener
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -52,9 +51,14 @@ class SharpenedScene(Scene):
                 "Pass --alpha image if it holds an image, or mark pixels without data by --nodata V and leave it out."
             )
         coarse, guide = _absolute(coarse), _absolute(guide)
-        sharpener = Sharpener.fitted(Nesting.of(_grid(coarse), _grid(guide)), coarse, guide)
+        sharpener = Sharpener.fitted(Nesting.of(grid_of(coarse), grid_of(guide)), coarse, guide)
         _warn_of_poor_guide(coarse, guide, sharpener.fit)
-        metadata = coarse.metadata.scaled(sharpener.nesting.ratio)
+        nesting = sharpener.nesting
+        metadata = coarse.metadata.scaled(nesting.ratio)
+        if nesting.half and guide.transform is not None:
+            metadata = replace(
+                metadata, transform=guide.transform @ Affine.translation(-nesting.col, -nesting.row)
+            )
         bands = tuple(_described(metadata.bands, coarse.image_bands, sharpener.fit))
         changed = {
             "metadata": replace(metadata, bands=bands),
@@ -66,6 +70,13 @@ class SharpenedScene(Scene):
         return cls(**(own | changed), coarse=coarse, guide=guide, sharpener=sharpener)
 
     @property
+    def guide_name(self) -> str:
+        """The guide's file, or its bands where they belong to the same product."""
+        if self.guide.path.partition(":")[0] != self.coarse.path.partition(":")[0]:
+            return Path(self.guide.path).name
+        return ", ".join(name or "?" for name in self.guide.descriptions)
+
+    @property
     def key(self) -> str:
         """Changes with all that decides the pixels beside the files' content."""
         return f"{self.sharpener.key} {self.guide.path} {self.guide.image_bands}"
@@ -73,7 +84,7 @@ class SharpenedScene(Scene):
     def describe(self) -> str:
         """One line for the tags and the report."""
         ratio, mtf = self.sharpener.nesting.ratio, self.sharpener.fit.mtf
-        return f"{Path(self.guide.path).name}: {ratio} x {ratio} pixels in one, MTF {mtf:.2f} (estimated)"
+        return f"{self.guide_name}: {ratio} x {ratio} pixels in one, MTF {mtf:.2f} (estimated)"
 
     @property
     def quality(self) -> tuple[dict[str, float | str | None], ...]:
@@ -82,7 +93,7 @@ class SharpenedScene(Scene):
         return tuple(
             {
                 "band": name or f"band {band}",
-                "guide": self.guide.path,
+                "guide": self.guide_name,
                 "explained": round(quality.explained, 4),
                 "rmse": _number(quality.rmse),
                 "rmse_alone": _number(quality.rmse_alone),
@@ -94,17 +105,26 @@ class SharpenedScene(Scene):
         """Memory that reading a window of so many pixels takes, beyond the window itself."""
         return self.sharpener.working_bytes(height, width) + self.guide.working_bytes(height, width)
 
-    def read(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    def read(self, window: Window) -> Pixels:
         """Sharpened pixels and their validity, which is that of the coarse pixels; see `Scene.read`."""
-        wide = self.sharpener.coarse_window(window)
-        part = self.sharpener.nesting.read(wide.scaled(self.sharpener.nesting.ratio))
-        return self.sharpener(window, self.coarse.read(wide), self._read_guide(part))
+        return self.read_both(window)[0]
 
-    def sample(self, side: int = 1024) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    def read_both(self, window: Window) -> tuple[Pixels, Pixels]:
+        """As `read`, and the guide's pixels in the same window, as far as it reaches."""
+        nesting = self.sharpener.nesting
+        wide = self.sharpener.coarse_window(window)
+        part = nesting.read(wide.scaled(nesting.ratio))
+        guide = self._read_guide(part)
+        own = nesting.read(window)
+        inner = Window(0, 0, 0, 0) if part is None or own is None else own.shifted(-part.row, -part.col)
+        beside = (slice(None), *inner.slices)
+        return self.sharpener(window, self.coarse.read(wide), guide), (guide[0][beside], guide[1][beside])
+
+    def sample(self, side: int = 1024) -> Pixels:
         """The coarse raster, decimated: its levels are those of the sharpened one."""
         return self.coarse.sample(side)
 
-    def _read_guide(self, window: Window | None) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    def _read_guide(self, window: Window | None) -> Pixels:
         if window is not None:
             return self.guide.read(window)
         return np.zeros((self.guide.count, 0, 0), self.guide.dtype), np.zeros(
@@ -112,7 +132,8 @@ class SharpenedScene(Scene):
         )
 
 
-def _grid(scene: Scene) -> Grid:
+def grid_of(scene: Scene) -> Grid:
+    """Where its pixels lie."""
     return Grid(scene.path, scene.height, scene.width, scene.transform, scene.crs)
 
 

@@ -48,7 +48,7 @@ class Sharpener:
     def fitted(cls, nesting: Nesting, coarse: Raster, guide: Raster) -> Sharpener:
         """Fit a guide to parts of a coarse raster."""
         samples = list(_samples(nesting, coarse, guide))
-        fitted = fit(samples, nesting.ratio, guide.count, coarse.count)
+        fitted = fit(samples, nesting.ratio, guide.count, coarse.count, half=nesting.half)
         return cls(nesting, fitted, coarse.height, coarse.width, coarse.dtype, coarse.nodata)
 
     @property

@@ -29,8 +29,10 @@ class GuidedScene:
     mtf: float
 
     @classmethod
-    def make(cls, side: int = 96, ratio: int = 2, mtf: float = 0.3, seed: int = 0) -> "GuidedScene":
-        """A square scene of `side` coarse pixels."""
+    def make(
+        cls, side: int = 96, ratio: int = 2, mtf: float = 0.3, seed: int = 0, half: bool = False
+    ) -> "GuidedScene":
+        """A square scene of `side` coarse pixels; `half` a fine pixel off, if that is asked for."""
         rng = np.random.default_rng(seed)
         fine = side * ratio
         fields = [gaussian_filter(rng.standard_normal((fine, fine)), s, mode="wrap") for s in (6, 3, 1.2)]
@@ -43,7 +45,7 @@ class GuidedScene:
         ])  # fmt: skip
         mixed = 0.6 * guide[0] - 0.3 * guide[1] + 0.5 * guide[2]
         truth = np.stack([mixed, 800 + guide[0] * guide[1] / 2000])
-        sampling = sampling_of_mtf(ratio, mtf)
+        sampling = sampling_of_mtf(ratio, mtf, half)
         coarse = np.stack([degraded(band, sampling) for band in truth])
         return cls(guide, truth, coarse, ratio, mtf)
 

@@ -186,9 +186,9 @@ def test_a_product_is_upscaled_and_says_so(safe: Path, tmp_path: Path, capfd) ->
     out = run_here(
         capfd, "upscale", safe, "-o", tmp_path / "out.tif", "--model", "nearest", "--scale", 2, "--stac"
     )
-    assert out.code == 0 and "its part '10m' is used" in out.err
+    assert out.code == 0 and "all its images come out on the grid of its 10m bands" in out.err
     with rasterio.open(tmp_path / "out.tif") as result:
-        assert result.descriptions == ("B04", "B03", "B02", "B08")
+        assert result.descriptions == ("B01", "B02", "B03", "B04", "B05", "B08", "B8A")
         assert result.res == (5, 5)
     batch = run_here(
         capfd,

@@ -59,7 +59,7 @@ def test_a_scene_too_small_to_show_its_blur_gets_a_typical_one() -> None:
 @pytest.mark.parametrize("ratio", [2, 3, 6])
 def test_detail_that_the_guide_holds_is_found(ratio: int) -> None:
     scene = GuidedScene.make(side=96, ratio=ratio)
-    fitted = fit([sample_of(scene)], ratio, 3, 2, scene.mtf)
+    fitted = fit([sample_of(scene)], ratio, 3, 2, mtf=scene.mtf)
     assert all(quality.explained > 0.9 for quality in fitted.quality)
     found = sharpened(scene, sample_of(scene))
     alone = np.stack([least_image(band, sampling_of_mtf(ratio, scene.mtf)) for band in scene.coarse])
@@ -81,8 +81,8 @@ def test_what_happened_between_two_dates_does_not_spoil_the_rest() -> None:
     sample = sample_of(scene)
     cloud = gaussian_filter(np.random.default_rng(5).standard_normal((128, 128)), 3)
     coarse = np.where(cloud > 2.2 * cloud.std(), 9000, sample.coarse).astype(np.float32)
-    fitted = fit([Sample(coarse, sample.guide, sample.usable)], 2, 3, 2, scene.mtf)
-    clean = fit([sample], 2, 3, 2, scene.mtf)
+    fitted = fit([Sample(coarse, sample.guide, sample.usable)], 2, 3, 2, mtf=scene.mtf)
+    clean = fit([sample], 2, 3, 2, mtf=scene.mtf)
     assert fitted.quality[0].explained > 0.8 * clean.quality[0].explained
 
 
@@ -92,7 +92,7 @@ def test_pixels_that_cannot_be_used_do_not_count() -> None:
     usable = np.ones((128, 128), dtype=bool)
     usable[30:60, 40:90] = False
     coarse = np.where(usable, sample.coarse, 65535).astype(np.float32)
-    fitted = fit([Sample(coarse, sample.guide, usable)], 2, 3, 2, scene.mtf)
+    fitted = fit([Sample(coarse, sample.guide, usable)], 2, 3, 2, mtf=scene.mtf)
     assert all(quality.explained > 0.9 for quality in fitted.quality)
 
 
@@ -122,7 +122,7 @@ def test_sentinel_2_by_walds_protocol() -> None:
     upper = Sample(
         truth[:, :200].astype(np.float32), fine[:, :400].astype(np.float32), np.ones((200, 300), dtype=bool)
     )
-    fitted = fit([upper], 2, 4, 6, 0.3)
+    fitted = fit([upper], 2, 4, 6, mtf=0.3)
     guide, coarse = (np.stack([degraded(band, sampling) for band in bands]) for bands in (fine, truth))
     found = sharpen(
         fitted, coarse, np.ones(coarse.shape, bool), guide, np.ones(guide.shape, bool), (0, 0),

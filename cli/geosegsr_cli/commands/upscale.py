@@ -12,6 +12,7 @@ from geosegsr_cli.parts import batch
 from geosegsr_cli.parts.options import (
     BandList,
     KeyValue,
+    NameList,
     Scale,
     human_bytes,
     human_seconds,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option(
     "-s", "--scale", type=Scale(unchanged=True), default=4, show_default=True,
-    help="Upscaling factor: 2, 3, 4 or 8; with --guide also 1, to stop at its grid.",
+    help="Upscaling factor: 2, 3, 4 or 8; 1 stops at the grid of --guide, or of a product's sharpest bands.",
 )  # fmt: skip
 @click.option(
     "--guide", type=click.Path(path_type=Path), metavar="FILE",
@@ -55,7 +56,15 @@ if TYPE_CHECKING:
     "-m", "--model", default="bundled", show_default=True,
     help="bundled (pretrained), nearest, bilinear, bicubic, lanczos, or a .safetensors file.",
 )  # fmt: skip
-@click.option("-b", "--bands", type=BandList(), help="Bands to use, in this order: 1,2,3. Default: all.")
+@click.option(
+    "-b",
+    "--bands",
+    type=BandList(named=True),
+    help="Bands to use, in this order: 1,2,3, or by name: B11,B8A. Default: all.",
+)
+@click.option(
+    "--groups", type=NameList(), help="Parts of a product to use, by pixel size: 10m,20m. Default: all."
+)
 @click.option(
     "--other-bands", type=click.Choice(["model", "bicubic", "drop"]),
     help="Bands the model was not trained on: run each through the model as grey, interpolate, or drop.",

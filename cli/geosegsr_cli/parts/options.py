@@ -26,20 +26,41 @@ TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 """Of lines in a log file."""
 
 
-class BandList(click.ParamType[tuple[int, ...]]):
+class BandList(click.ParamType[tuple[int | str, ...]]):
     """Comma-separated 1-based band numbers."""
 
     name = "bands"
 
+    def __init__(self, *, named: bool = False) -> None:
+        """Bands of a scene.
+
+        Args:
+            named: Whether a band may be given by its name, too.
+        """
+        self.named = named
+
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
+    ) -> tuple[int | str, ...]:
         if isinstance(value, tuple):
             return value
-        try:
-            return tuple(int(part) for part in str(value).split(","))
-        except ValueError:
-            self.fail(f"'{value}' is not a list of band numbers such as 1,2,3.", param, ctx)
+        parts = [part.strip() for part in str(value).split(",")]
+        bands = tuple(int(part) if part.lstrip("-").isdecimal() else part for part in parts)
+        if not all(parts) or not (self.named or all(isinstance(band, int) for band in bands)):
+            such = "such as 1,2,3" + (", or of names such as B04,B03,B02" if self.named else "")
+            self.fail(f"'{value}' is not a list of band numbers {such}.", param, ctx)
+        return bands
+
+
+class NameList(click.ParamType[tuple[str, ...]]):
+    """Comma-separated names."""
+
+    name = "names"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        return value if isinstance(value, tuple) else tuple(part.strip() for part in str(value).split(","))
 
 
 class Scale(click.ParamType[int]):

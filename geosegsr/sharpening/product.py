@@ -1,0 +1,118 @@
+"""A product as one scene: all its images on the grid of the finest, in the product's order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from geosegsr.errors import BandError, ConfigError, did_you_mean
+from geosegsr.notices import warn
+from geosegsr.raster.product import Part, Product
+from geosegsr.raster.scene import Scene
+from geosegsr.sharpening.scene import SharpenedScene
+from geosegsr.sharpening.stack import RepeatedScene, StackedScene
+
+_PIXEL_SIZE = re.compile(r"[\d.]+m?")
+"""Names of parts that hold all measured bands of a pixel size; others are pictures, or granules of several tiles."""
+_NUMBER = re.compile(r"(?:[A-Z]+_)?B(\d+)([A-Z]?)")
+
+
+def groups_of(product: Product) -> tuple[Part, ...]:
+    """The parts whose bands can be brought to one grid, from the finest pixel to the coarsest."""
+    return tuple(
+        part for part in product.parts if part.bands[0].kind == "image" and _PIXEL_SIZE.fullmatch(part.name)
+    )
+
+
+def open_whole(
+    product: Product,
+    groups: Sequence[str] | None = None,
+    bands: Sequence[int | str] | None = None,
+    nodata: float | None = None,
+) -> Scene:
+    """Open several parts of a product as one scene on the grid of the finest.
+
+    Args:
+        product: At least one of its parts is named after a pixel size.
+        groups: Names of the parts to use ("10m", "20m"); by default all.
+        bands: Bands in the order they are wanted, by name ("B8A", "SCL"), or by number from 1 in the default order; by default
+            all images in the order of their numbers. Bands that are not wanted still guide coarser ones.
+        nodata: Overrides the value of pixels without data.
+
+    Raises:
+        ConfigError: There is no such group.
+        BandError: There is no such band.
+        SceneError: The parts do not nest, or cannot be read.
+    """
+    parts = _chosen(product, groups)
+    if groups is None and bands is None:
+        warn(
+            f"'{product.path}' is a product ({product.kind}): all its images come out on the grid of its {parts[0].name} bands, "
+            "the coarser ones sharpened by the finer. For some of them pass --groups or --bands, such as "
+            f"--groups {parts[0].name}"
+        )
+    wanted = _wanted(product, parts, bands)
+    classes = [name for name in wanted if not any(name in part.band_names for part in parts)]
+    images = [part for part in parts if any(name in part.band_names for name in wanted)]
+    used = parts[: parts.index(images[-1]) + 1] if images else parts[:1]
+    scene = Scene.open(
+        used[0].source, None if len(used) > 1 or classes else _numbers(used[0], wanted), nodata
+    )
+    for part in used[1:]:
+        last = part is used[-1]
+        coarse = Scene.open(part.source, _numbers(part, wanted) if last else None, nodata)
+        names = wanted if last and not classes else None
+        scene = StackedScene.of(product.path, scene, SharpenedScene.of(coarse, scene), names)
+    for name in classes:
+        repeated = RepeatedScene.of(Scene.open(product.part(name).source, None, nodata), scene)
+        scene = StackedScene.of(product.path, scene, repeated, wanted if name == classes[-1] else None)
+    return scene
+
+
+def _chosen(product: Product, groups: Sequence[str] | None) -> list[Part]:
+    known = {part.name: part for part in groups_of(product)}
+    unknown = [name for name in groups or () if name not in known]
+    if unknown or not known:
+        raise ConfigError(
+            f"Cannot use group '{', '.join(unknown)}' of '{product.path}': its groups are {', '.join(known) or 'none'}."
+            f"{did_you_mean(unknown[0], known) if unknown else ''} Pass --groups with some of them."
+        )
+    return [part for name, part in known.items() if groups is None or name in groups]
+
+
+def _wanted(product: Product, parts: Sequence[Part], bands: Sequence[int | str] | None) -> list[str]:
+    """Names of the bands that come out."""
+    default = sorted((name for part in parts for name in part.band_names), key=_order)
+    if bands is None:
+        return default
+    names = []
+    for band in bands:
+        if isinstance(band, str):
+            names.append(product.part(band).band_names[0])
+        elif 1 <= band <= len(default):
+            names.append(default[band - 1])
+        else:
+            raise BandError(
+                f"Cannot read band {band} of '{product.path}': it has bands 1 to {len(default)}. "
+                f"Pass --bands with numbers from that range, or with names, such as {default[0]}."
+            )
+    left_out = [
+        name for name in names for part in groups_of(product) if part not in parts and name in part.band_names
+    ]
+    if left_out or len(set(names)) < len(names):
+        found = f"{left_out[0]} is in none of the --groups" if left_out else "a band is named twice"
+        raise BandError(
+            f"Cannot use bands {', '.join(names)} of '{product.path}': {found}. Pass other --bands."
+        )
+    return names
+
+
+def _numbers(part: Part, wanted: Sequence[str]) -> list[int]:
+    """1-based positions of the wanted bands in a part."""
+    return [part.band_names.index(name) + 1 for name in wanted if name in part.band_names]
+
+
+def _order(name: str) -> tuple[int, str]:
+    """B8A comes after B08 and before B09; names without a number keep their order, at the end."""
+    found = _NUMBER.fullmatch(name)
+    return (int(found[1]), found[2]) if found else (10_000, "")

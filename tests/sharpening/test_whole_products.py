@@ -1,0 +1,108 @@
+"""Products whole: all images on the grid of the sharpest, by name, in the product's order."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from command_line import assert_refused, run_here
+from guided_scenes import GuidedScene, rmse, write
+from product_factory import write_landsat, write_safe
+
+import geosegsr
+from geosegsr.errors import BandError, ConfigError, GeoSegSRWarning
+
+SAME_GROUND = pytest.mark.filterwarnings("ignore:.*same ground")
+MADE = GuidedScene.make(side=96)
+
+
+def folder_of(
+    path: Path, scene: GuidedScene = MADE, corner: tuple[float, float] = (600000.0, 5900040.0)
+) -> Path:
+    """Single bands of one scene: B03, B04, B08 of 10 m, and B11, B12 of 20 m."""
+    path.mkdir()
+    for bands, names, pixel, at in (
+        (scene.guide, ("B04", "B03", "B08"), 10.0, (600000.0, 5900040.0)),
+        (scene.coarse, ("B11", "B12"), 20.0, corner),
+    ):
+        for band, name in zip(bands, names, strict=True):
+            write(path / f"scene_{name}.tif", np.rint(band[None]).astype(np.uint16), pixel, (), 0, at)
+    return path
+
+
+def read(path: Path) -> np.ndarray:
+    with rasterio.open(path) as source:
+        return source.read()
+
+
+def test_all_bands_come_out_on_the_finest_grid(tmp_path: Path) -> None:
+    source, target = folder_of(tmp_path / "scene"), tmp_path / "out.tif"
+    with pytest.warns(GeoSegSRWarning, match="is a product .* pass --groups or --bands"):
+        report = geosegsr.upscale(source, target, 1)
+    with rasterio.open(target) as out:
+        assert out.descriptions == ("B03", "B04", "B08", "B11", "B12")
+        assert out.transform.a == 10 and out.nodata == 0
+        found = out.read()
+    np.testing.assert_array_equal(found[:3], np.rint(MADE.guide[[1, 0, 2]]))
+    assert (rmse(found[3:], MADE.truth) < 20).all()
+    assert [band["band"] for band in report.sharpened] == ["B11", "B12"]
+
+
+def test_it_has_the_pixels_that_a_guide_gives(tmp_path: Path) -> None:
+    source = folder_of(tmp_path / "scene")
+    geosegsr.upscale(source, tmp_path / "whole.tif", 2, "bicubic", bands=["B12", "B08"], block=100)
+    geosegsr.upscale(f"{source}:B12", tmp_path / "one.tif", 2, "bicubic", guide=f"{source}:10m")
+    np.testing.assert_array_equal(read(tmp_path / "whole.tif")[0], read(tmp_path / "one.tif")[0])
+
+
+def test_groups_and_bands_choose(tmp_path: Path) -> None:
+    source, target = folder_of(tmp_path / "scene"), tmp_path / "out.tif"
+    geosegsr.upscale(source, target, 1, groups=["20m"], bands=["B12"])
+    np.testing.assert_array_equal(read(target), np.rint(MADE.coarse[1:]))
+    with pytest.raises(ConfigError, match="its groups are 10m, 20m"):
+        geosegsr.upscale(source, tmp_path / "no.tif", 1, groups=["30m"])
+    with pytest.raises(BandError, match="B11 is in none of the --groups"):
+        geosegsr.upscale(source, tmp_path / "no.tif", 1, groups=["10m"], bands=["B11"])
+    with pytest.raises(ConfigError, match="not a product"):
+        geosegsr.upscale(target, tmp_path / "no.tif", 1, groups=["10m"])
+
+
+def test_a_plain_raster_takes_names_too(tmp_path: Path) -> None:
+    path = write(tmp_path / "in.tif", np.rint(MADE.coarse).astype(np.uint16), 20.0, ("B11", "B12"))
+    geosegsr.upscale(path, tmp_path / "out.tif", 2, "nearest", bands=["B12"])
+    assert (read(tmp_path / "out.tif")[0, ::2, ::2] == np.rint(MADE.coarse[1])).all()
+    with pytest.raises(BandError, match="names of its bands are B11, B12"):
+        geosegsr.upscale(path, tmp_path / "no.tif", 2, bands=["B8A"])
+
+
+@SAME_GROUND
+def test_a_sentinel_2_product(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    source, target = write_safe(tmp_path), tmp_path / "out.tif"
+    done = run_here(capfd, "upscale", source, "-o", target, "-s", "1", "--bands", "B01,B02,B05,B8A,SCL")
+    assert done.code == 0, done
+    with rasterio.open(target) as out:
+        assert out.descriptions == ("B01", "B02", "B05", "B8A", "SCL")
+        assert out.shape == (48, 48) and out.nodata == 0
+        assert out.scales[:4] == (0.0001,) * 4 and out.offsets[:4] == (-0.1,) * 4
+        classes = out.read(5)
+    fine = np.repeat(np.repeat(classes[::2, ::2], 2, 0), 2, 1)
+    np.testing.assert_array_equal(classes, fine)
+    assert_refused(run_here(capfd, "upscale", source, "-o", target, "-b", "B99"), 1, "Cannot find 'B99'")
+
+
+def test_landsats_pixels_lie_half_a_panchromatic_pixel_off(tmp_path: Path) -> None:
+    """The centre of a 30 m pixel is that of a 15 m pixel."""
+    scene = GuidedScene.make(side=96, half=True)
+    off = folder_of(tmp_path / "scene", scene, (600000.0 - 5, 5900040.0 + 5))
+    geosegsr.upscale(off, tmp_path / "out.tif", 1, bands=["B11", "B12"])
+    with rasterio.open(tmp_path / "out.tif") as out:
+        assert out.transform.c == 600000 and out.transform.f == 5900040
+        assert (rmse(out.read(), scene.truth) < 20).all()
+
+
+@pytest.mark.filterwarnings("ignore:.*is a product")
+def test_a_product_of_one_pixel_size_is_upscaled_as_before(tmp_path: Path) -> None:
+    source = write_landsat(tmp_path)
+    geosegsr.upscale(source, tmp_path / "out.tif", 2, "nearest")
+    with rasterio.open(tmp_path / "out.tif") as out:
+        assert out.descriptions == ("SR_B2", "SR_B3", "SR_B4", "SR_B5")
