@@ -33,6 +33,7 @@ from geosegsr.raster.cog_options import creation_options
 from geosegsr.raster.gdal import read_tag
 from geosegsr.raster.stderr import release_standard_error
 from geosegsr.workers.engine import default_threads, open_engine
+from geosegsr.workers.scheduler import Scheduler
 
 log = logging.getLogger("geosegsr")
 
@@ -74,7 +75,7 @@ def upscale_batch(
     model: str | Path | Upscaler = DEFAULT_MODEL,
     *,
     workers: int | None = None,
-    scheduler: str | None = None,
+    scheduler: str | Scheduler | None = None,
     creation: Mapping[str, str] | None = None,
     stac: bool = False,
     acquired: str | None = None,

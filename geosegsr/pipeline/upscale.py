@@ -13,6 +13,7 @@ from geosegsr.pipeline.report import Progress, Report
 from geosegsr.pipeline.run import carry_out
 from geosegsr.pipeline.task import Request
 from geosegsr.workers.engine import open_engine
+from geosegsr.workers.scheduler import Scheduler
 
 
 @listed(PlanOptions)
@@ -23,7 +24,7 @@ def upscale(
     model: str | Path | Upscaler = DEFAULT_MODEL,
     *,
     workers: int | None = None,
-    scheduler: str | None = None,
+    scheduler: str | Scheduler | None = None,
     creation: Mapping[str, str] | None = None,
     stac: bool = False,
     acquired: str | None = None,
@@ -45,7 +46,8 @@ def upscale(
         model: A name, a checkpoint file or an Upscaler; see `geosegsr.models.catalogue.resolve_upscaler`.
         workers: Worker processes on this machine; by default threads of this process. Worker processes import the
             calling script, so the call must be under `if __name__ == "__main__":`.
-        scheduler: Address of a running Dask scheduler, whose workers must share the output's folder.
+        scheduler: A running Dask scheduler, or its address; its workers must share the output's folder. Work travels as
+            pickles, so a scheduler is trusted like a shell; a `Scheduler` brings certificates for TLS.
         creation: Creation options of GDAL's COG driver, over the defaults in `geosegsr.raster.cog_options`.
         stac: Whether to write a STAC item beside the result, under its name with .json.
         acquired: Acquisition time of the scene, for the item: RFC 3339, or two times with a slash between them; by

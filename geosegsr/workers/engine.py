@@ -24,6 +24,7 @@ from geosegsr.context import check_stop, cores_of_a_block, stop_requested
 from geosegsr.cpu import single_threaded_blas
 from geosegsr.errors import ConfigError, JobError
 from geosegsr.workers.cluster import run_on_cluster
+from geosegsr.workers.scheduler import Scheduler
 from geosegsr.workers.worker import Check, Work
 
 log = logging.getLogger("geosegsr")
@@ -86,15 +87,15 @@ class Engine(Protocol):
 
 
 @contextmanager
-def open_engine(workers: int | None = None, scheduler: str | None = None) -> Iterator[Engine]:
+def open_engine(workers: int | None = None, scheduler: str | Scheduler | None = None) -> Iterator[Engine]:
     """An engine: threads of this process, worker processes, or a scheduler. A cluster starts with the first run.
 
     Args:
         workers: Number of worker processes on this machine.
-        scheduler: Address of a Dask scheduler that exists.
+        scheduler: A Dask scheduler that exists, or its address.
 
     Raises:
-        ConfigError: Both were given, or less than one worker.
+        ConfigError: Both were given, less than one worker, or certificates that cannot be used.
     """
     if workers is not None and scheduler is not None:
         raise ConfigError(
@@ -106,6 +107,10 @@ def open_engine(workers: int | None = None, scheduler: str | None = None) -> Ite
         with _threads() as engine:
             yield engine
         return
+    if isinstance(scheduler, str):
+        scheduler = Scheduler(scheduler)
+    if scheduler is not None and scheduler.is_encrypted:
+        scheduler.security()  # refused before any scene is read
     with ExitStack() as stack:
         cores = None if workers is None else max(1, CPU_COUNT // workers)
         yield _ClusterEngine(lambda: stack.enter_context(_client(workers, scheduler)), cores)
@@ -229,18 +234,22 @@ class _ClusterEngine:
 
 
 @contextmanager
-def _client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
+def _client(workers: int | None, scheduler: Scheduler | None) -> Iterator[Any]:
     from distributed import Client
     from distributed.utils import silence_logging_cmgr
 
     # It reports a lost connection with its traceback, as information.
     logging.getLogger("distributed.batched").setLevel(logging.WARNING)
     if scheduler is not None:
+        security = scheduler.security()
+        scheduler.warn_if_open()
         try:
-            client = Client(scheduler, timeout=_CONNECT_TIMEOUT_S, set_as_default=False)
-        except (OSError, ValueError) as error:
+            client = Client(
+                scheduler.address, security=security, timeout=_CONNECT_TIMEOUT_S, set_as_default=False
+            )
+        except (OSError, ValueError, RuntimeError) as error:
             raise JobError(
-                f"Cannot reach a Dask scheduler at '{scheduler}': {error}. "
+                f"Cannot reach a Dask scheduler at '{scheduler.address}': {error}. "
                 "Start one with `dask scheduler`, or pass --workers N to use this machine."
             ) from error
         try:

@@ -23,6 +23,7 @@ from geosegsr_cli.parts.progress import ProgressLine
 
 if TYPE_CHECKING:
     from geosegsr.pipeline.task import Request
+    from geosegsr.workers.scheduler import Scheduler
 
 
 @click.command("upscale", short_help="Upscale scenes into COGs on the same ground.")
@@ -116,7 +117,20 @@ if TYPE_CHECKING:
 @click.option(
     "--workers", type=int, help="Worker processes on this machine. Default: threads of one process."
 )
-@click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler to run on, such as tcp://host:8786.")
+@click.option(
+    "--scheduler", metavar="ADDRESS",
+    help="Dask scheduler to run on, such as tls://host:8786. Work travels as pickles: whoever controls the scheduler "
+    "can run any program here and on the workers.",
+)  # fmt: skip
+@click.option(
+    "--scheduler-ca", type=click.Path(), metavar="FILE",
+    help="TLS: certificate of the authority that signed the scheduler's. Default: as Dask's configuration says.",
+)  # fmt: skip
+@click.option("--scheduler-cert", type=click.Path(), metavar="FILE", help="TLS: certificate of this client.")
+@click.option(
+    "--scheduler-key", type=click.Path(), metavar="FILE",
+    help="TLS: key of --scheduler-cert, unless that file holds it, too.",
+)  # fmt: skip
 @click.option(
     "--co", "creation", type=KeyValue(), multiple=True,
     help="Creation option of GDAL's COG driver; may be repeated.",
@@ -151,6 +165,9 @@ def command(
     creation: tuple[tuple[str, str], ...],
     workers: int | None,
     scheduler: str | None,
+    scheduler_ca: str | None,
+    scheduler_cert: str | None,
+    scheduler_key: str | None,
     stac: bool,
     acquired: str | None,
     overwrite: bool,
@@ -180,7 +197,8 @@ def command(
         "overwrite": overwrite,
         "resume": not no_resume,
     }
-    run: dict[str, Any] = how | {"workers": workers, "scheduler": scheduler, "quiet": quiet}
+    at = _scheduler(scheduler, scheduler_ca, scheduler_cert, scheduler_key)
+    run: dict[str, Any] = how | {"workers": workers, "scheduler": at, "quiet": quiet}
     if is_batch:
         scenes = batch.scenes_of(src, listed, dst, pattern, scale=scale, model=model)
         if dry_run:
@@ -207,6 +225,18 @@ def _refuse_misplaced(dst: str, is_batch: bool, uncertainty: Path | None, for_fo
         raise click.UsageError(
             f"--name and --on-error need a folder, and '{dst}' is not one. Leave them out, or pass -o FOLDER/."
         )
+
+
+def _scheduler(address: str | None, *files: str | None) -> Scheduler | None:
+    if address is None:
+        if any(files):
+            raise click.UsageError(
+                "--scheduler-ca, --scheduler-cert and --scheduler-key are for a scheduler. Pass --scheduler, too."
+            )
+        return None
+    from geosegsr.workers.scheduler import Scheduler
+
+    return Scheduler(address, *files)
 
 
 def _request(scale: int, model: str, options: Any, how: dict[str, Any]) -> Request:
