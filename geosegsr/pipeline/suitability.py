@@ -98,10 +98,11 @@ def _warn_of_weak_model(card: ModelCard) -> None:
 
 
 def _gains(metrics: dict[str, Any]) -> list[float]:
-    """Gains over bicubic in dB: of the card's one set of images, or of each."""
+    """Gains over bicubic in dB, on luma where the card has it: of the card's one set of images, or of each."""
     sets = [values for values in metrics.values() if isinstance(values, dict)] or [metrics]
-    return [
-        float(values["psnr"]) - float(values["psnr_bicubic"])
-        for values in sets
-        if {"psnr", "psnr_bicubic"} <= values.keys()
-    ]
+    gains = []
+    for values in sets:
+        measure = "psnr_y" if {"psnr_y", "psnr_y_bicubic"} <= values.keys() else "psnr"
+        if {measure, f"{measure}_bicubic"} <= values.keys():
+            gains.append(float(values[measure]) - float(values[f"{measure}_bicubic"]))
+    return gains

@@ -111,6 +111,8 @@ class ScheduleConfig(Checked):
     """"cosine", "steps" or "constant"."""
     warmup: Annotated[float, bounds(0, lt=1)] = 0.02
     """Share of the run in which the learning rate rises from 0."""
+    warmup_steps: Annotated[int, bounds(0)] = 100
+    """Fewest steps of that rise, so that a short run is not thrown off its start."""
     floor: float = 0.01
     """Lowest learning rate of a cosine, as a share of the highest."""
     milestones: tuple[float, ...] = (0.5, 0.75, 0.9)
@@ -121,8 +123,11 @@ class ScheduleConfig(Checked):
 class ValidationConfig(Checked):
     """How often, and on how much."""
 
-    every: Annotated[int, bounds(1)] = 1000
-    """Steps between two validations."""
+    every: Annotated[int, bounds(1)] | None = None
+    """Steps between two validations; None: at even shares of the run, see `times`."""
+    times: Annotated[int, bounds(5)] = 20
+    """Validations after that of the start. A run of few steps has fewer, and so has a run of `minutes` of which they would
+    take more than a fifth; at least five."""
     tiles: Annotated[int, bounds(1)] = 64
     """Most tiles that are looked at."""
     tile: Annotated[int, bounds(16)] = 256

@@ -61,6 +61,8 @@ class Validated:
     """Score of the EMA weights."""
     baseline: Score
     """Score of bicubic interpolation on the same tiles."""
+    start: Score | None
+    """Score of the weights that the run started from; None if unknown."""
     is_best: bool
     """Whether no earlier score is as high."""
 

@@ -23,7 +23,7 @@ from geosegsr.training.dataset import Dataset, prepare_data
 from geosegsr.training.events import Event, Reporter, Started, Stepped
 from geosegsr.training.learner import Learner
 from geosegsr.training.run_folder import LoggedStep, RunFolder
-from geosegsr.training.schedule import Clock, learning_rate
+from geosegsr.training.schedule import Clock, Timetable, learning_rate
 from geosegsr.training.selection import Selection
 from geosegsr.training.stop import stop_requests
 from geosegsr.training.trackers import Trackers, check_trackers
@@ -44,8 +44,17 @@ class TrainResult:
     """Score of that checkpoint; None without validation."""
     baseline: Score | None
     """Score of bicubic interpolation on the same tiles."""
+    start: Score | None
+    """Score of the weights that the run started from, on the same tiles."""
     data_wait: float
     """Share of the time in steps that was spent waiting for patches, 0 to 1."""
+
+    @property
+    def falls_short_of(self) -> str | None:
+        """What the model is not better than, in words; None if it is better than bicubic and the start, or not validated."""
+        if self.score is None or self.baseline is None:
+            return None
+        return self.score.falls_short_of(self.baseline, self.start)
 
 
 def train(
@@ -112,6 +121,8 @@ class _Loop:
         self.logged: list[LoggedStep] = []
         self.now = now
         self.clock = Clock(self.config.schedule, self.logged, 0.0, now)
+        self.timetable = Timetable(self.config.validation, self.config.schedule)
+        self.before: float | None = None  # share of the run before the last step
         self.waited = self.busy = (
             0.0  # seconds since the loop began: waiting for patches, and in steps at all
         )
@@ -135,7 +146,8 @@ class _Loop:
                         f"Stopped after {self.step} steps. Resume with --resume {self.folder.path}."
                     )
                 if share >= 1:
-                    return self._finish()
+                    return self._finish(share)
+                self._validate_where_due(share)
                 made = self._one_step(stream, elapsed, share)
                 if log is not None:
                     with self.reporter.going_on():
@@ -144,15 +156,16 @@ class _Loop:
 
     def _one_step(self, batches: Iterator[Batch], elapsed: float, share: float) -> LoggedStep:
         began = time.perf_counter()
-        rate = learning_rate(share, self.config.optimiser, self.config.schedule)
+        rate = learning_rate(share, self.step, self.config.optimiser, self.config.schedule)
         loss, waited = self.learner.step(self.step, batches, rate)
         self.busy += time.perf_counter() - began
         self.waited += waited
         self.step += 1
+        self.before = share
         return LoggedStep(self.step - 1, elapsed, share, rate, loss, waited)
 
     def _after(self, made: LoggedStep) -> None:
-        """Report a step; validate and save where they are due."""
+        """Report a step; save where that is due."""
         per_s = (self.step - self.first) / max(self.busy, 1e-9)
         plan = self.config.schedule
         rest = (
@@ -171,21 +184,31 @@ class _Loop:
             }
             with self.reporter.going_on():
                 self.trackers.log(self.step, numbers)
-        if self.step % self.config.validation.every == 0:
-            self.selection.validate(self.step, self.learner.averaged)
         if self.step % self.config.checkpoint_every == 0:
             self._save_or_go_on()
+
+    def _validate_where_due(self, share: float) -> None:
+        if not self.timetable.due(self.step, share, self.before):
+            return
+        began = self.now()
+        self.selection.validate(self.step, self.learner.averaged)
+        if self.step == 0:
+            self._plan_validations(self.now() - began)
+
+    def _plan_validations(self, cost: float) -> None:
+        """Fit the validations, which take `cost` seconds each, into a run of minutes."""
+        self.clock.reserve = cost
+        self.timetable = Timetable(self.config.validation, self.config.schedule, cost)
 
     @property
     def _data_wait(self) -> float:
         """Share of the time in steps that was spent waiting for patches."""
         return self.waited / max(self.busy, 1e-9)
 
-    def _finish(self) -> TrainResult:
+    def _finish(self, share: float) -> TrainResult:
         """Save for resuming, validate once more, and write the model."""
         self._save_or_go_on()
-        if self.step % self.config.validation.every:
-            self.selection.validate(self.step, self.learner.averaged)
+        self._validate_where_due(share)
         if self.accelerator.is_main_process:
             self.selection.write_model(self.learner.averaged)
         return TrainResult(
@@ -193,6 +216,7 @@ class _Loop:
             steps=self.step,
             score=self.selection.best,
             baseline=self.selection.baseline,
+            start=self.selection.start,
             data_wait=self._data_wait,
         )
 
@@ -205,13 +229,13 @@ class _Loop:
         self.accelerator.wait_for_everyone()
         if not self.accelerator.is_main_process:
             return
-        best = self.selection.best
         self.folder.save_last(
             {
                 "step": self.step,
                 "elapsed_s": self.clock.elapsed,
                 **self.learner.state(),
-                "best": None if best is None else [best.psnr, best.psnr_y],
+                **self.selection.state(),
+                "validation_s": self.clock.reserve,
                 "processes": self.accelerator.num_processes,
             }
         )
@@ -243,10 +267,13 @@ class _Loop:
                     f"Cannot resume from '{self.folder.last}': it does not fit the run's config.toml "
                     f"({str(error).splitlines()[0]})."
                 ) from error
-            self.selection.best = None if state["best"] is None else Score(*state["best"])
+            self.selection.restore(state)
             self.step, elapsed = state["step"], state["elapsed_s"]
         self.first = self.step
         self.clock = Clock(self.config.schedule, self.logged, elapsed, self.now)
+        self.before = next((row.share for row in self.logged if row.step == self.step - 1), None)
+        if state is not None:
+            self._plan_validations(state.get("validation_s", 0.0))
 
     def _agree(self, elapsed: float, share: float, stopped: bool) -> tuple[float, float, bool]:
         """The clock and the stop request of the main process, for all processes."""

@@ -118,7 +118,12 @@ def _freeze(network: SeGSR, what: str) -> None:
 
 
 def save_model(
-    path: Path, network: SeGSR, config: TrainConfig, data: Dataset, metrics: dict[str, Any]
+    path: Path,
+    network: SeGSR,
+    config: TrainConfig,
+    data: Dataset,
+    metrics: dict[str, Any],
+    notes: str = "",
 ) -> ModelCard:
     """Write a checkpoint: the weights, and the card that says how to use them.
 
@@ -136,6 +141,7 @@ def save_model(
         grey=config.data.grey > 0 or any(source.grey > 0 for source in config.data.sources),
         told=reach_of(config.degradation, shape.scale, shape.bands) if shape.sensor_width else {},
         metrics=metrics,
+        notes=notes,
         trained_on=_describe(config, data),
     )
     return save_checkpoint(path, network, card)

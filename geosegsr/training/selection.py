@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,8 @@ class Selection:
         self._validation = _validation(config, data) if accelerator.is_main_process else None
         self.best: Score | None = None
         """Score of the best weights so far; None where nothing was validated."""
+        self.start: Score | None = None
+        """Score of the weights that the run started from; None where nothing was validated."""
 
     @property
     def baseline(self) -> Score | None:
@@ -52,8 +54,10 @@ class Selection:
             return
         with self._accelerator.autocast():
             score, enlarged = validation.run(network, self._accelerator.device)
+        if step == 0:
+            self.start = score
         is_best = self.best is None or score.main > self.best.main
-        self._reporter.tell(Validated(step, score, validation.baseline, is_best))
+        self._reporter.tell(Validated(step, score, validation.baseline, self.start, is_best))
         values = _values(score, validation.baseline)
         with self._reporter.going_on():
             self._folder.add_metrics(step, values)
@@ -64,9 +68,19 @@ class Selection:
             self._trackers.log(step, {f"validation/{name}": value for name, value in values.items()}, picture)
         if is_best:
             with self._reporter.going_on():
-                metrics = _metrics(step, score, validation.baseline)
-                save_model(self._folder.best, network, self._config, self._data, metrics)
+                metrics = _metrics(step, score, validation.baseline, self.start)
+                behind = score.falls_short_of(validation.baseline, self.start)
+                notes = f"Not better than {behind} on its validation images." if behind else ""
+                save_model(self._folder.best, network, self._config, self._data, metrics, notes)
                 self.best = score
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs, for torch.save."""
+        return {"best": _numbers(self.best), "start": _numbers(self.start)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state` returned; runs of older versions did not validate their start."""
+        self.best, self.start = _score(state["best"]), _score(state.get("start"))
 
     def write_model(self, network: SeGSR) -> None:
         """Write the model of the finished run: the best weights, or `network` where nothing was validated.
@@ -110,9 +124,20 @@ def _values(score: Score, baseline: Score) -> dict[str, float]:
     return values
 
 
-def _metrics(step: int, score: Score, baseline: Score) -> dict[str, Any]:
+def _numbers(score: Score | None) -> list[float | None] | None:
+    return None if score is None else [score.psnr, score.psnr_y]
+
+
+def _score(numbers: Any) -> Score | None:
+    return None if numbers is None else Score(*numbers)
+
+
+def _metrics(step: int, score: Score, baseline: Score, start: Score | None) -> dict[str, Any]:
     """What the card says."""
     metrics: dict[str, Any] = {"psnr": score.psnr, "psnr_bicubic": baseline.psnr, "steps": step}
     if score.psnr_y is not None:
         metrics |= {"psnr_y": score.psnr_y, "psnr_y_bicubic": baseline.psnr_y}
+    if start is not None:
+        metrics |= {"psnr_start": start.psnr}
+        metrics |= {} if start.psnr_y is None else {"psnr_y_start": start.psnr_y}
     return metrics

@@ -29,6 +29,19 @@ class Score:
         """The score by which the best weights are chosen."""
         return self.psnr if self.psnr_y is None else self.psnr_y
 
+    def falls_short_of(self, baseline: Score, start: Score | None) -> str | None:
+        """What it is not better than, in words; None if it is better than both.
+
+        Args:
+            baseline: Score of bicubic interpolation on the same tiles.
+            start: Score of the weights that the run started from; None if unknown.
+        """
+        if self.main <= baseline.main:
+            return "bicubic interpolation"
+        if start is not None and self.main <= start.main:
+            return "the start of the run"
+        return None
+
 
 class Validation:
     """Validation tiles, with the results and the score of bicubic interpolation."""

@@ -1,6 +1,8 @@
+import itertools
 import math
 from importlib import resources
 
+import numpy as np
 import pytest
 import tomlkit
 import torch
@@ -11,12 +13,13 @@ from geosegsr.training.config import (
     OptimiserConfig,
     ScheduleConfig,
     TrainConfig,
+    ValidationConfig,
     parse_change,
     resolve_config,
 )
 from geosegsr.training.losses import TERMS, Loss
 from geosegsr.training.run_folder import LoggedStep
-from geosegsr.training.schedule import Clock, learning_rate
+from geosegsr.training.schedule import Clock, Timetable, learning_rate
 
 
 def test_the_recipe_of_every_preset_survives_toml():
@@ -32,7 +35,7 @@ def test_the_papers_recipe_is_a_preset():
     steps = config.optimiser
     assert (steps.name, steps.learning_rate, steps.betas, steps.batch) == ("adam", 2e-4, (0.9, 0.99), 4)
     assert (config.schedule.steps, config.loss, config.data.patch) == (64000, {"l1": 1.0}, 64)
-    rates = [learning_rate(step / 64000, steps, config.schedule) for step in (0, 49999, 50000, 63999)]
+    rates = [learning_rate(step / 64000, step, steps, config.schedule) for step in (0, 49999, 50000, 63999)]
     assert rates == pytest.approx([2e-4, 2e-4, 1e-4, 1e-4])
 
 
@@ -85,11 +88,58 @@ def test_a_setting_without_a_value_is_refused():
 
 def test_cosine_rises_and_falls():
     steps, plan = OptimiserConfig(learning_rate=1.0), ScheduleConfig(warmup=0.1, floor=0.01)
-    assert learning_rate(0.05, steps, plan) == pytest.approx(0.5)
-    assert learning_rate(0.1, steps, plan) == pytest.approx(1.0)
-    assert learning_rate(0.55, steps, plan) == pytest.approx(0.505)
-    assert learning_rate(1.0, steps, plan) == pytest.approx(0.01)
-    assert learning_rate(0.0, steps, plan) > 0
+    assert learning_rate(0.05, 500, steps, plan) == pytest.approx(0.5)
+    assert learning_rate(0.1, 1000, steps, plan) == pytest.approx(1.0)
+    assert learning_rate(0.55, 5500, steps, plan) == pytest.approx(0.505)
+    assert learning_rate(1.0, 10000, steps, plan) == pytest.approx(0.01)
+    assert learning_rate(0.0, 0, steps, plan) > 0
+
+
+def test_a_short_run_never_reaches_the_full_rate():
+    plan = ScheduleConfig(steps=7, warmup=0.05, warmup_steps=100)
+    rates = [learning_rate(step / 7, step, OptimiserConfig(learning_rate=1.0), plan) for step in range(7)]
+    assert 0 < rates[0] < max(rates) < 0.07
+
+
+def validated(validation, schedule, shares, cost=0.0):
+    """The steps before which a run validates, given the share of it before each."""
+    table = Timetable(validation, schedule, cost)
+    before = [None, *shares]
+    return [step for step, share in enumerate(shares) if table.due(step, share, before[step])]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 250, 20000])
+def test_a_run_of_steps_is_validated_at_its_start_early_at_its_end_and_in_between(steps):
+    plan = ScheduleConfig(steps=steps)
+    due = validated(ValidationConfig(), plan, [step / steps for step in range(steps + 1)])
+    assert (due[0], due[-1]) == (0, steps)
+    assert due[1] <= 100
+    assert len(due) - 1 >= min(5, steps)
+    assert len(due) - 1 <= 21
+
+
+@pytest.mark.parametrize(
+    ("minutes", "cost", "least", "most"), [(4, 10, 5, 5), (4, 0.5, 20, 21), (60, 10, 20, 21)]
+)
+def test_validation_takes_a_fifth_of_a_run_of_minutes_and_begins_in_the_first(minutes, cost, least, most):
+    seconds = np.arange(0, 60 * minutes + 1)
+    due = validated(ValidationConfig(), ScheduleConfig(minutes=minutes), seconds / (60 * minutes), cost)
+    assert (due[0], due[-1]) == (0, 60 * minutes)
+    assert due[1] <= 60
+    assert least <= len(due) - 1 <= most
+
+
+def test_a_number_of_steps_between_validations_is_kept():
+    due = validated(ValidationConfig(every=3), ScheduleConfig(steps=7), [step / 7 for step in range(8)])
+    assert due == [0, 3, 6, 7]
+
+
+def test_a_clock_keeps_time_for_the_last_validation():
+    clock = Clock(ScheduleConfig(minutes=10.0), [], elapsed=0.0, now=itertools.count(0.0, 60.0).__next__)
+    clock.reserve = 120.0
+    assert clock.at(1) == (60.0, 60 / 480)
+    clock.reserve = 1e6  # as long as the run: half of it is left for steps
+    assert clock.at(2) == (120.0, 120 / 300)
 
 
 def test_a_clock_by_minutes_repeats_what_was_logged():

@@ -34,9 +34,9 @@ def test_tensorboard_gets_scores_and_pictures(images, tmp_path):
     result = train(tiny_config(images, trackers=["tensorboard"]), folder)
     events = accumulated(folder / "events" / "geosegsr")
     scores = events.Scalars("validation/psnr")
-    assert [event.step for event in scores] == [3, 6]
+    assert [event.step for event in scores] == [0, 3, 6]
     assert max(event.value for event in scores) == pytest.approx(result.score.psnr)
-    assert len(events.Images("validation/lr, bicubic, sr, hr")) == 2
+    assert len(events.Images("validation/lr, bicubic, sr, hr")) == 3
 
 
 def test_a_missing_package_is_named_before_anything_is_written(images, tmp_path, monkeypatch):

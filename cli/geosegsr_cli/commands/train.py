@@ -13,11 +13,13 @@ from geosegsr_cli.parts.options import BandList, Places, Scale, human_seconds, o
 
 if TYPE_CHECKING:
     from geosegsr.training.config import TrainConfig
-    from geosegsr.training.events import Event, Started, Stepped
+    from geosegsr.training.events import Event, Started, Stepped, Validated
     from geosegsr.training.loop import TrainResult
     from geosegsr.training.validation import Score
 
 _LOG_EVERY_S = 30.0
+_NOTHING_GAINED = 3
+"""Exit code of a run whose model is not better than bicubic interpolation or than its start."""
 
 # Option -> where it belongs in the configuration.
 _PLACES = {
@@ -143,6 +145,8 @@ def command(run: Path | None, resume: Path | None, quiet: bool, verbose: int, **
 
     Low-resolution images are made from --hr by a degradation, or given by --lr. To train on several GPUs, run
     torchrun --nproc-per-node N -m geosegsr_cli.commands.train with the same options.
+
+    The exit code is 3 if the run found nothing better than bicubic interpolation and than its start.
     """
     verbosity(quiet, verbose)
     from geosegsr.errors import Cancelled
@@ -172,6 +176,9 @@ def command(run: Path | None, resume: Path | None, quiet: bool, verbose: int, **
         lines.close()
     if not quiet:
         click.echo(one_line(describe_result(result)))
+    if result.falls_short_of is not None:
+        click.echo(one_line(describe_shortfall(result.falls_short_of)), err=True)
+        click.get_current_context().exit(_NOTHING_GAINED)
 
 
 def _configuration(
@@ -210,6 +217,14 @@ def describe_result(result: TrainResult) -> str:
     return f"{text}, data wait {result.data_wait:.1%} of the time"
 
 
+def describe_shortfall(behind: str) -> str:
+    """The verdict on a run whose model is not better than `behind`."""
+    return (
+        f"Do not use this model: nothing that the run found is better than {behind}, on its validation tiles. "
+        "Train for longer, on more images, or with a lower --learning-rate."
+    )
+
+
 def describe_score(score: Score, baseline: Score) -> str:
     """A score beside that of bicubic."""
     text = f"PSNR {score.psnr:.2f} dB (bicubic {baseline.psnr:.2f}, {score.psnr - baseline.psnr:+.2f})"
@@ -217,6 +232,17 @@ def describe_score(score: Score, baseline: Score) -> str:
         gain = score.psnr_y - baseline.psnr_y
         text += f", on Y {score.psnr_y:.2f} dB (bicubic {baseline.psnr_y:.2f}, {gain:+.2f})"
     return text
+
+
+def describe_validation(event: Validated) -> str:
+    """A score during the run, and what it means."""
+    text = describe_score(event.score, event.baseline)
+    if event.step == 0:
+        return f"start: {text}"
+    behind = event.score.falls_short_of(event.baseline, event.start)
+    if behind is not None:
+        return f"step {event.step}: {text}, not better than {behind}"
+    return f"step {event.step}: {text}{', the best so far' if event.is_best else ''}"
 
 
 class TrainLines:
@@ -241,9 +267,8 @@ class TrainLines:
         elif isinstance(event, events.Stepped):
             self._step(event)
         elif isinstance(event, events.Validated):
-            best = ", the best so far" if event.is_best else ""
             self._score = f", PSNR {event.score.main:.2f}"
-            self._line(f"step {event.step}: {describe_score(event.score, event.baseline)}{best}")
+            self._line(describe_validation(event))
         elif isinstance(event, events.Noted):
             self._line(event.text)
 
