@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -23,7 +22,7 @@ from geosegsr.sharpening.sharpen import margin, sharpen, working_bytes
 
 Pixels: TypeAlias = tuple[NDArray[Any], NDArray[np.bool_]]
 """Values and validity, shape (bands, h, w)."""
-_SAMPLE_SIDE = 128
+_SAMPLE_SIDE = 96
 """Coarse pixels along a side of a part that the fit looks at."""
 _MOST_SAMPLES = 3
 """Such parts along each side of a scene."""
@@ -127,12 +126,15 @@ def _saturated(values: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _places(height: int, width: int, ratio: int) -> Iterator[Window]:
-    """Windows of coarse pixels spread evenly, their sides multiples of the ratio; none where a raster is too small."""
+    """Windows of coarse pixels spread evenly, their sides multiples of the ratio; none where a raster is too small.
+
+    They do not overlap: what validates a fit must not be part of it.
+    """
     rows, cols = (min(_SAMPLE_SIDE, side) // ratio * ratio for side in (height, width))
     if min(rows, cols) < 2 * ratio:
         return
     down, across = (
-        np.linspace(0, side - part, min(_MOST_SAMPLES, math.ceil(side / part))).astype(int).tolist()
+        np.linspace(0, side - part, min(_MOST_SAMPLES, side // part)).astype(int).tolist()
         for side, part in ((height, rows), (width, cols))
     )
     for top in down:

@@ -1,0 +1,95 @@
+"""What it takes to sharpen a whole granule: the fits, and the pixels.
+
+    python benchmarks/speed/sharpening.py 10m.tif 20m.tif 60m.tif [--side 10980] [--folder FOLDER]
+
+The rasters, of one ground and from the finest to the coarsest, are mirrored into a granule of SIDE pixels, in tiled
+GeoTIFFs in FOLDER. Printed are the processor's seconds, and the peak of this process so far.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import rasterio
+
+from geosegsr.raster.scene import Scene
+from geosegsr.raster.window import Window
+from geosegsr.sharpening.scene import SharpenedScene
+from geosegsr.sharpening.stack import StackedScene
+
+_STRIP = 512
+
+
+def mirrored(source: Path, target: Path, side: int) -> Path:
+    """A square raster of `side` pixels made of a small one, mirrored again and again."""
+    with rasterio.open(source) as small:
+        profile, names, bands = small.profile, small.descriptions, small.read()
+    bands = np.concatenate([bands, bands[:, ::-1]], 1)
+    bands = np.concatenate([bands, bands[:, :, ::-1]], 2)
+    profile.update(
+        height=side,
+        width=side,
+        tiled=True,
+        blockxsize=_STRIP,
+        blockysize=_STRIP,
+        compress="deflate",
+        zlevel=1,
+    )
+    cols = np.arange(side) % bands.shape[2]
+    with rasterio.open(target, "w", **profile) as out:
+        for row in range(0, side, _STRIP):
+            rows = np.arange(row, min(row + _STRIP, side)) % bands.shape[1]
+            out.write(bands[:, rows][:, :, cols], window=rasterio.windows.Window(0, row, side, len(rows)))
+        out.descriptions = names
+    return target
+
+
+@contextmanager
+def measured(what: str) -> Iterator[None]:
+    """Print what the block took."""
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    yield
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(f"{what}: {seconds:.1f} s of CPU, peak {after.ru_maxrss / 1e3:.0f} MB")
+
+
+def main() -> None:
+    """Read the command line, make the granule and measure."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("rasters", nargs="+", type=Path)
+    parser.add_argument(
+        "--side", type=int, default=10980, help="of the granule, in pixels of the finest raster"
+    )
+    parser.add_argument("--folder", type=Path, help="keeps the granule; by default it is removed")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.folder or Path(scratch)
+        with rasterio.open(options.rasters[0]) as finest:
+            width = finest.width
+        made = []
+        for number, path in enumerate(options.rasters):
+            with rasterio.open(path) as raster:
+                side = options.side * raster.width // width
+            target = folder / f"{number}.tif"
+            made.append(target if target.exists() else mirrored(path, target, side))
+        scene = Scene.open(made[0])
+        for path in made[1:]:
+            coarse = Scene.open(path)
+            with measured(f"fit of {path.name}"):
+                sharpened = SharpenedScene.of(coarse, scene)
+            with measured(f"1024 x 1024 pixels of {path.name}"):
+                sharpened.read(Window(_STRIP, _STRIP, 1024, 1024))
+            scene = StackedScene.of(str(path), scene, sharpened)
+
+
+if __name__ == "__main__":
+    main()
