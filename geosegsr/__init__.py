@@ -3,9 +3,11 @@
 Names load on first use, so that importing this package loads neither torch nor rasterio.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from geosegsr.errors import redact_record
 from geosegsr.version import __version__
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ _HOMES = {
     "super_resolve": "geosegsr.pipeline.arrays",
     "upscale": "geosegsr.pipeline.upscale",
 }
+
+logging.getLogger("geosegsr").addFilter(redact_record)
 
 __all__ = ["Plan", "Report", "__version__", "plan", "super_resolve", "upscale"]
 

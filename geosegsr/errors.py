@@ -4,8 +4,52 @@ Every message says what could not be done and to which file, what was found, wha
 is also the builtin exception that a caller without knowledge of this package would catch.
 """
 
+import logging
+import re
+import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
+from urllib.parse import unquote
+
+_URL_CHARACTERS = r"""[^\s'"<>|]"""
+_OPTION_PATH = re.compile(
+    rf"/vsi(\w+)\?(?:{_URL_CHARACTERS}*?&)?url=([^\s'\"<>|&]*){_URL_CHARACTERS}*(?<![:,.;)])"
+)
+"""GDAL's way to pass options and an address in one path."""
+_SECRETS = (
+    (re.compile(r"(?<=://)[^/\s'\"<>@]+@"), ""),  # user:password@
+    (re.compile(rf"(://{_URL_CHARACTERS}*?)\?{_URL_CHARACTERS}*(?<![:,.;)])"), r"\1"),
+    (re.compile(rf"\?[\w.~%-]+={_URL_CHARACTERS}*(?<![:,.;)])"), ""),  # of an address cut to its last part
+    (
+        re.compile(
+            r"(?i)\b((?:pass(?:word|wd)|pwd|\w*token|\w*secret|sig|signature|api_?key|access_?key)=)[^\s'\"&<>,;]+"
+        ),
+        r"\1***",
+    ),
+)
+
+
+def redacted(text: str) -> str:
+    """A text without the queries, user names and passwords of addresses: they may be signatures and credentials.
+
+    Every text that leaves the process passes here: errors, warnings, the log, JSON, STAC items and tags.
+
+    Args:
+        text: A path, an address, or a message with any number of them.
+    """
+    if "?" in text or "@" in text or "=" in text:
+        text = _OPTION_PATH.sub(lambda found: f"/vsi{found[1]}/{unquote(found[2])}", text)
+        for pattern, kept in _SECRETS:
+            text = pattern.sub(kept, text)
+    return text
+
+
+def redact_record(record: logging.LogRecord) -> bool:
+    """A filter of a logger: what is logged is redacted, tracebacks included, and nothing is left out."""
+    record.msg, record.args = redacted(record.getMessage()), None
+    if record.exc_info and record.exc_info[0] is not None:
+        record.exc_text = redacted("".join(traceback.format_exception(*record.exc_info)).rstrip())
+    return True
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -15,7 +59,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 class GeoSegSRError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose; its message is redacted."""
+
+    def __init__(self, *args: object) -> None:
+        """As Exception, with the secrets of addresses removed from texts."""
+        super().__init__(*(redacted(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class SceneError(GeoSegSRError, OSError):

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
-from geosegsr.errors import GeoSegSRWarning
+from geosegsr.errors import GeoSegSRWarning, redacted
 
 _PACKAGE = str(Path(__file__).parent)
 _kept: ContextVar[list[str] | None] = ContextVar("kept_notices", default=None)
@@ -23,8 +23,9 @@ def warn(message: str) -> None:
     """Warn the user, as of the line outside this package that led here.
 
     Args:
-        message: A sentence without its full stop.
+        message: A sentence without its full stop; it is redacted.
     """
+    message = redacted(message)
     kept = _kept.get()
     if kept is not None:
         kept.append(message)

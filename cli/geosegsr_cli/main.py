@@ -10,13 +10,14 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from importlib import import_module
 from types import FrameType
 from typing import Any
 
 import click
 
-from geosegsr.errors import Cancelled, GeoSegSRError
+from geosegsr.errors import Cancelled, GeoSegSRError, redacted
 from geosegsr.version import __version__
 from geosegsr_cli.parts.options import Answer, one_line
 from geosegsr_cli.parts.streams import secure_streams
@@ -96,8 +97,9 @@ def main(args: list[str] | None = None) -> None:
         answer.failed("failed", message, error)
         code = 1
     except Exception as bug:
+        click.echo(redacted(traceback.format_exc()), err=True, nl=False)
         answer.failed("failed", f"{type(bug).__name__}: {bug}", bug)
-        raise
+        code = 1
     sys.exit(code)
 
 

@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -26,7 +26,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from geosegsr.errors import GeoSegSRError, JobError, SceneError
-from geosegsr.files import JOB_SUFFIX, exists, has_locks, is_file, move_new, whole_file
+from geosegsr.files import JOB_SUFFIX, has_locks, move_new, whole_file
 from geosegsr.notices import warn
 from geosegsr.pipeline.job_folder import (
     BLOCKS,
@@ -41,9 +41,6 @@ from geosegsr.pipeline.job_folder import (
     suffix_of,
 )
 from geosegsr.pipeline.records import BlockRecord, FileRecord
-
-_PAGE = 4096  # bytes of a source's content sampled in one place
-_SAMPLED_PAGES = 64  # of all its files together
 
 
 class Job:
@@ -300,46 +297,6 @@ class Job:
 
     def _seal(self, text: str) -> str:
         return hashlib.sha256(f"{self._seal_key}\n{text}".encode(errors="replace")).hexdigest()[:16]
-
-
-def source_identity(path: str, files: Sequence[str] = ()) -> dict[str, Any]:
-    """What identifies a raster.
-
-    A local raster is identified by path, size, modification time, and a digest of these and of some content of all its
-    files (mask, overviews, the rasters of a VRT). The content tells apart copies of equal size that kept their times.
-    A remote raster is identified by its name alone.
-
-    Args:
-        path: The raster.
-        files: All files that it consists of, itself included.
-    """
-    local = Path(path)
-    if not exists(path):  # a remote raster, or a part of a local file
-        inside = {file: source_identity(file, []) for file in sorted(files) if is_file(file)}
-        return {"path": path, **({"files": inside} if inside else {})}
-    status = local.stat()
-    parts = [part for part in map(Path, sorted({path, *files})) if is_file(part)]
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(_sample(part, max(2, _SAMPLED_PAGES // len(parts))))
-    return {
-        "path": str(local.resolve()),
-        "size": status.st_size,
-        "mtime_ns": status.st_mtime_ns,
-        "content": digest.hexdigest(),
-    }
-
-
-def _sample(path: Path, pages: int) -> bytes:
-    """Name, size, modification time and evenly spaced pages of a file, the first and the last included."""
-    status = path.stat()
-    last = max(0, status.st_size - _PAGE)
-    with path.open("rb") as file:
-        found = [f"{path} {status.st_size} {status.st_mtime_ns}".encode()]
-        for start in sorted({last * n // (pages - 1) for n in range(pages)}):
-            file.seek(start)
-            found.append(file.read(_PAGE))
-    return b"".join(found)
 
 
 def _is_whole(path: Path, record: FileRecord) -> bool:

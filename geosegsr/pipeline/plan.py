@@ -17,11 +17,11 @@ from geosegsr.models.catalogue import check_scale, model_at, shared_upscaler
 from geosegsr.models.contract import DEFAULT_MODEL, Upscaler, workspace_bytes
 from geosegsr.models.ensemble import Ensemble
 from geosegsr.notices import warn
-from geosegsr.pipeline.job import source_identity
 from geosegsr.pipeline.layout import plan_rendering
 from geosegsr.pipeline.options import PlanOptions, listed, with_defaults
 from geosegsr.pipeline.sensing import ASSUMED, Sensing
 from geosegsr.raster.area import Area, area_from_bbox, area_from_geometry, area_from_window
+from geosegsr.raster.identity import source_identity
 from geosegsr.raster.metadata import BandMetadata, Metadata
 from geosegsr.raster.products import locate
 from geosegsr.raster.radiometry import working_dtype

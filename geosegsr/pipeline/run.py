@@ -14,7 +14,7 @@ from geosegsr.errors import SceneError
 from geosegsr.files import exists
 from geosegsr.notices import warn
 from geosegsr.pipeline.block import compute_block
-from geosegsr.pipeline.job import Job, source_identity
+from geosegsr.pipeline.job import Job
 from geosegsr.pipeline.plan import Plan
 from geosegsr.pipeline.records import BlockRecord
 from geosegsr.pipeline.report import Progress, Report, report_of, timed
@@ -23,6 +23,7 @@ from geosegsr.pipeline.targets import has_item
 from geosegsr.pipeline.task import Product, Task
 from geosegsr.pipeline.worker_check import Preflight
 from geosegsr.raster.cog import BlockFile, verify_cog, write_cog
+from geosegsr.raster.identity import source_identity
 from geosegsr.raster.metadata import Metadata
 from geosegsr.raster.statistics import BandStatistics
 from geosegsr.workers.engine import Engine, default_threads

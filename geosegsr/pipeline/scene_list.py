@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from string import Formatter
 
-from geosegsr.errors import ConfigError
+from geosegsr.errors import ConfigError, redacted
 from geosegsr.files import is_remote
 from geosegsr.imagery.find import find_rasters, is_unfinished, place_of
 from geosegsr.raster.products import container_of, file_of_subdataset, part_of_subdataset
@@ -93,7 +93,7 @@ def _stem(scene: str) -> str:
     """Name without suffix; of a part of a product the product's name and the part's."""
     file = file_of_subdataset(scene) or container_of(scene)
     if file == scene:
-        return Path(_without_query(scene)).stem
+        return Path(_without_secrets(scene)).stem
     part = part_of_subdataset(scene) if file_of_subdataset(scene) else scene.removeprefix(file)
     return "_".join((_product_stem(Path(file)), _NO_NAME.sub("_", part.lstrip(":"))))
 
@@ -105,9 +105,11 @@ def _product_stem(path: Path) -> str:
 
 def _parent(scene: str) -> str:
     scene = file_of_subdataset(scene) or container_of(scene)
-    return Path(_without_query(scene)).parent.name if is_remote(scene) else Path(scene).absolute().parent.name
+    return (
+        Path(_without_secrets(scene)).parent.name if is_remote(scene) else Path(scene).absolute().parent.name
+    )
 
 
-def _without_query(scene: str) -> str:
-    """The address of a remote file without its query, such as a signature."""
-    return scene.partition("?")[0] if is_remote(scene) and not scene.startswith("/vsicurl?") else scene
+def _without_secrets(scene: str) -> str:
+    """The address of a remote file without its query and credentials."""
+    return redacted(scene) if is_remote(scene) else scene

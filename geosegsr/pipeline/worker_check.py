@@ -10,6 +10,7 @@ import psutil
 
 from geosegsr.errors import ConfigError, SceneError
 from geosegsr.pipeline.plan import Plan
+from geosegsr.raster.gdal import renew
 from geosegsr.raster.scene import Scene
 from geosegsr.raster.window import Window
 from geosegsr.tiling.grid import TileGrid
@@ -44,6 +45,7 @@ class Preflight:
 
     def _check_source(self) -> None:
         scene = self.planned.scene
+        renew(scene.path)
         if probe(scene, self.planned.region) != self.probe:
             raise SceneError(
                 f"Cannot use '{scene.path}': its pixels differ from those of the file that this run was planned with. "

@@ -1,20 +1,30 @@
-"""This thread's open files, and GDAL's errors as ours. Every use of rasterio's private API is here."""
+"""This thread's open files, and GDAL's errors as ours. Every use of rasterio's private API is here and in network."""
 
 from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import rasterio
+from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError, RasterioIOError
 
 from geosegsr.errors import SceneError
 from geosegsr.files import check_path, exists, is_folder, is_remote
+from geosegsr.raster.network import (
+    advice,
+    check_ranges,
+    forget,
+    gdal_name,
+    last_version,
+    network_options,
+    version_of,
+)
 from geosegsr.raster.window import Window
 
 GDALError = CPLE_BaseError
@@ -66,18 +76,60 @@ def reading(path: str | Path, window: Window | None = None, name: str | None = N
     )
     try:
         # Inside an Env, GDAL's messages go to the log instead of the terminal.
-        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, **network_options(str(path))):
             yield _handle(str(path))
     except (RasterioIOError, GDALError) as error:
         forget_handles()
         if window is None:
-            raise _cannot_open(named, error) from error
+            raise _cannot_open(named, error) from _shown(path, error)
+        reason = gdal_reason(error)
         raise SceneError(
-            f"Cannot read '{named}'{where}: the file is damaged, incomplete or unreachable ({gdal_reason(error)}). "
-            "Download or copy it again."
-        ) from error
+            f"Cannot read '{named}'{where}: the file is damaged, incomplete or unreachable ({reason}). "
+            f"{advice(reason) or 'Download or copy it again.'}"
+        ) from _shown(path, error)
     except (RasterioError, CRSError) as error:
-        raise SceneError(f"Cannot read '{named}'{where}: {gdal_reason(error)}.") from error
+        raise SceneError(f"Cannot read '{named}'{where}: {gdal_reason(error)}.") from _shown(path, error)
+
+
+def read_pixels(path: str, window: Window, name: str, read: Callable[[Any], NDArray[Any]]) -> NDArray[Any]:
+    """What `read` gets from this thread's handle of a file.
+
+    GDAL repeats requests that fail, but not those whose answers break off. A remote file is read a second time, from
+    the network.
+
+    Args:
+        path: The file.
+        window: What is read, for the message.
+        name: What messages call the file.
+        read: Takes rasterio's dataset.
+
+    Raises:
+        SceneError: The file cannot be read there.
+    """
+    try:
+        with reading(path, window, name) as source:
+            return read(source)
+    except SceneError:
+        if not is_remote(path):
+            raise
+    forget(path)
+    with reading(path, window, name) as source:
+        return read(source)
+
+
+def renew(path: str | Path) -> None:
+    """Drop what GDAL has read of a remote file if the server has another version now.
+
+    Raises:
+        SceneError: The server does not answer.
+    """
+    if is_remote(str(path)):
+        version_of(str(path))
+
+
+def _shown(path: str | Path, error: Exception) -> Exception | None:
+    """The cause to show below an error; none where it may hold the address of a remote file with its secrets."""
+    return None if is_remote(str(path)) else error
 
 
 def _cannot_open(path: str, error: Exception) -> SceneError:
@@ -88,8 +140,11 @@ def _cannot_open(path: str, error: Exception) -> SceneError:
         return SceneError(
             f"Cannot open '{path}' as a raster: it is a folder that holds no product. Pass a file inside it."
         )
-    reason = gdal_reason(error).removeprefix(f"'{path}' ")
-    return SceneError(f"Cannot open '{path}' as a raster: {reason}. Pass a file that GDAL can open.")
+    reason = gdal_reason(error).removeprefix(f"'{path}' ").removeprefix(f"'{gdal_name(path)}' ")
+    needed = advice(reason) if remote else ""
+    return SceneError(
+        f"Cannot open '{path}' as a raster: {reason}. {needed or 'Pass a file that GDAL can open.'}"
+    )
 
 
 def _handle(path: str) -> Any:
@@ -102,12 +157,29 @@ def _handle(path: str) -> Any:
             opened = _handles.__dict__.setdefault("open", {})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            opened[key] = rasterio.open(path, driver=_DRIVERS.get(Path(path).suffix.lower()))
+            opened[key] = _open(path)
     return opened[key]
 
 
-def _version(path: str) -> tuple[int, ...]:
+def _open(path: str) -> Any:
+    """A remote file is tried once more, from the network, unless GDAL has done so: its answer may have broken off."""
+    driver = _DRIVERS.get(Path(path).suffix.lower())
+    if not is_remote(path):
+        return rasterio.open(path, driver=driver)
+    check_ranges(path)
+    try:
+        return rasterio.open(path, driver=driver)
+    except RasterioIOError as error:
+        if advice(gdal_reason(error)):
+            raise
+    forget(path)
+    return rasterio.open(path, driver=driver)
+
+
+def _version(path: str) -> tuple[int | str, ...]:
     """Changes when another file is moved to the path."""
+    if is_remote(path):
+        return last_version(path)
     try:
         status = Path(path).stat()
     except (OSError, ValueError):

@@ -17,7 +17,7 @@ from geosegsr.errors import BandError, SceneError
 from geosegsr.notices import warn
 from geosegsr.raster.bands import colour_of
 from geosegsr.raster.fitness import nodata_of, refuse_masks_of_bands, refuse_unfit, selected_bands
-from geosegsr.raster.gdal import reading, rio_window
+from geosegsr.raster.gdal import read_pixels, reading, renew, rio_window
 from geosegsr.raster.metadata import BandMetadata, Metadata
 from geosegsr.raster.nodata import is_invalid
 from geosegsr.raster.products import locate
@@ -95,6 +95,7 @@ class Scene:
         if located is not None and located.chosen and len(located.product.parts) > 1:
             warn(located.product.notice(located.part))
         opened = "" if located is None else located.part.path
+        renew(path)
         with reading(opened or path, name=str(path)) as source:
             refuse_unfit(source, str(path))
             if len(source.subdatasets) > 1:
@@ -243,11 +244,13 @@ class Scene:
     def _read_mask(self, window: Window, shape: tuple[int, int] | None = None) -> NDArray[Any] | None:
         if not self.has_mask:
             return None
-        with reading(self.opened or self.path, window, self.path) as source:
-            mask: NDArray[Any] = source.read_masks(
-                self.image_bands[0], window=rio_window(window), out_shape=shape
-            )
-        return mask
+        band = self.image_bands[0]
+        return read_pixels(
+            self.opened or self.path,
+            window,
+            self.path,
+            lambda source: source.read_masks(band, window=rio_window(window), out_shape=shape),
+        )
 
     def _read(
         self, bands: int | list[int], window: Window, shape: tuple[int, int] | None = None
@@ -255,11 +258,14 @@ class Scene:
         out_shape = None
         if shape is not None:
             out_shape = shape if isinstance(bands, int) else (len(bands), *shape)
-        with reading(self.opened or self.path, window, self.path) as source:
-            values: NDArray[Any] = source.read(
+        return read_pixels(
+            self.opened or self.path,
+            window,
+            self.path,
+            lambda source: source.read(
                 bands, window=rio_window(window), out_shape=out_shape, resampling=Resampling.nearest
-            )
-        return values
+            ),
+        )
 
 
 def _looks_like_image(source: Any, band: int) -> bool:

@@ -24,7 +24,7 @@ from affine import Affine
 from pystac.extensions.file import FileExtension
 from pystac.extensions.projection import ProjectionExtension
 
-from geosegsr.errors import ConfigError, JobError, SceneError
+from geosegsr.errors import ConfigError, JobError, SceneError, redacted
 from geosegsr.files import is_same, read_json, whole_file
 from geosegsr.notices import warn
 from geosegsr.raster.bands import colour_of
@@ -367,8 +367,8 @@ def _address(source: str) -> str:
         ("/vsiaz/", "az://"),
     ):
         if source.startswith(prefix):
-            return scheme + source.removeprefix(prefix)
-    return source
+            return redacted(scheme + source.removeprefix(prefix))
+    return redacted(source)
 
 
 def _multihash(path: Path) -> str:

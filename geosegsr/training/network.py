@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from geosegsr.errors import ConfigError
+from geosegsr.errors import ConfigError, redacted
 from geosegsr.models.card import ModelCard
 from geosegsr.models.catalogue import bundled_checkpoint
 from geosegsr.models.checkpoint import load_checkpoint, save_checkpoint
@@ -149,6 +149,6 @@ def save_model(
 
 def _describe(config: TrainConfig, data: Dataset) -> str:
     places = [*config.data.hr, *(place for source in config.data.sources for place in source.hr)]
-    folders = ", ".join(dict.fromkeys(Path(place).name for place in places))
+    folders = ", ".join(dict.fromkeys(Path(redacted(place)).name for place in places))
     side = "" if data.resolution_m is None else f", lr pixels of {data.resolution_m:.6g} m"
     return f"{data.patches.images} images of {folders}{side}, {data.bands} bands of {data.dtype}"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import click
 
-from geosegsr_cli.parts.options import BandList, Places, Scale, json_option, one_line, verbosity
+from geosegsr_cli.parts.options import BandList, Places, Scale, json_option, one_line, print_json, verbosity
 
 
 @click.command("evaluate", short_help="Score a model or a result against reference images.")
@@ -127,7 +126,7 @@ def command(
             picture=picture, progress=None if quiet or not sys.stderr.isatty() else _progress,
         )  # fmt: skip
     if as_json:
-        click.echo(json.dumps(found.to_dict()))
+        print_json(found.to_dict())
         return
     for line in table(found, by_band=by_band).split("\n"):
         click.echo(one_line(line))

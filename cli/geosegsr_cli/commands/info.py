@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
-from geosegsr_cli.parts.options import json_option, one_line, verbosity
+from geosegsr_cli.parts.options import json_option, one_line, print_json, verbosity
 
 
 @click.command("info", short_help="Show a scene's metadata and what upscale would assume.")
@@ -25,7 +24,7 @@ def command(file: str, nodata: float | None, alpha: Any, as_json: bool) -> None:
 
     facts = describe(file, nodata=nodata, alpha=alpha)
     if as_json:
-        click.echo(json.dumps(facts))
+        print_json(facts)
         return
     for name, value in [*_parts(facts), *(_lines(facts) if "bands" in facts else ())]:
         click.echo(one_line(f"{name:<11}{value}"))

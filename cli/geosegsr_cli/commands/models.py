@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from geosegsr_cli.parts.options import json_option, one_line, verbosity
+from geosegsr_cli.parts.options import json_option, one_line, print_json, verbosity
 
 if TYPE_CHECKING:
     from geosegsr.models.card import ModelCard
@@ -25,14 +24,17 @@ def command(file: Path | None, as_json: bool) -> None:
 
     if file is not None:
         card = read_card(file)
-        click.echo(json.dumps(card.to_dict(), indent=2) if as_json else "\n".join(_card_lines(card)))
+        if as_json:
+            print_json(card.to_dict(), indent=2)
+        else:
+            click.echo("\n".join(_card_lines(card)))
         return
     from geosegsr.models.interpolation import KERNELS
 
     bundled = {path: read_card(path) for path in bundled_checkpoints()}
     if as_json:
         cards = {str(path): card.to_dict() for path, card in bundled.items()}
-        click.echo(json.dumps({"interpolation": list(KERNELS), "checkpoints": cards}, indent=2))
+        print_json({"interpolation": list(KERNELS), "checkpoints": cards}, indent=2)
         return
     click.echo("Interpolation, any scale and any bands:")
     click.echo("  " + ", ".join(KERNELS))

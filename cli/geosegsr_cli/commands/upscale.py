@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -17,6 +16,7 @@ from geosegsr_cli.parts.options import (
     human_bytes,
     human_seconds,
     json_option,
+    print_json,
     verbosity,
 )
 from geosegsr_cli.parts.progress import ProgressLine
@@ -256,7 +256,7 @@ def _upscale(
     finally:
         line.close()
     if as_json:
-        click.echo(json.dumps(report.to_dict()))
+        print_json(report.to_dict())
     elif not quiet:
         click.echo(batch.describe(report))
 
@@ -266,7 +266,7 @@ def _estimate(request: Request, src: str, dst: Path, uncertainty: Path | None, *
 
     expected = dry_run(request, src, dst, uncertainty)
     if as_json:
-        click.echo(json.dumps(expected.to_dict()))
+        print_json(expected.to_dict())
         return
     click.echo(
         f"output   {expected.width} x {expected.height} pixels, {expected.bands} bands {expected.dtype}"

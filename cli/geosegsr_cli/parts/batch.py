@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from geosegsr import files
-from geosegsr_cli.parts.options import human_bytes, human_seconds, one_line
+from geosegsr_cli.parts.options import human_bytes, human_seconds, one_line, print_json
 from geosegsr_cli.parts.progress import BatchLine
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ def estimate(scenes: Sequence[tuple[str, Path]], request: Request, *, as_json: b
 
     expected = dry_run_batch(request, scenes)
     if as_json:
-        click.echo(json.dumps(expected.to_dict()))
+        print_json(expected.to_dict())
         return not expected.failures
     for reason in expected.failures.values():
         click.echo(f"Error: {one_line(reason)}", err=True)
@@ -134,7 +133,7 @@ def describe(report: Report) -> str:
 
 def _say(outcome: Outcome, *, as_json: bool, quiet: bool) -> None:
     if as_json:
-        click.echo(json.dumps(outcome.to_dict()))
+        print_json(outcome.to_dict())
     elif outcome.report is not None and not quiet:
         click.echo(describe(outcome.report))
     if outcome.error is not None:

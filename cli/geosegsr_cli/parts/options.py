@@ -14,6 +14,7 @@ from typing import Any, TextIO, TypeVar
 
 import click
 
+from geosegsr.errors import redacted
 from geosegsr_cli.parts.variables import variables_in_use
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -119,7 +120,20 @@ class Answer:
             with suppress(
                 click.exceptions.Exit, click.ClickException
             ):  # the error itself is on standard error already
-                click.echo(json.dumps({"status": status, "error": message, "kind": kind}))
+                print_json({"status": status, "error": message, "kind": kind})
+
+
+def print_json(facts: Any, indent: int | None = None) -> None:
+    """Print what --json answers, with the secrets of addresses removed from all texts."""
+    click.echo(json.dumps(_redacted(facts), indent=indent))
+
+
+def _redacted(facts: Any) -> Any:
+    if isinstance(facts, str):
+        return redacted(facts)
+    if isinstance(facts, dict):
+        return {_redacted(key): _redacted(value) for key, value in facts.items()}
+    return [_redacted(item) for item in facts] if isinstance(facts, (list, tuple)) else facts
 
 
 def json_option(function: Function) -> Function:
@@ -144,7 +158,8 @@ def verbosity(quiet: bool, verbose: int) -> None:
     handler.setFormatter(_Lines(f"{moment}{source}%(message)s", datefmt=TIME_FORMAT))
     log.handlers = [handler]
     log.setLevel(level)
-    logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # its errors reach the user through ours
+    gdal = logging.getLogger("rasterio")
+    gdal.handlers, gdal.propagate = [logging.NullHandler()], False  # its errors reach the user through ours
     warnings.showwarning = _quiet if quiet else _show_warning
     for variable in variables_in_use(click.get_current_context()):
         log.info("from the environment: %s", variable)
@@ -176,8 +191,11 @@ def _quiet(*args: Any, **kwargs: Any) -> None:
 
 
 def one_line(text: str) -> str:
-    """Replace line breaks and control characters, which file names and tags may contain, and limit the length."""
-    line = "".join(char if char.isprintable() else " " for char in text)
+    """Replace line breaks and control characters, which file names and tags may contain, and limit the length.
+
+    The secrets of addresses are removed.
+    """
+    line = "".join(char if char.isprintable() else " " for char in redacted(text))
     return line if len(line) <= _MOST_CHARACTERS else f"{line[:_MOST_CHARACTERS]}..."
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from geosegsr.errors import redacted
 from geosegsr_cli.parts.options import TIME_FORMAT, human_seconds, one_line
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class BatchLine(_Line):
         if self._terminal or now - self._last >= _LOG_EVERY_S:
             self._last = now
             stage = _STAGES.get(event.stage) or f"{event.done}/{event.total} blocks"
-            self._show(f"{self._so_far(now - self._began)}; {Path(source).name}: {stage}")
+            self._show(f"{self._so_far(now - self._began)}; {Path(redacted(source)).name}: {stage}")
 
     def ended(self, status: str) -> None:
         """Count a scene that has ended."""
