@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from geosegsr.imagery.sources import Floats, SceneSource, Source
 from geosegsr.models.contract import Upscaler
 from geosegsr.pipeline.layout import plan_rendering
 from geosegsr.pipeline.options import with_defaults
+from geosegsr.raster.contract import BandHints
+from geosegsr.raster.intake import Intake, look_at
 from geosegsr.raster.radiometry import Radiometry, to_dtype
 from geosegsr.raster.scene import Scene
 from geosegsr.raster.window import Window
@@ -64,6 +66,11 @@ class _LrImage:
     @property
     def offsets(self) -> tuple[float, ...]:
         return (0.0,) * self.count if self.scene is None else self.scene.offsets
+
+    @property
+    def hints(self) -> tuple[BandHints, ...]:
+        own = () if self.scene is None else self.scene.hints
+        return own or tuple(BandHints(band + 1) for band in range(self.count))
 
     def read(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         values = self.values[(slice(None), *window.slices)]
@@ -140,6 +147,12 @@ class Enlarger:
             source.name, to_dtype(source.radiometry.from_model(lr), scene.dtype), scene, scene.colours
         )
 
+    def _intake(self, image: _LrImage) -> Intake:
+        """As of the whole image; what it shows without declaring it is not warned of, since only valid ground is scored."""
+        if image.scene is None:
+            return Intake.of_images(image.count)
+        return replace(look_at(image.scene), collar=None)
+
     def _plan(self, image: _LrImage) -> Rendering:
         key = image.path, image.values.shape, str(image.dtype)
         if key not in self._plans:
@@ -156,6 +169,7 @@ class Enlarger:
                         "sensor": self._sensor,
                     }
                 ),
+                self._intake(image),
                 measured=False,
             ).rendering
         return self._plans[key]

@@ -14,8 +14,9 @@ from geosegsr.imagery.find import find_images
 from geosegsr.imagery.pairs import align, match_images
 from geosegsr.imagery.sources import PairSource, SceneSource, Source
 from geosegsr.models.contract import Upscaler
-from geosegsr.pipeline.layout import groups_for
+from geosegsr.pipeline.layout import groups_for, is_repetition
 from geosegsr.raster.bands import bands_alone
+from geosegsr.raster.intake import look_at, refuse_no_image
 from geosegsr.raster.scene import Scene
 
 _LOOSE = "."
@@ -93,8 +94,11 @@ def _fitted(scene: Scene, upscaler: Upscaler) -> tuple[Scene, str]:
     Raises:
         BandError: The model takes none of its bands, or nothing says which.
     """
+    intake = look_at(scene)
+    if not is_repetition(upscaler):
+        refuse_no_image(scene, intake, "evaluate")
     try:
-        groups_for(upscaler, scene.colours, scene.path)
+        groups_for(upscaler, scene.colours, scene.path, intake=intake)
     except BandError as error:
         positions = _positions(scene, upscaler)
         if positions is None:
@@ -135,7 +139,7 @@ def _source(scene: Scene, partner: Scene | None, upscaler: Upscaler, policy: dic
         pair = align(scene, partner, scale, policy, max_shift=DataConfig().max_shift, match_levels=True)
         return PairSource(pair, scale)
     # Bands that a model sees alone have value ranges of their own, as in `upscale`.
-    alone = bands_alone(groups_for(upscaler, scene.colours, scene.path))
+    alone = bands_alone(groups_for(upscaler, scene.colours, scene.path, intake=look_at(scene)))
     return SceneSource(scene, {**policy, "apart": alone}, scale)
 
 

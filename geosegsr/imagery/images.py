@@ -10,6 +10,7 @@ import numpy as np
 from geosegsr.errors import BandError, ConfigError, GeoSegSRError, SceneError
 from geosegsr.imagery.config import DataConfig
 from geosegsr.notices import warn
+from geosegsr.raster.intake import look_at, refuse_other_than_images
 from geosegsr.raster.radiometry import DECLARED, resolve_radiometry
 from geosegsr.raster.scene import Scene
 
@@ -27,7 +28,9 @@ def open_images(paths: Sequence[str], data: DataConfig) -> list[Scene]:
     scenes, failures = [], []
     for path in paths:
         try:
-            scenes.append(Scene.open(path, bands=data.bands or None, nodata=data.nodata))
+            scene = Scene.open(path, bands=data.bands or None, nodata=data.nodata)
+            refuse_other_than_images(scene, look_at(scene))
+            scenes.append(scene)
         except GeoSegSRError as error:
             failures.append(str(error))
     report_left_out(failures, len(paths), "cannot be opened")

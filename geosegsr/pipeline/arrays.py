@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -23,6 +23,8 @@ from geosegsr.notices import warn
 from geosegsr.pipeline.layout import plan_rendering
 from geosegsr.pipeline.options import RenderOptions, listed, with_defaults
 from geosegsr.raster.bands import colour_of
+from geosegsr.raster.contract import BandHints
+from geosegsr.raster.intake import take_in
 from geosegsr.raster.metadata import scaled_gcp
 from geosegsr.raster.nodata import is_invalid
 from geosegsr.raster.window import Window
@@ -75,17 +77,22 @@ def super_resolve(
     check_scale(scale, guided=guide is not None)
     _refuse_unreal(data)
     nodata = chosen["nodata"]
+    asked = None if isinstance(nodata, str) else nodata
     if guide is not None:
-        data = _sharpened(data, guide, nodata)
+        data = _sharpened(data, guide, asked)
     if scale == 1:
         return data
-    raster = _ArrayRaster.wrap(data, data.rio.nodata if nodata is None else nodata)
+    raster = _ArrayRaster.wrap(data, data.rio.nodata if asked is None else asked)
     _warn_of_alpha(raster)
     upscaler = shared_upscaler(model, scale, device=chosen["device"], precision=chosen["precision"])
     if chosen["ensemble"]:
         upscaler = Ensemble.of(upscaler)
+    # An interpolation reads nothing before it is computed; a network needs the range of the values anyway.
+    raster, intake = take_in(
+        raster, raster.with_nodata, find_nodata=nodata == "auto", by_values=not upscaler.facts.linear
+    )
     whole = Window(0, 0, raster.height, raster.width)
-    rendering = plan_rendering(raster, upscaler, whole, chosen, measured=False).rendering
+    rendering = plan_rendering(raster, upscaler, whole, chosen, intake, measured=False).rendering
     pixels = _lazy_blocks(raster, rendering)
     return _dressed(data, raster, pixels, output_bands(rendering.groups), scale)
 
@@ -150,6 +157,11 @@ class _ArrayRaster:
     scales: tuple[float, ...]
     offsets: tuple[float, ...]
     colours: tuple[str, ...]
+    hints: tuple[BandHints, ...]
+
+    def with_nodata(self, nodata: float) -> _ArrayRaster:
+        """The same array with another nodata value."""
+        return replace(self, nodata=nodata)
 
     @classmethod
     def wrap(cls, data: xr.DataArray, nodata: float | None) -> _ArrayRaster:
@@ -162,12 +174,18 @@ class _ArrayRaster:
             )
         ordered = data.transpose(*others, *spatial) if others else data.expand_dims("band")
         count = ordered.sizes[ordered.dims[0]]
+        names = _band_names(ordered, count)
+        colours = tuple(map(colour_of, names))
         return cls(
             ordered,
             None if nodata is None else float(nodata),
             _per_band(data.attrs.get("scale_factor", 1.0), count),
             _per_band(data.attrs.get("add_offset", 0.0), count),
-            _band_colours(ordered, count),
+            colours,
+            tuple(
+                BandHints(band, name, colour)
+                for band, (name, colour) in enumerate(zip(names, colours, strict=True), 1)
+            ),
         )
 
     @property
@@ -275,9 +293,9 @@ def _per_band(value: Any, count: int) -> tuple[float, ...]:
     return tuple(float(v) for v in values)
 
 
-def _band_colours(data: xr.DataArray, count: int) -> tuple[str, ...]:
+def _band_names(data: xr.DataArray, count: int) -> tuple[str, ...]:
     names = data.attrs.get("long_name", ())
     if isinstance(names, str) or len(names) != count:
         coord = data.coords.get(data.dims[0])
         names = [""] * count if coord is None else [str(value) for value in coord.values]
-    return tuple(colour_of(name) for name in names)
+    return tuple("" if str(name).isdecimal() else str(name) for name in names)

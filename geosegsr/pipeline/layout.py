@@ -10,12 +10,14 @@ import numpy as np
 
 from geosegsr.errors import ConfigError
 from geosegsr.models.contract import Upscaler, for_sensor
+from geosegsr.models.interpolation import Interpolator
 from geosegsr.notices import warn
 from geosegsr.pipeline.options import RenderOptions
 from geosegsr.pipeline.sensing import Sensing, sense
 from geosegsr.pipeline.suitability import has_to_agree, is_alike, warn_of_misfit
 from geosegsr.raster.bands import BandGroup, OtherBands, bands_alone, group_bands
 from geosegsr.raster.contract import Raster
+from geosegsr.raster.intake import Intake, refuse_no_image
 from geosegsr.raster.radiometry import Radiometry, resolve_radiometry
 from geosegsr.raster.window import Window
 from geosegsr.sensor.consistency import Sampling
@@ -47,6 +49,7 @@ def plan_rendering(
     upscaler: Upscaler,
     wanted: Window,
     options: RenderOptions,
+    intake: Intake,
     *,
     measured: bool = True,
     uncertainty: bool = False,
@@ -58,11 +61,14 @@ def plan_rendering(
         upscaler: The model, or the ensemble of it.
         wanted: The part to compute, in the raster's pixels.
         options: All of them, as `with_defaults` returns them.
+        intake: What was decided for the raster.
         measured: Whether a trained model's result is compared with its input, even where it is not made consistent.
         uncertainty: Whether to compute the standard deviation over an ensemble, which the model must then be.
 
     """
-    groups = groups_for(upscaler, raster.colours, raster.path, options["other_bands"])
+    if not is_repetition(upscaler):
+        refuse_no_image(raster, intake)
+    groups = groups_for(upscaler, raster.colours, raster.path, options["other_bands"], intake)
     radiometry = _radiometry(raster, upscaler, groups, options["value_range"])
     sensing = sense(raster, upscaler.facts, groups, radiometry, options["sensor"])
     warn_of_misfit(raster, upscaler.facts, groups, sensing)
@@ -77,7 +83,7 @@ def plan_rendering(
     grid, region = _grid(raster, upscaler, wanted, options, margin)
     rendering = Rendering(
         grid, upscaler, groups, radiometry, raster.dtype, raster.nodata,
-        samplings, consistent, uncertainty, _told(upscaler, groups, sensing),
+        samplings, consistent, uncertainty, _told(upscaler, groups, sensing), intake.top,
     )  # fmt: skip
     return Layout(rendering, region, sensing)
 
@@ -87,7 +93,7 @@ def _told(upscaler: Upscaler, groups: tuple[BandGroup, ...], sensing: Sensing) -
     if not upscaler.facts.takes_sensor:
         return ()
     return tuple(
-        upscaler if group.through == "bicubic" else for_sensor(upscaler, sensor.numbers)
+        upscaler if group.through in ("bicubic", "nearest") else for_sensor(upscaler, sensor.numbers)
         for group, sensor in zip(groups, sensing.sensors, strict=True)
     )
 
@@ -135,10 +141,15 @@ def _grid(
 
 
 def groups_for(
-    upscaler: Upscaler, colours: tuple[str, ...], scene: str, other_bands: OtherBands | None = None
+    upscaler: Upscaler,
+    colours: tuple[str, ...],
+    scene: str,
+    other_bands: OtherBands | None = None,
+    intake: Intake | None = None,
 ) -> tuple[BandGroup, ...]:
-    """As `group_bands`, with what the model's facts say about its bands."""
+    """As `group_bands`, with what the model's facts say about its bands, and what the scene's bands are."""
     facts = upscaler.facts
+    kinds = () if intake is None or is_repetition(upscaler) else intake.kinds
     return group_bands(
         colours,
         model=facts.name,
@@ -147,7 +158,13 @@ def groups_for(
         knows_grey=facts.card is not None and facts.card.grey,
         other_bands=other_bands,
         scene=scene,
+        repeated=tuple(band for band, kind in enumerate(kinds) if kind != "image"),
     )
+
+
+def is_repetition(upscaler: Upscaler) -> bool:
+    """Whether a model only repeats pixels, and so takes bands of any kind."""
+    return isinstance(upscaler, Interpolator) and upscaler.name == "nearest"
 
 
 def samplings_by_band(

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar, get_type_hints
+from typing import Any, Literal, TypedDict, TypeVar, get_type_hints
 
 from geosegsr.errors import did_you_mean
 from geosegsr.raster.bands import OtherBands
@@ -23,8 +23,9 @@ class RenderOptions(TypedDict, total=False):
 
     other_bands: OtherBands | None
     """Bands that the model was not trained on: "model" (each alone, as grey), "bicubic" or "drop"."""
-    nodata: float | None
-    """Value of pixels without data; by default the raster's own."""
+    nodata: float | Literal["auto"] | None
+    """Value of pixels without data; by default the raster's own. "auto" finds it where none is declared: the value of a
+    region along the border."""
     value_range: tuple[float, float] | None
     """DN that a trained model sees as 0 and 1; by default from its card."""
     tile: int | None
@@ -58,6 +59,9 @@ class PlanOptions(RenderOptions, total=False):
     """Bands to use, in this order, as numbers from 1 or by name; by default all."""
     alpha: AlphaPolicy
     """What a band tagged alpha is: "mask", "image", or "auto" to decide by its values."""
+    band_kinds: Mapping[int, str] | None
+    """What bands hold, by their 1-based number: "image", "class", "mask" or "angle"; by default that is found out. Pixels of
+    whatever is no image are repeated."""
     aoi: str | Path | None
     """Area of interest: a file with polygons, or WKT. Pixels outside are invalid."""
     bbox: Sequence[float] | None
@@ -75,6 +79,7 @@ DEFAULTS: PlanOptions = {
     "other_bands": None,
     "nodata": None,
     "alpha": "auto",
+    "band_kinds": None,
     "value_range": None,
     "tile": None,
     "overlap": None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ from geosegsr.pipeline.options import PlanOptions, listed, with_defaults
 from geosegsr.pipeline.sensing import ASSUMED, Sensing
 from geosegsr.raster.area import Area, area_from_bbox, area_from_geometry, area_from_window
 from geosegsr.raster.identity import source_identity
+from geosegsr.raster.intake import Intake, take_in
 from geosegsr.raster.metadata import BandMetadata, Metadata
 from geosegsr.raster.products import locate
 from geosegsr.raster.radiometry import working_dtype
@@ -36,6 +38,8 @@ from geosegsr.tiling.group import output_bands
 from geosegsr.tiling.render import Rendering
 from geosegsr.version import __version__
 from geosegsr.workers.engine import default_threads
+
+log = logging.getLogger("geosegsr")
 
 _SYNTHETIC = (
     "Detail finer than the source's pixels is the model's estimate of what such scenes look like; "
@@ -63,6 +67,8 @@ class Plan:
     """Whether the rendering's model is the ensemble of `model`."""
     sensing: Sensing
     """How the scene was imaged."""
+    intake: Intake
+    """What was decided for the scene."""
 
     @property
     def scale(self) -> int:
@@ -92,6 +98,11 @@ class Plan:
         """1-based source indices of the output's image bands, in output order."""
         return [self.scene.image_bands[b] for b in output_bands(self.rendering.groups)]
 
+    @property
+    def holds_classes(self) -> bool:
+        """Whether a band of the output is no image, so that values in between mean nothing."""
+        return any(self.intake.kinds[band] != "image" for band in output_bands(self.rendering.groups))
+
     @cached_property
     def metadata(self) -> Metadata:
         """Metadata of the output, without provenance."""
@@ -99,7 +110,7 @@ class Plan:
         bands = tuple(
             b for b in scaled.bands if b.index in self.kept_bands or b.index == self.scene.alpha_band
         )
-        return replace(scaled, bands=bands)
+        return replace(scaled, bands=bands).in_tiff()[0]
 
     @property
     def output_bytes(self) -> int:
@@ -193,6 +204,8 @@ class Plan:
         }
         if rendering.radiometry is not None:
             tags["GEOSEGSR_VALUE_RANGE"] = rendering.radiometry.describe()
+        if self.intake.decisions:
+            tags["GEOSEGSR_INTAKE"] = "; ".join(self.intake.decisions)
         if self.sensing.origin != ASSUMED:
             tags["GEOSEGSR_SENSOR"] = self.sensing.describe()
         if sharpened := sharpened_parts(self.scene):
@@ -225,6 +238,7 @@ class Plan:
             "block": [self.grid.block, self.grid.rows.margin],
             "window": asdict(self.area.window),
             "polygon": None if polygon is None else hashlib.sha256(polygon).hexdigest(),
+            **({} if rendering.top is None else {"top": rendering.top}),
         }
 
 
@@ -258,7 +272,7 @@ def plan(
     """
     chosen = with_defaults(options)
     check_scale(scale, guided=True)  # whether there is a guide, the scene will tell
-    scene = _open_scene(src, chosen)
+    scene, intake = _open_scene(src, chosen)
     check_scale(scale, guided=chosen["groups"] is not None or bool(sharpened_parts(scene)))
     model = model_at(scale, model)
     device, precision, ensemble = chosen["device"], chosen["precision"], chosen["ensemble"]
@@ -270,34 +284,56 @@ def plan(
             "Cannot write --uncertainty without --ensemble: it is the standard deviation over the ensemble. Pass both."
         )
     area = _area(scene, chosen)
-    layout = plan_rendering(scene, upscaler, area.window, chosen, uncertainty=uncertainty)
+    layout = plan_rendering(scene, upscaler, area.window, chosen, intake, uncertainty=uncertainty)
     return Plan(
-        scene, area, layout.region, layout.rendering, model, device, precision, ensemble, layout.sensing
+        scene,
+        area,
+        layout.region,
+        layout.rendering,
+        model,
+        device,
+        precision,
+        ensemble,
+        layout.sensing,
+        intake,
     )
 
 
-def _open_scene(src: str | Path, options: PlanOptions) -> Scene:
-    scene = _open_source(src, options)
+def _open_scene(src: str | Path, options: PlanOptions) -> tuple[Scene, Intake]:
+    scene, intake = _open_source(src, options)
     guide = options["guide"]
-    return scene if guide is None else SharpenedScene.of(scene, Scene.open(guide))
+    return (scene if guide is None else SharpenedScene.of(scene, Scene.open(guide))), intake
 
 
-def _open_source(src: str | Path, options: PlanOptions) -> Scene:
+def _open_raster(src: str | Path, options: PlanOptions, nodata: float | None) -> Scene:
     located, groups = locate(str(src)), options["groups"]
     if groups is not None and (located is None or not located.chosen):
         raise ConfigError(
             f"Cannot choose --groups of '{src}': it is one raster, not a product of several. Leave the option out."
         )
     if located is not None and located.chosen and (groups is not None or len(groups_of(located.product)) > 1):
-        scene = open_whole(located.product, groups, options["bands"], options["nodata"])
+        scene = open_whole(located.product, groups, options["bands"], nodata)
     else:
-        scene = Scene.open(src, options["bands"], options["nodata"], options["alpha"])
+        scene = Scene.open(src, options["bands"], nodata, options["alpha"])
+    return scene.with_band_kinds(options["band_kinds"])
+
+
+def _open_source(src: str | Path, options: PlanOptions) -> tuple[Scene, Intake]:
+    asked = options["nodata"]
+    scene = _open_raster(src, options, None if isinstance(asked, str) else asked)
+    scene, intake = take_in(
+        scene, lambda nodata: _open_raster(src, options, nodata), find_nodata=asked == "auto"
+    )
+    for line in intake.decisions:
+        log.info("%s: %s", scene.path, line)
     if scene.metadata.crs is None and scene.metadata.gcps_crs is None and not scene.metadata.rpcs:
         warn(f"'{scene.path}' has no coordinate reference system; neither will the result")
+    if lost := scene.metadata.in_tiff()[1]:
+        warn(f"the result leaves out {lost} of '{scene.path}': a GeoTIFF holds none")
     if scene.alpha_looks_like_image:
         kind = "a mask, as you said" if scene.alpha_band is not None else "an image, such as near infrared"
         warn(f"the band of '{scene.path}' that is tagged alpha holds more than mask values: taken as {kind}")
-    return scene
+    return scene, intake
 
 
 def _area(scene: Scene, options: PlanOptions) -> Area:

@@ -62,6 +62,8 @@ class Report:
     error with and without it in DN, at the scene's own lower resolution, where the fit had not seen it."""
     uncertainty: str | None = None
     """The COG with the standard deviation over the ensemble."""
+    intake: tuple[str, ...] = ()
+    """What was decided of the scene: bands that are no images, the highest DN, nodata that was found."""
     warnings: tuple[str, ...] = ()
     """What was assumed."""
     stac: str | None = None
@@ -139,5 +141,6 @@ def report_of(
         consistency=tuple(Residual.of_all(band).to_dict() for band in residuals),
         sharpened=tuple(band for part in sharpened_parts(planned.scene) for band in part.quality),
         uncertainty=None if task.uncertainty_target is None else str(task.uncertainty_target),
+        intake=planned.intake.decisions,
         warnings=task.assumed,
     )

@@ -80,6 +80,10 @@ class Request:
             )  # fmt: skip
         check_not_read([target] if uncertainty is None else [target, uncertainty], planned.scene.files)
         seconds = time.perf_counter() - began
+        if planned.holds_classes and "OVERVIEW_RESAMPLING" not in {
+            key.upper() for key in self.creation or {}
+        }:
+            creation["OVERVIEW_RESAMPLING"] = "NEAREST"  # a mean of classes is another class
         return Task(planned, target, uncertainty, self, item, creation, tuple(assumed), seconds)
 
 

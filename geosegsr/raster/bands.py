@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias, cast
 
 from geosegsr.errors import BandError
 
 _COLOURS = ("red", "green", "blue", "nir")
 _NUMBERED = {"b02": "blue", "b03": "green", "b04": "red", "b08": "nir"}
-Through = Literal["model", "grey", "bicubic"]
+Guide: TypeAlias = tuple[int, int, int] | None
+Through = Literal["model", "grey", "bicubic", "nearest"]
 OtherBands = Literal["model", "bicubic", "drop"]
 
 
@@ -35,8 +36,8 @@ class BandGroup:
     bands: tuple[int, ...]
     """Positions among the scene's image bands, in the model's order."""
     through: Through
-    """The model itself, the model fed with one band in all its inputs, or interpolation."""
-    guide: tuple[int, int, int] | None = None
+    """The model itself, the model fed with one band in all its inputs, interpolation, or repetition of pixels."""
+    guide: Guide = None
     """Positions of red, green and blue that steer the model instead of the bands themselves."""
 
 
@@ -49,6 +50,7 @@ def group_bands(
     knows_grey: bool = False,
     other_bands: OtherBands | None = None,
     scene: str = "scene",
+    repeated: tuple[int, ...] = (),
 ) -> tuple[BandGroup, ...]:
     """Group the bands of a scene into calls of the model.
 
@@ -60,6 +62,7 @@ def group_bands(
         knows_grey: Whether the model was trained for single bands passed as grey.
         other_bands: What to do with bands beyond the model's; None for "model" if the model knows grey.
         scene: The scene's name, for messages.
+        repeated: Positions of bands that are no images, whose pixels are repeated, or dropped as `other_bands` says.
 
     Returns:
         Groups; no band is in two of them. Bands in none of them are dropped.
@@ -67,6 +70,14 @@ def group_bands(
     Raises:
         BandError: The bands do not fit the model, and the options do not say what to do about it.
     """
+    if repeated:
+        images = [band for band in range(len(colours)) if band not in repeated]
+        groups = group_bands(
+            tuple(colours[band] for band in images), model=model, model_bands=model_bands,
+            model_band_names=model_band_names, knows_grey=knows_grey, other_bands=other_bands, scene=scene,
+        )  # fmt: skip
+        kept = () if other_bands == "drop" and model_bands is not None else repeated
+        return (*(_at(group, images) for group in groups), *(BandGroup((band,), "nearest") for band in kept))
     count = len(colours)
     if model_bands is None:
         return tuple(BandGroup((band,), "model") for band in range(count))
@@ -98,6 +109,12 @@ def group_bands(
     return (*together, *(BandGroup((band,), "grey", guide) for band in rest))
 
 
+def _at(group: BandGroup, places: list[int]) -> BandGroup:
+    """A group of some of the bands, with its positions among all of them."""
+    guide = None if group.guide is None else tuple(places[band] for band in group.guide)
+    return BandGroup(tuple(places[band] for band in group.bands), group.through, cast(Guide, guide))
+
+
 def _find(colours: tuple[str, ...], names: tuple[str, ...], needed: int) -> tuple[int, ...] | None:
     """Positions of the model's bands: by name if the scene names them, or all bands if their number is right."""
     if len(names) == needed and all(name and colours.count(name) == 1 for name in names):
@@ -108,5 +125,5 @@ def _find(colours: tuple[str, ...], names: tuple[str, ...], needed: int) -> tupl
 
 
 def bands_alone(groups: tuple[BandGroup, ...]) -> list[int]:
-    """Positions of the bands that go through a model one at a time."""
-    return [band for group in groups if group.through == "grey" for band in group.bands]
+    """Positions of the bands whose values have nothing to do with the others': one at a time through a model, or past it."""
+    return [band for group in groups if group.through in ("grey", "nearest") for band in group.bands]

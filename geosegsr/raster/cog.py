@@ -23,7 +23,13 @@ from rasterio.windows import Window as RasterioWindow
 from rio_cogeo.cogeo import cog_validate
 
 from geosegsr.errors import ConfigError, SceneError, VerificationError
-from geosegsr.raster.cog_options import LOSSY, check_nodata_survives, keeps_bits, shown_options
+from geosegsr.raster.cog_options import (
+    LOSSY,
+    check_nodata_survives,
+    differs_from_default,
+    keeps_bits,
+    shown_options,
+)
 from geosegsr.raster.gdal import CACHE_BYTES, GDALError, forget_handles, gdal_reason
 from geosegsr.raster.metadata import Metadata
 from geosegsr.raster.scene import AlphaPolicy, Scene
@@ -145,7 +151,7 @@ def try_creation_options(
             forget_handles()
     if differences := small.differences(written.metadata):
         raise _unsuitable(
-            options, metadata, dtype, f"it would change (from, to) {'; '.join(differences[:3])}"
+            options, metadata, dtype, f"it would change (from, to) {'; '.join(differences[:3])}", changed=True
         )
     _tried.append(kind)
 
@@ -163,11 +169,18 @@ def _kinds_of(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def _unsuitable(
-    options: Mapping[str, str], metadata: Metadata, dtype: np.dtype[Any], reason: str
+    options: Mapping[str, str],
+    metadata: Metadata,
+    dtype: np.dtype[Any],
+    reason: str,
+    *,
+    changed: bool = False,
 ) -> ConfigError:
+    remedy = "Pass other --co KEY=VALUE"
+    if changed and not differs_from_default(options):  # no option can help
+        remedy = "Remove what would change from a copy of the source, with gdal_edit or gdal_translate, and pass the copy"
     return ConfigError(
-        f"Cannot write a COG of {len(metadata.bands)} {dtype} bands with {shown_options(options)}: {reason}. "
-        "Pass other --co KEY=VALUE."
+        f"Cannot write a COG of {len(metadata.bands)} {dtype} bands with {shown_options(options)}: {reason}. {remedy}."
     )
 
 
@@ -341,6 +354,10 @@ def _vrt(metadata: Metadata, dtype: np.dtype[Any], blocks: Sequence[BlockFile], 
         ET.SubElement(element, "Offset").text = _number(band.offset)
         ET.SubElement(element, "Scale").text = _number(band.scale)
         ET.SubElement(element, "ColorInterp").text = colour_name(band.colorinterp)
+        if band.colour_table:
+            table = ET.SubElement(element, "ColorTable")
+            for entry in band.colour_table:
+                ET.SubElement(table, "Entry", {f"c{n}": str(part) for n, part in enumerate(entry, 1)})
         _add_sources(element, blocks, str(number), gdal_type)
     if has_mask:
         element = ET.SubElement(ET.SubElement(root, "MaskBand"), "VRTRasterBand", dataType="Byte")

@@ -147,6 +147,11 @@ def check_nodata_survives(options: Mapping[str, str], metadata: Metadata, dtype:
     )
 
 
+def differs_from_default(options: Mapping[str, str]) -> bool:
+    """Whether a user chose an option."""
+    return any(DEFAULT_OPTIONS.get(key) != value for key, value in options.items())
+
+
 def shown_options(options: Mapping[str, str]) -> str:
     """The options that are not the defaults."""
     shown = " ".join(f"{key}={value}" for key, value in options.items() if DEFAULT_OPTIONS.get(key) != value)

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geosegsr.raster.window import Window
+
+
+@dataclass(frozen=True)
+class BandHints:
+    """What a raster says of a band, as far as it tells the kind and the range of its values."""
+
+    index: int
+    """1-based, in the source."""
+    name: str = ""
+    """Its description, or the file's name where it is the only band."""
+    colour: str = ""
+    """"red", "green", "blue" or "nir"; "" where nothing says so."""
+    nbits: int | None = None
+    """Bits that count, where the file declares them."""
+    palette: bool = False
+    """Whether its values are entries of a colour table."""
+    kind: str | None = None
+    """What a user says it is: one of `geosegsr.raster.kinds.KINDS`."""
 
 
 class Raster(Protocol):
@@ -44,6 +63,10 @@ class Raster(Protocol):
     @property
     def colours(self) -> tuple[str, ...]:
         """What each image band is ("red", "nir"), "" where unknown."""
+
+    @property
+    def hints(self) -> tuple[BandHints, ...]:
+        """Of each image band."""
 
     def read(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Values and validity of a window that lies inside, shape (bands, h, w)."""

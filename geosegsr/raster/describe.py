@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from geosegsr.errors import ConfigError, GeoSegSRWarning
 from geosegsr.raster.gdal import reading
+from geosegsr.raster.intake import take_in
 from geosegsr.raster.products import parts_of_source
 from geosegsr.raster.radiometry import resolve_radiometry
 from geosegsr.raster.scene import AlphaPolicy, Scene
 
 
-def describe(path: str | Path, *, nodata: float | None = None, alpha: AlphaPolicy = "auto") -> dict[str, Any]:
+def describe(
+    path: str | Path,
+    *,
+    nodata: float | Literal["auto"] | None = None,
+    alpha: AlphaPolicy = "auto",
+    band_kinds: Mapping[int, str] | None = None,
+) -> dict[str, Any]:
     """Facts of a raster, as JSON can hold them; of a product those of the part that `upscale` takes, and all its parts.
 
     Args:
         path: As for `upscale`.
-        nodata: Overrides the file's own nodata value.
+        nodata: Overrides the file's own nodata value; "auto" as for `upscale`.
         alpha: As for `upscale`.
+        band_kinds: As for `upscale`.
 
     Returns:
         A file that holds several rasters and no bands of its own, such as netCDF, has "path" and "parts" only.
@@ -33,7 +42,11 @@ def describe(path: str | Path, *, nodata: float | None = None, alpha: AlphaPolic
         return {"path": str(path), "parts": [part.to_dict() for part in parts]}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", GeoSegSRWarning)  # the parts are listed here
-        scene = Scene.open(path, nodata=nodata, alpha=alpha)
+        own = None if isinstance(nodata, str) else nodata
+        scene = Scene.open(path, nodata=own, alpha=alpha).with_band_kinds(band_kinds)
+    scene, intake = take_in(scene, scene.with_nodata, find_nodata=nodata == "auto")
+    kinds = dict(zip(scene.image_bands, intake.kinds, strict=True))
+    collar = intake.collar
     metadata = scene.metadata
     _, valid = scene.sample()
     return {
@@ -54,6 +67,10 @@ def describe(path: str | Path, *, nodata: float | None = None, alpha: AlphaPolic
         "mask": _mask(scene),
         "valid_share": round(float(valid.mean()), 4),
         "alpha_looks_like_image": scene.alpha_looks_like_image,
+        "undeclared_nodata": None
+        if collar is None
+        else {"value": collar.value, "share": round(collar.share, 4)},
+        "intake": list(intake.decisions),
         "value_range": _range(scene),
         "tags": metadata.tags,
         "parts": [part.to_dict() for part in parts],
@@ -65,7 +82,7 @@ def describe(path: str | Path, *, nodata: float | None = None, alpha: AlphaPolic
                 "unit": band.unit,
                 "scale": band.scale,
                 "offset": band.offset,
-                "role": "mask" if band.index == scene.alpha_band else "image",
+                "role": "mask" if band.index == scene.alpha_band else kinds[band.index],
             }
             for band in metadata.bands
         ],

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from rasterio.enums import ColorInterp
 
 from geosegsr.errors import BandError, SceneError
 from geosegsr.notices import warn
@@ -34,11 +33,6 @@ def refuse_unfit(source: Any, path: str) -> None:
         raise SceneError(
             f"Cannot upscale '{path}': it has {source.count:,} bands, more than {_MOST_BANDS:,}. "
             "Extract some of them first: gdal_translate -b 1 -b 2 IN OUT."
-        )
-    if ColorInterp.palette in source.colorinterp:
-        raise SceneError(
-            f"Cannot upscale '{path}': its pixels are entries of a colour table, which have no values in between. "
-            "Convert it to bands first: gdal_translate -expand rgb IN OUT."
         )
     if any(
         np.dtype(dtype).kind == "c" for dtype in source.dtypes if not dtype.startswith("complex_int")

@@ -7,10 +7,20 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from affine import Affine
+from rasterio import __gdal_version__
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
+from rasterio.enums import ColorInterp
 
 from geosegsr.raster.window import Window
+
+_OLD_COLOURS = {
+    "undefined", "gray", "palette", "red", "green", "blue", "alpha", "hue", "saturation", "lightness", "cyan", "magenta",
+    "yellow", "black", "Y", "Cb", "Cr",
+}  # fmt: skip
+_GDAL = tuple(int(part) for part in __gdal_version__.split(".")[:2])
+TIFF_COLOURS = {colour.name for colour in ColorInterp} if _GDAL >= (3, 10) else _OLD_COLOURS
+"""Colour interpretations that this GDAL writes into a TIFF and reads back."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,8 @@ class BandMetadata:
     """Physical value of DN 0."""
     tags: dict[str, str] = field(default_factory=dict)
     """Band tags; items of other domains as "domain.key"; no statistics."""
+    colour_table: tuple[tuple[int, ...], ...] = ()
+    """Red, green, blue and alpha (0 to 255) of each pixel value, for a palette; empty without one."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +95,22 @@ class Metadata:
             return "its rational polynomial coefficients are incomplete or not finite. Remove them with gdal_edit -unsetrpc"
         return ""
 
+    def in_tiff(self) -> tuple[Metadata, str]:
+        """What a TIFF can hold of it, and what is left out, in words; "" for nothing."""
+        gcps = tuple(_numbered_gcp(number, gcp) for number, gcp in enumerate(self.gcps, 1))
+        bands = tuple(
+            band if band.colorinterp in TIFF_COLOURS else replace(band, colorinterp="undefined")
+            for band in self.bands
+        )
+        lost = [
+            f"the colour interpretation '{band.colorinterp}' of band {band.index}"
+            for band in self.bands
+            if band.colorinterp not in TIFF_COLOURS
+        ]
+        if [_gcp_key(gcp) for gcp in gcps] != [_gcp_key(gcp) for gcp in self.gcps]:
+            lost.append("names and notes of ground control points")
+        return replace(self, gcps=gcps, bands=bands), ", ".join(lost)
+
     def scaled(self, scale: int, window: Window | None = None) -> Metadata:
         """The same ground, or the part of it within a window, on a grid `scale` times as fine.
 
@@ -132,8 +160,15 @@ class Metadata:
                 for name in ("colorinterp", "description", "unit", "scale", "offset")
                 if _same_meaning(getattr(ours, name)) != _same_meaning(getattr(theirs, name))
             ]
+            if not _same_colours(ours.colour_table, theirs.colour_table):
+                found.append(f"band {number} colour table")
             found += _missing(f"band {number} tags", ours.tags, theirs.tags)
         return found
+
+
+def _same_colours(ours: tuple[tuple[int, ...], ...], theirs: tuple[tuple[int, ...], ...]) -> bool:
+    """Whether two colour tables agree as far as the first goes; a TIFF pads its own, and keeps no alpha."""
+    return len(theirs) >= len(ours) and all(a[:3] == b[:3] for a, b in zip(ours, theirs, strict=False))
 
 
 def _shown(value: Any) -> str:
@@ -145,6 +180,13 @@ def _shown(value: Any) -> str:
 def _same_meaning(value: Any) -> Any:
     # A TIFF's first band cannot say that its colour is undefined: it reads back as grey.
     return None if value in ("", "undefined", "gray") else value
+
+
+def _numbered_gcp(number: int, gcp: GroundControlPoint) -> GroundControlPoint:
+    """As a TIFF holds it: by its number, without a note."""
+    if (gcp.id or "") in ("", str(number)) and not gcp.info:
+        return gcp
+    return GroundControlPoint(gcp.row, gcp.col, gcp.x, gcp.y, gcp.z, str(number), "")
 
 
 def scaled_gcp(gcp: GroundControlPoint, scale: int, window: Window) -> GroundControlPoint:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -16,8 +16,10 @@ from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from geosegsr.errors import BandError, SceneError
 from geosegsr.notices import warn
 from geosegsr.raster.bands import colour_of
+from geosegsr.raster.contract import BandHints
 from geosegsr.raster.fitness import nodata_of, refuse_masks_of_bands, refuse_unfit, selected_bands
 from geosegsr.raster.gdal import read_pixels, reading, renew, rio_window
+from geosegsr.raster.kinds import asked_kinds, telling_name
 from geosegsr.raster.metadata import BandMetadata, Metadata
 from geosegsr.raster.nodata import is_invalid
 from geosegsr.raster.products import locate
@@ -67,6 +69,8 @@ class Scene:
     files: tuple[str, ...] = ()
     """All files of the raster: those that GDAL lists (itself, a mask or overviews beside it, the rasters of a VRT), and the
     file of the product that it is a part of."""
+    hints: tuple[BandHints, ...] = ()
+    """What the file, and the user, say of each image band."""
     opened: str = ""
     """What GDAL opens: a VRT document for a part of a product; empty where it is `path` itself."""
 
@@ -132,8 +136,24 @@ class Scene:
                 block_shape=source.block_shapes[image_bands[0] - 1],
                 overviews=tuple(source.overviews(image_bands[0])),
                 files=tuple(source.files) if located is None else (*source.files, located.container),
+                hints=_hints(source, metadata, image_bands),
                 opened=opened,
             )
+
+    def with_nodata(self, nodata: float) -> Scene:
+        """The same scene with another nodata value, which its data type can hold."""
+        return replace(self, metadata=replace(self.metadata, nodata=nodata))
+
+    def with_band_kinds(self, asked: Mapping[int, str] | None) -> Scene:
+        """The same scene, with what a user says that bands hold, by their 1-based number; see `geosegsr.raster.kinds`.
+
+        Raises:
+            BandError: There is no such band or kind.
+        """
+        kinds = asked_kinds(asked, [hint.index for hint in self.hints], self.path)
+        return replace(
+            self, hints=tuple(replace(hint, kind=kind) for hint, kind in zip(self.hints, kinds, strict=True))
+        )
 
     @property
     def height(self) -> int:
@@ -268,6 +288,19 @@ class Scene:
         )
 
 
+def _hints(source: Any, metadata: Metadata, image_bands: Sequence[int]) -> tuple[BandHints, ...]:
+    bands = {band.index: band for band in metadata.bands}
+    found = []
+    for index in image_bands:
+        band = bands[index]
+        nbits = source.tags(index, ns="IMAGE_STRUCTURE").get("NBITS", "")
+        name = band.description or (telling_name(Path(source.name).stem) if source.count == 1 else "")
+        colour = colour_of(band.description, band.colorinterp)
+        palette = band.colorinterp == ColorInterp.palette.name
+        found.append(BandHints(index, name, colour, int(nbits) if nbits.isdecimal() else None, palette))
+    return tuple(found)
+
+
 def _looks_like_image(source: Any, band: int) -> bool:
     shrink = max(1.0, max(source.height, source.width) / _SAMPLE_SIDE)
     shape = max(1, round(source.height / shrink)), max(1, round(source.width / shrink))
@@ -303,10 +336,18 @@ def _metadata(source: Any, bands: list[int], nodata: float | None) -> Metadata:
                 scale=scales[band - 1],
                 offset=offsets[band - 1],
                 tags=_tags(source, band),
+                colour_table=_colour_table(source, band),
             )
             for band in bands
         ),
     )
+
+
+def _colour_table(source: Any, band: int) -> tuple[tuple[int, ...], ...]:
+    if source.colorinterp[band - 1] != ColorInterp.palette:
+        return ()
+    entries: dict[int, tuple[int, ...]] = source.colormap(band)
+    return tuple(entries.get(value, (0, 0, 0, 255)) for value in range(max(entries, default=-1) + 1))
 
 
 def _tags(source: Any, band: int) -> dict[str, str]:

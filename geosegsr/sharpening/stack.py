@@ -86,6 +86,7 @@ class StackedScene(Scene):
             else _positions([b.description or "" for b in bands], names, path)
         )
         chosen = tuple(replace(bands[at], index=number) for number, at in enumerate(order, 1))
+        hints = (*finer.hints, *coarser.hints)
         own = {field.name: getattr(finer, field.name) for field in fields(Scene)}
         changed: dict[str, Any] = {
             "path": path,
@@ -93,6 +94,7 @@ class StackedScene(Scene):
             "dtype": np.result_type(finer.dtype, coarser.dtype),
             "metadata": replace(finer.metadata, bands=chosen),
             "image_bands": tuple(range(1, len(chosen) + 1)),
+            "hints": tuple(replace(hints[at], index=number) for number, at in enumerate(order, 1)),
             "files": tuple(dict.fromkeys((*finer.files, *coarser.files))),
         }
         return cls(**(own | changed), finer=finer, coarser=coarser, order=order)

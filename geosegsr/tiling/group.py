@@ -95,8 +95,8 @@ def group_call(
     group: BandGroup, upscaler: Upscaler, radiometry: Radiometry | None, *, uncertainty: bool = False
 ) -> GroupCall:
     """How a group of bands goes through a model, or past it."""
-    if group.through == "bicubic":
-        upscaler, radiometry, uncertainty = Interpolator("bicubic", upscaler.facts.scale), None, False
+    if group.through in ("bicubic", "nearest"):
+        upscaler, radiometry, uncertainty = Interpolator(group.through, upscaler.facts.scale), None, False
     channels = (upscaler.facts.bands or 1) if group.through == "grey" else len(group.bands)
     own = None if radiometry is None else radiometry.select(group.bands)
     return GroupCall(upscaler, group.bands, channels, group.guide, own, radiometry, uncertainty)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from geosegsr.models.contract import FloatArray, Upscaler
 from geosegsr.models.interpolation import repeat_pixels
@@ -28,8 +29,11 @@ from geosegsr.sensor.consistency import (
 )
 from geosegsr.tiling.cache import TileCache
 from geosegsr.tiling.grid import Block, TileGrid
-from geosegsr.tiling.group import RenderCounts, group_call, output_bands
+from geosegsr.tiling.group import GroupCall, RenderCounts, group_call, output_bands
 from geosegsr.tiling.mosaic import BlockInput, GroupCache, Mosaic
+
+_FLAT_SIDE = 5
+"""Side of a neighbourhood, in lr pixels, that is flat and saturated."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class Rendering:
     """Whether to compute the standard deviation over the members of an ensemble."""
     told: tuple[Upscaler, ...] = ()
     """The model for each group, told how its bands were imaged; empty where it takes no descriptor."""
+    top: float | None = None
+    """The highest DN that a pixel can hold; None for the data type's own."""
 
     def upscaler_of(self, group: int) -> Upscaler:
         """The model that a group of bands goes through."""
@@ -140,6 +146,8 @@ def _group_bands(
             values=source.values[band][read],
             valid=source.valid[band][read],
             wanted=source.wanted[band][read],
+            repeated=group.through == "nearest",
+            saturated=_saturated(rendering, call, source.values[band], read),
             covered=covered,
             corner=(whole.row, whole.col),
             inner=block.window.shifted(-whole.row, -whole.col),
@@ -164,6 +172,10 @@ class _Band:
     """Pixels that hold data."""
     wanted: NDArray[np.bool_]
     """Valid pixels that belong to the result."""
+    repeated: bool
+    """Whether its pixels are repeated, so that nothing is adjusted or compared."""
+    saturated: NDArray[np.bool_] | None
+    """Pixels inside flat saturated ground, shape (h, w); None where there is none."""
     covered: NDArray[np.bool_]
     """Pixels over which tiles were computed."""
     corner: tuple[int, int]
@@ -173,14 +185,16 @@ class _Band:
 
     def finished(self, rendering: Rendering, counts: RenderCounts) -> tuple[NDArray[Any], Residual | None]:
         """The block's pixels: consistent if asked for, rounded and marked; and their difference from the input."""
-        sampling = rendering.samplings[self.number] if rendering.samplings else None
+        sampling = rendering.samplings[self.number] if rendering.samplings and not self.repeated else None
         residual = None
         if rendering.consistent and sampling is not None:
             with counts.timed("consistency"):
                 # Consistency is possible wherever the sensor's footprint was computed.
                 known = self.valid & footprint(self.covered, sampling)
                 project(self.dn, self.values, known, sampling, self.corner, quantum_of(rendering.dtype))
-        rounded = _rounded(self.dn, rendering)
+        if self.saturated is not None:
+            self.dn[repeat_pixels(self.saturated, rendering.upscaler.facts.scale)] = rendering.top
+        rounded = self._rounded(rendering)
         if sampling is not None:
             with counts.timed("consistency"):
                 residual = self._residual(rounded, sampling)
@@ -198,6 +212,23 @@ class _Band:
             deviation = self.uncertainty[self.inner.scaled(scale).slices]
         return np.where(repeat_pixels(wanted, scale), deviation, np.float32(np.nan))
 
+    def _rounded(self, rendering: Rendering) -> NDArray[Any]:
+        """In the file's dtype, nowhere above the highest DN, and nowhere equal to nodata."""
+        out = to_dtype(self.dn, rendering.dtype)
+        if rendering.top is not None and not self.repeated:
+            top = out.dtype.type(rendering.top)
+            # What the file itself holds is right, however many bits it declares.
+            beyond = self.values > top
+            limit = (
+                repeat_pixels(np.where(beyond, self.values, top), rendering.upscaler.facts.scale)
+                if beyond.any()
+                else top
+            )
+            np.minimum(out, limit, out=out)
+        if rendering.nodata is not None:
+            avoid_nodata(out, rendering.nodata)
+        return out
+
     def _residual(self, rounded: NDArray[Any], sampling: Sampling) -> Residual:
         """Compared where the sensor sees only wanted pixels: whoever has both files can compute it."""
         inner = self.inner.slices
@@ -206,12 +237,28 @@ class _Band:
         return Residual.of(seen[inner], self.values[inner], compared)
 
 
-def _rounded(dn: FloatArray, rendering: Rendering) -> NDArray[Any]:
-    """One band in the file's dtype, nowhere equal to nodata."""
-    out = to_dtype(dn, rendering.dtype)
-    if rendering.nodata is not None:
-        avoid_nodata(out, rendering.nodata)
-    return out
+def _saturated(
+    rendering: Rendering, call: GroupCall, values: NDArray[Any], read: tuple[slice, slice]
+) -> NDArray[np.bool_] | None:
+    """Pixels of one band whose neighbours, too, all hold the highest DN: a network would put structure into noise-free ground.
+
+    Args:
+        rendering: Where the highest DN is.
+        call: The band's model.
+        values: The source window, shape (h, w).
+        read: The part of it that is computed.
+
+    Returns:
+        Of that part; None where there is none, for an interpolation, and where too little is read around a block.
+    """
+    axes = rendering.grid.rows, rendering.grid.cols
+    known = all(axis.overlap >= 2 * _FLAT_SIDE or axis.tile >= axis.size for axis in axes)
+    if rendering.top is None or call.linear or not known:
+        return None
+    flat: NDArray[np.bool_] = (
+        ndimage.minimum_filter(values, size=_FLAT_SIDE, mode="nearest")[read] >= rendering.top
+    )
+    return flat if flat.any() else None
 
 
 def _mark(image: NDArray[Any], values: NDArray[Any], wanted: NDArray[np.bool_], rendering: Rendering) -> None:

@@ -6,23 +6,27 @@ from typing import Any
 
 import click
 
-from geosegsr_cli.parts.options import json_option, one_line, print_json, verbosity
+from geosegsr_cli.parts.options import Nodata, band_kind_option, json_option, one_line, print_json, verbosity
 
 
 @click.command("info", short_help="Show a scene's metadata and what upscale would assume.")
 @click.argument("file")
-@click.option("--nodata", type=float, help="Value of pixels without data. Default: as declared by the file.")
+@click.option(
+    "--nodata", type=Nodata(), metavar="V|auto",
+    help="Value of pixels without data; auto finds it along the border. Default: as declared by the file.",
+)  # fmt: skip
+@band_kind_option
 @click.option(
     "--alpha", type=click.Choice(["auto", "mask", "image"]), default="auto", show_default=True,
     help="How to treat a band tagged alpha; auto decides by its values.",
 )  # fmt: skip
 @json_option
-def command(file: str, nodata: float | None, alpha: Any, as_json: bool) -> None:
+def command(file: str, nodata: Any, band_kinds: Any, alpha: Any, as_json: bool) -> None:
     """Show the metadata of the raster FILE, and what upscale would assume about it."""
     verbosity(quiet=False, verbose=0)
     from geosegsr.raster.describe import describe
 
-    facts = describe(file, nodata=nodata, alpha=alpha)
+    facts = describe(file, nodata=nodata, alpha=alpha, band_kinds=band_kinds)
     if as_json:
         print_json(facts)
         return
@@ -57,6 +61,7 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("range", f"{facts['value_range']}, unless the model's card says otherwise"),
     ]
     lines += [(f"band {band['index']}", _band(band)) for band in facts["bands"]]
+    lines += [("note", line) for line in facts["intake"]]
     if facts["alpha_looks_like_image"]:
         lines.append(
             ("note", "the band tagged alpha looks like an image, such as near infrared; see --alpha")

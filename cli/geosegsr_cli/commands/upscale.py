@@ -12,7 +12,9 @@ from geosegsr_cli.parts.options import (
     BandList,
     KeyValue,
     NameList,
+    Nodata,
     Scale,
+    band_kind_option,
     human_bytes,
     human_seconds,
     json_option,
@@ -70,7 +72,11 @@ if TYPE_CHECKING:
     "--other-bands", type=click.Choice(["model", "bicubic", "drop"]),
     help="Bands the model was not trained on: run each through the model as grey, interpolate, or drop.",
 )  # fmt: skip
-@click.option("--nodata", type=float, help="Value of pixels without data. Default: as declared by the file.")
+@click.option(
+    "--nodata", type=Nodata(), metavar="V|auto",
+    help="Value of pixels without data; auto finds it along the border. Default: as declared by the file.",
+)  # fmt: skip
+@band_kind_option
 @click.option(
     "--alpha", type=click.Choice(["auto", "mask", "image"]), default="auto", show_default=True,
     help="How to treat a band tagged alpha; auto decides by its values.",

@@ -99,6 +99,44 @@ class KeyValue(click.ParamType[tuple[str, str]]):
         return key, content
 
 
+class Nodata(click.ParamType[float | str]):
+    """A number, or "auto"."""
+
+    name = "value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
+        if value == "auto":
+            return "auto"
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"'{value}' is neither a number nor 'auto'.", param, ctx)
+
+
+class BandKinds(click.ParamType[tuple[int, str]]):
+    """BAND=KIND."""
+
+    name = "band=kind"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, str]:
+        band, _, kind = str(value).partition("=")
+        if not (band.isdecimal() and kind):
+            self.fail(f"'{value}' is not of the form BAND=KIND, such as 4=class.", param, ctx)
+        return int(band), kind
+
+
+def band_kind_option(function: Function) -> Function:
+    """The --band-kind option of the commands that read scenes."""
+    return click.option(
+        "--band-kind", "band_kinds", type=BandKinds(), multiple=True,
+        callback=lambda ctx, param, value: dict(value) or None,
+        help="What a band holds, such as 4=class: image, class, mask or angle; may be repeated. "
+        "Pixels of all but images are repeated. Default: found out.",
+    )(function)  # fmt: skip
+
+
 class Places(click.ParamType[str]):
     """A file, folder or pattern. An environment variable separates several as PATH does, so that they may contain spaces."""
 

@@ -1,0 +1,84 @@
+"""No data that a raster does not declare: one value in all bands, along its border."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from geosegsr.raster.contract import Raster
+
+_LEAST_SHARE = 0.01
+_MOST_INSIDE = 0.05
+"""Of the pixels with the value, the share that may lie apart from the border."""
+_SUSPICIOUS = 0.05
+"""Share of a patch at the border."""
+_MARKS = (0.0, -1.0, -9999.0, -32768.0, -32767.0, -99999.0)
+"""What marks missing data by custom, beside the ends of the data type."""
+
+
+@dataclass(frozen=True)
+class Collar:
+    """A region along the border that looks like no data."""
+
+    value: float
+    """In all bands, DN."""
+    share: float
+    """Of all pixels, in a decimated sample."""
+
+    def describe(self) -> str:
+        """For messages."""
+        return f"{self.share:.0%} of the pixels are {self.value:g} in all bands, along the border"
+
+
+def find_collar(raster: Raster, patches: Sequence[tuple[NDArray[Any], NDArray[np.bool_]]]) -> Collar | None:
+    """The region without data of a raster that declares none; None if it declares nodata, or has no such region.
+
+    The value must be an end of the data type, or a customary mark. Values are searched at the places in `patches`, and
+    only where one is suspicious the whole scene is read, decimated.
+
+    Args:
+        raster: Where the sample comes from.
+        patches: Values and validity at some places, those along the border among them, shape (bands, h, w).
+    """
+    if raster.nodata is not None or not all(valid.all() for _, valid in patches):
+        return None
+    for value in _marks(raster.dtype):
+        if any(np.mean(_equal(values, value)) >= _SUSPICIOUS for values, _ in patches):
+            sample, _ = raster.sample()
+            share = _share_along_border(_equal(sample, value))
+            if share >= _LEAST_SHARE:
+                return Collar(value, share)
+    return None
+
+
+def _marks(dtype: np.dtype[Any]) -> list[float]:
+    if dtype.kind == "f":
+        return [*_MARKS, float(np.finfo(dtype).min), float(np.finfo(dtype).max)]
+    info = np.iinfo(dtype)
+    return [
+        mark
+        for mark in dict.fromkeys((*_MARKS, float(info.min), float(info.max)))
+        if info.min <= mark <= info.max
+    ]
+
+
+def _equal(values: NDArray[Any], value: float) -> NDArray[np.bool_]:
+    equal: NDArray[np.bool_] = np.all(values == values.dtype.type(value), axis=0)
+    return equal
+
+
+def _share_along_border(marked: NDArray[np.bool_]) -> float:
+    """The share of the pixels that are marked and connected to the border; 0 if many others are marked, or all are."""
+    if marked.all() or not marked.any():
+        return 0.0
+    regions, _ = ndimage.label(marked)
+    edge = np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]])
+    touching = np.isin(regions, np.unique(edge[edge > 0]))
+    if np.count_nonzero(marked & ~touching) > _MOST_INSIDE * np.count_nonzero(marked):
+        return 0.0
+    return float(np.mean(touching))
