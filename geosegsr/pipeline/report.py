@@ -59,7 +59,8 @@ class Report:
     maximum over input pixels that depend on valid pixels only. Empty for an interpolation without `consistency`."""
     sharpened: tuple[dict[str, float | str | None], ...] = ()
     """Of each band that a guide sharpened: its name and the guide's; the share of its detail that the guide explains, and the
-    error with and without it in DN, at the scene's own lower resolution, where the fit had not seen it."""
+    error with and without it in DN, at the scene's own lower resolution, where the fit had not seen it; and the RMS
+    difference of the sharpened band, reduced again, from the input, in DN."""
     uncertainty: str | None = None
     """The COG with the standard deviation over the ensemble."""
     intake: tuple[str, ...] = ()

@@ -19,9 +19,13 @@ from geosegsr.notices import warn
 from geosegsr.raster.metadata import BandMetadata
 from geosegsr.raster.scene import Scene
 from geosegsr.raster.window import Window
-from geosegsr.sharpening.fit import Fit, Quality
+from geosegsr.sensor.consistency import degraded, footprint
+from geosegsr.sharpening.fit import Fit
 from geosegsr.sharpening.nesting import Grid, Nesting
 from geosegsr.sharpening.sharpener import Pixels, Sharpener
+
+_MEASURED_SIDE = 32
+"""Coarse pixels along a side of the part whose consistency is measured."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -36,6 +40,8 @@ class SharpenedScene(Scene):
     guide: Scene
     """The sharper raster."""
     sharpener: Sharpener
+    consistency: tuple[float, ...]
+    """RMS difference of each band, reduced again, from the coarse raster, in DN; NaN where nothing can be compared."""
 
     @classmethod
     def of(cls, coarse: Scene, guide: Scene) -> SharpenedScene:
@@ -59,15 +65,16 @@ class SharpenedScene(Scene):
             metadata = replace(
                 metadata, transform=guide.transform @ Affine.translation(-nesting.col, -nesting.row)
             )
-        bands = tuple(_described(metadata.bands, coarse.image_bands, sharpener.fit))
         changed = {
-            "metadata": replace(metadata, bands=bands),
+            "metadata": metadata,
             "files": tuple(dict.fromkeys((*coarse.files, *guide.files))),
             "block_shape": guide.block_shape,
             "overviews": (),
         }
         own = {field.name: getattr(coarse, field.name) for field in fields(Scene)}
-        return cls(**(own | changed), coarse=coarse, guide=guide, sharpener=sharpener)
+        scene = cls(**(own | changed), coarse=coarse, guide=guide, sharpener=sharpener, consistency=())
+        scene = replace(scene, consistency=scene._measured())
+        return replace(scene, metadata=replace(metadata, bands=tuple(scene._described())))
 
     @property
     def guide_name(self) -> str:
@@ -89,7 +96,9 @@ class SharpenedScene(Scene):
     @property
     def quality(self) -> tuple[dict[str, float | str | None], ...]:
         """How well the detail of each band was predicted, for the report."""
-        names = zip(self.image_bands, self.descriptions, self.sharpener.fit.quality, strict=True)
+        bands = zip(
+            self.image_bands, self.descriptions, self.sharpener.fit.quality, self.consistency, strict=True
+        )
         return tuple(
             {
                 "band": name or f"band {band}",
@@ -97,8 +106,9 @@ class SharpenedScene(Scene):
                 "explained": round(quality.explained, 4),
                 "rmse": _number(quality.rmse),
                 "rmse_alone": _number(quality.rmse_alone),
+                "consistency": _number(rms),
             }
-            for band, name, quality in names
+            for band, name, quality, rms in bands
         )
 
     def working_bytes(self, height: int, width: int) -> int:
@@ -124,6 +134,32 @@ class SharpenedScene(Scene):
         """The coarse raster, decimated: its levels are those of the sharpened one."""
         return self.coarse.sample(side)
 
+    def _measured(self) -> tuple[float, ...]:
+        """RMS difference of each band, reduced again, from the input, in the middle of the scene; NaN where it has no data."""
+        sampling = self.sharpener.fit.sampling
+        side, inner = _MEASURED_SIDE + 2 * sampling.reach, slice(sampling.reach, -sampling.reach)
+        rows, cols = min(side, self.coarse.height), min(side, self.coarse.width)
+        window = Window((self.coarse.height - rows) // 2, (self.coarse.width - cols) // 2, rows, cols)
+        lr, valid = self.coarse.read(window)
+        values, _ = self.read(window.scaled(sampling.scale))
+        found = []
+        for band, known, hr in zip(lr, valid, values, strict=True):
+            compared = footprint(known, sampling)[inner, inner]
+            off = (degraded(hr.astype(np.float64), sampling) - band)[inner, inner][compared]
+            found.append(float(np.sqrt(np.mean(off**2))) if off.size else math.nan)
+        return tuple(found)
+
+    def _described(self) -> Iterator[BandMetadata]:
+        """The bands, with tags that say how well their detail was predicted."""
+        for band in self.metadata.bands:
+            found = self.quality[self.image_bands.index(band.index)]
+            tags = {
+                f"GEOSEGSR_DETAIL_{name.upper()}": f"{found[name]:.4g}"
+                for name in ("explained", "rmse", "rmse_alone", "consistency")
+                if found[name] is not None
+            }
+            yield replace(band, tags={**band.tags, **tags})
+
     def _read_guide(self, window: Window | None) -> Pixels:
         if window is not None:
             return self.guide.read(window)
@@ -142,24 +178,9 @@ def _absolute(scene: Scene) -> Scene:
     return replace(scene, path=str(Path(scene.path).absolute())) if exists(scene.path) else scene
 
 
-def _described(bands: tuple[BandMetadata, ...], images: tuple[int, ...], fit: Fit) -> Iterator[BandMetadata]:
-    """The bands, with tags that say how well their detail was predicted."""
-    for band in bands:
-        yield replace(band, tags={**band.tags, **_tags(fit.quality[images.index(band.index)])})
-
-
 def _number(value: float) -> float | None:
     """To four digits; None where it is not known."""
     return float(f"{value:.4g}") if math.isfinite(value) else None
-
-
-def _tags(quality: Quality) -> dict[str, str]:
-    numbers = {"EXPLAINED": quality.explained, "RMSE": quality.rmse, "RMSE_ALONE": quality.rmse_alone}
-    return {
-        f"GEOSEGSR_DETAIL_{name}": f"{number:.4g}"
-        for name, number in numbers.items()
-        if math.isfinite(number)
-    }
 
 
 def _warn_of_poor_guide(coarse: Scene, guide: Scene, fit: Fit) -> None:

@@ -40,6 +40,7 @@ def test_a_scale_of_1_stops_at_the_guides_grid(files: tuple[Path, Path], tmp_pat
     assert (rmse(pixels(target), MADE.truth) < 0.3 * rmse(pixels(Path(alone.path)), MADE.truth)).all()
     assert [band["band"] for band in report.sharpened] == ["B11", "B12"]
     assert all(band["explained"] > 0.9 and band["rmse"] < band["rmse_alone"] for band in report.sharpened)  # type: ignore[operator]
+    assert all(band["consistency"] < 0.5 for band in report.sharpened)  # type: ignore[operator]
     with rasterio.open(target) as out:
         assert out.tags()["GEOSEGSR_GUIDE"].startswith("guide.tif: 2 x 2")
         assert float(out.tags(1)["GEOSEGSR_DETAIL_EXPLAINED"]) > 0.9

@@ -124,10 +124,12 @@ def describe(report: Report) -> str:
     if report.status == "skipped":
         return one_line(f"{report.path}: skipped, it is finished")
     sensor = f"; sensor: {report.sensor}" if report.sensor else ""
+    shares = [float(band["explained"] or 0) for band in report.sharpened]
+    guided = f"; detail that the guide explains: {min(shares):.0%} to {max(shares):.0%}" if shares else ""
     return one_line(
         f"{report.path}: {report.width} x {report.height} pixels, {report.bands} "
         f"band{'' if report.bands == 1 else 's'} {report.dtype}, {human_bytes(report.bytes)}, "
-        f"in {human_seconds(report.seconds['total'])}{sensor}"
+        f"in {human_seconds(report.seconds['total'])}{sensor}{guided}"
     )
 
 
