@@ -9,10 +9,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from os.path import exists as exists
 from os.path import isdir as is_folder
 from os.path import isfile as is_file
@@ -178,9 +179,7 @@ def temporary_folder(beside: Path | None = None) -> Iterator[None]:
     if not os.access(beside, os.W_OK):
         yield  # results cannot be written there either; whoever writes them reports it
         return
-    with tempfile.TemporaryDirectory(
-        prefix="geosegsr-tmp-", dir=beside, ignore_cleanup_errors=True
-    ) as folder:
+    with _folder_in(beside) as folder:
         kept = os.environ.get("TMPDIR")
         os.environ["TMPDIR"] = folder
         try:
@@ -190,3 +189,20 @@ def temporary_folder(beside: Path | None = None) -> Iterator[None]:
             if kept is not None:
                 os.environ["TMPDIR"] = kept
             tempfile.tempdir = None  # what Python found is about to go
+
+
+@contextmanager
+def _folder_in(parent: Path) -> Iterator[str]:
+    """A new folder of this user alone. What it holds is deleted at the end, but nothing that has taken its name."""
+    folder = tempfile.mkdtemp(prefix="geosegsr-tmp-", dir=parent)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        yield folder
+    finally:
+        for name in os.listdir(descriptor):  # noqa: PTH208 - of the folder itself, not of what has its name
+            shutil.rmtree(name, ignore_errors=True, dir_fd=descriptor)
+            with suppress(OSError):
+                os.unlink(name, dir_fd=descriptor)
+        os.close(descriptor)
+        with suppress(OSError):
+            Path(folder).rmdir()  # only if it is empty

@@ -23,8 +23,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from geosegsr.errors import GeoSegSRError, JobError, SceneError
 from geosegsr.files import JOB_SUFFIX, has_locks, move_new, whole_file
 from geosegsr.notices import warn
@@ -57,13 +55,12 @@ class Job:
         self._token = uuid.uuid4().hex[:8]
         self.done: dict[int, BlockRecord] = {}
         self._seal_key = ""
-        self._lock: FileLock | None = None
 
     def __enter__(self) -> Job:
         try:
             self._enter()
         except BaseException:
-            self._leave()
+            self._opened.close()
             raise
         return self
 
@@ -76,10 +73,9 @@ class Job:
                 )
             self._opened.open(create=True)
             self._opened.check_content()
-            self._lock = FileLock(self._opened.inside / LOCK)
-            self._lock.acquire(timeout=0)
+            self._opened.lock()
             self._opened.check_same()  # a run that has just finished removes its folder
-        except Timeout as error:
+        except BlockingIOError as error:
             raise JobError(
                 f"Cannot write '{self.target}': another run is writing it now. Wait for it, or pass another -o."
             ) from error
@@ -89,17 +85,12 @@ class Job:
                 "Pass -o in a folder that you may write."
             ) from error
 
-    def _leave(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
-        self._opened.close()
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None and not any(self.blocks.glob("*.tif")):
             self.remove()  # there is nothing to resume
-        self._leave()
+        self._opened.close()
 
     @property
     def blocks(self) -> Path:
@@ -191,9 +182,11 @@ class Job:
         if not os.path.lexists(self.folder):
             return
         found = JobFolder(self.folder)
-        found.open()
         try:
+            found.open()
             found.check_content()
+        except FileNotFoundError:
+            return  # the run that it belonged to has just ended
         finally:
             found.close()
 
@@ -234,8 +227,6 @@ class Job:
 
     def remove(self) -> None:
         """Delete the run's files, and the folder if nothing else is in it."""
-        if os.name == "nt" and self._lock is not None:
-            self._lock.release()  # open files cannot be deleted there
         self._opened.remove()
 
     def _place(self, part: Path, target: Path, may_replace: Callable[[Path], bool]) -> None:

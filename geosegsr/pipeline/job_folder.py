@@ -7,6 +7,8 @@ by then. The threat model is in docs/reliability.md.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -27,7 +29,7 @@ IMAGE, UNCERTAINTY = "image", "uncertainty"
 """Kinds of files: the upscaled scene, or the standard deviation over an ensemble."""
 MANIFEST, JOURNAL, LOCK, BLOCKS = "manifest.json", "done.jsonl", "lock", "blocks"
 
-_OPEN = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _OTHERS_WRITE, _OTHERS_ENTER = S_IWGRP | S_IWOTH, S_IXGRP | S_IXOTH
 _PART = r"(\.[0-9a-f]+\.part)?"  # of files.whole_file
 _RESULTS = r"result(-[0-9a-f]{8}(_\d+_\d+)?)?\.[a-z.]+"  # and what GDAL writes beside a COG in the making
@@ -62,6 +64,7 @@ class JobFolder:
         self.inside = path
         """Leads to the opened folder itself on Linux; elsewhere it is the folder's name, checked by `check_same`."""
         self._descriptor: int | None = None
+        self._lock: int | None = None
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -87,8 +90,6 @@ class JobFolder:
         if create:
             with suppress(FileExistsError):
                 self.path.mkdir(mode=0o700)
-        if not hasattr(os, "O_DIRECTORY"):  # Windows, which cannot open folders
-            return
         try:
             self._descriptor = os.open(self.path, _OPEN)
         except OSError as error:
@@ -102,10 +103,28 @@ class JobFolder:
             raise
 
     def close(self) -> None:
-        """Close the folder; it is named again, not held."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-        self._descriptor, self.inside = None, self.path
+        """Unlock and close the folder; from now on it is what has its name."""
+        for descriptor in (self._lock, self._descriptor):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._lock, self._descriptor, self.inside = None, None, self.path
+
+    def lock(self) -> None:
+        """Lock the opened folder until it is closed or the process ends, however that ends.
+
+        Not by filelock, which resolves the path and creates missing folders.
+
+        Raises:
+            BlockingIOError: Another process has locked it.
+            OSError: The lock cannot be created.
+        """
+        self._lock = os.open(self.inside / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):  # the former on some network drives
+                raise BlockingIOError(error.errno, error.strerror) from error
+            raise
 
     def check_content(self) -> None:
         """Refuse an opened folder that holds anything but the files of a run.
@@ -199,16 +218,16 @@ class JobFolder:
 
     def _not_opened(self, error: OSError) -> Exception:
         """Why the folder could not be opened."""
+        another = "Move it elsewhere, or pass another -o."
         try:
             status = self.path.lstat()
         except OSError:
-            return error
-        another = "Move it elsewhere, or pass another -o."
+            return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
         if S_ISLNK(status.st_mode):
             return self._refused("it is a symbolic link", another)
         if not S_ISDIR(status.st_mode):
             return self._refused("it is no folder", another)
-        return self._foreign(status) or error
+        return self._foreign(status) or self._refused(f"it cannot be opened ({error.strerror})", another)
 
     def _check_access(self, status: os.stat_result) -> None:
         refusal = self._foreign(status)

@@ -191,7 +191,7 @@ def _with_statistics(product: Product, planned: Plan, job: Job) -> Metadata:
 
 
 def _warn_of_full_disk(planned: Plan, job: Job) -> None:
-    free = shutil.disk_usage(job.folder).free
+    free = shutil.disk_usage(job.folder.parent).free
     if free < planned.output_bytes:
         warn(
             f"'{job.folder.parent}' has {free / 1e6:,.1f} MB free, and the result needs {planned.output_bytes / 1e6:,.1f} MB "

@@ -18,6 +18,7 @@ import cloudpickle
 
 from geosegsr.context import cores_of_a_block, stop_requested
 from geosegsr.errors import GeoSegSRError
+from geosegsr.files import exists
 from geosegsr.version import __version__
 
 # Network file systems may show a new file a moment late.
@@ -186,11 +187,11 @@ def _capacity(cores: int | None) -> Capacity:
 
 def _folder_fault(run_id: str, token: Path) -> Rejected | None:
     deadline = time.monotonic() + _LATE_FILE_S
-    while not token.exists():
+    while not exists(token):
         if time.monotonic() > deadline:
             return Rejected(
-                f"it does not see the folder '{token.parent}'. "
-                "Pass -o in a folder that this machine and all workers share."
+                f"it does not see the folder '{token.parent}'. Pass -o in a folder that this machine and all workers "
+                "share, and run all workers as the user of this command."
             )
         time.sleep(0.1)
     trial = token.with_name(f"{token.name}-{uuid.uuid4().hex[:8]}")

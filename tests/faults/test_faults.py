@@ -384,8 +384,7 @@ def test_two_runs_that_no_lock_keeps_apart(
     scene: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on network drives whose locks hold on one host only: no half of one run ends in the other's result."""
-    monkeypatch.setattr("geosegsr.pipeline.job.FileLock.acquire", lambda self, timeout: None)
-    monkeypatch.setattr("geosegsr.pipeline.job.FileLock.release", lambda self: None)
+    monkeypatch.setattr("geosegsr.pipeline.job_folder.JobFolder.lock", lambda self: None)
     options = {"model": "bicubic", "tile": 16, "overlap": 4, "block": 48}
     honest, others = RUN.verify_cog, iter([True])
 

@@ -18,7 +18,7 @@ from command_line import Outcome, assert_refused, run_here
 
 import geosegsr
 from geosegsr.errors import GeoSegSRError, GeoSegSRWarning, JobError, SceneError
-from geosegsr.files import move_new, whole_file
+from geosegsr.files import move_new, temporary_folder, whole_file
 from geosegsr.pipeline import job_folder
 from geosegsr.pipeline.job import Job
 from geosegsr.raster.cog import block_bytes, is_block
@@ -390,6 +390,7 @@ def test_a_folder_swapped_for_a_link_at_any_moment(manifest: bool, tmp_path: Pat
     swapper.join()
     assert swapper.swapped == 1000
     assert tree(precious) == before
+    assert {path.name for path in target.parent.iterdir()} <= {"out.tif.geosegsr", "away"}
 
 
 @pytest.mark.parametrize("stage", ["blocks", "cog", "verify", "commit"])
@@ -490,6 +491,33 @@ def test_a_temporary_name_that_is_taken_is_left_alone(
     with pytest.raises(FileExistsError), whole_file(tmp_path / "x"):
         pass
     assert tree(tmp_path) == {"x.1a2b3c4d.part": PRECIOUS}
+
+
+@pytest.mark.parametrize("swapped", ["for a link", "for a folder", "no"])
+def test_a_temporary_folder_beside_the_results_deletes_what_it_held(
+    swapped: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> str:
+        raise FileNotFoundError
+
+    precious = fill(tmp_path / "precious", {"notes.txt": PRECIOUS, "deep/notes.txt": PRECIOUS})
+    beside = fill(tmp_path / "results", {"out.tif": PRECIOUS})
+    before = tree(precious)
+    monkeypatch.setattr("geosegsr.files.tempfile.gettempdir", missing)
+    monkeypatch.setenv("TMPDIR", "/nowhere")
+    with temporary_folder(beside):
+        folder = fill(Path(os.environ["TMPDIR"]), {"a/b": b"temporary", "c": b"temporary"})
+        (folder / "link").symlink_to(precious)
+        if swapped != "no":
+            folder.rename(tmp_path / "away")
+        if swapped == "for a link":
+            folder.symlink_to(precious)
+        elif swapped == "for a folder":
+            precious = precious.rename(folder)
+    assert os.environ["TMPDIR"] == "/nowhere"
+    assert tree(precious) == before
+    assert not list((tmp_path / "away").glob("*"))
+    assert swapped != "no" or tree(beside) == {"out.tif": PRECIOUS}
 
 
 @pytest.mark.parametrize("packed", [True, False])
