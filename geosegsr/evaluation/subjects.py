@@ -14,7 +14,8 @@ from geosegsr.imagery.find import find_images
 from geosegsr.imagery.pairs import align, match_images
 from geosegsr.imagery.sources import PairSource, SceneSource, Source
 from geosegsr.models.contract import Upscaler
-from geosegsr.pipeline.layout import groups_for, is_repetition
+from geosegsr.models.interpolation import is_repetition
+from geosegsr.pipeline.layout import groups_for
 from geosegsr.raster.bands import bands_alone
 from geosegsr.raster.intake import look_at, refuse_no_image
 from geosegsr.raster.scene import Scene

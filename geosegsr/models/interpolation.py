@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from geosegsr.cpu import single_threaded_blas
 from geosegsr.errors import ConfigError
-from geosegsr.models.contract import Facts, FloatArray
+from geosegsr.models.contract import Facts, FloatArray, Upscaler
 from geosegsr.models.kernels import keys, lanczos3, triangle
 
 _CHUNK = (
@@ -70,6 +70,11 @@ class Interpolator:
         with single_threaded_blas():
             planes = [_enlarge(plane, self.name, self.scale) for plane in lr.reshape(n * c, h, w)]
         return np.stack(planes).reshape(n, c, h * self.scale, w * self.scale)
+
+
+def is_repetition(upscaler: Upscaler) -> bool:
+    """Whether a model only repeats pixels, and so takes bands of any kind, and whole numbers as they are."""
+    return isinstance(upscaler, Interpolator) and upscaler.name == "nearest"
 
 
 def repeat_pixels(array: NDArray[Any], scale: int) -> NDArray[Any]:

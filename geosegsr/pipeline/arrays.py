@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, TypeVar, Unpack
 
 import dask.array as da
 import numpy as np
-import rioxarray  # noqa: F401 - registers the .rio accessor
 import xarray as xr
-from affine import Affine
 from dask.delayed import delayed
 from numpy.typing import NDArray
-from rioxarray.rioxarray import affine_to_coords
 
-from geosegsr.errors import BandError, ConfigError
+from geosegsr.errors import ConfigError
 from geosegsr.models.catalogue import check_scale, shared_upscaler
 from geosegsr.models.contract import DEFAULT_MODEL, Upscaler
 from geosegsr.models.ensemble import Ensemble
 from geosegsr.notices import warn
+from geosegsr.pipeline.array_raster import ArrayRaster, bands_of
+from geosegsr.pipeline.array_result import Packing, dressed, dressed_dataset
 from geosegsr.pipeline.layout import plan_rendering
 from geosegsr.pipeline.options import RenderOptions, listed, with_defaults
-from geosegsr.raster.bands import colour_of
-from geosegsr.raster.contract import BandHints
 from geosegsr.raster.intake import take_in
-from geosegsr.raster.metadata import scaled_gcp
 from geosegsr.raster.nodata import is_invalid
 from geosegsr.raster.window import Window
 from geosegsr.sharpening.nesting import Grid, Nesting
@@ -34,29 +29,33 @@ from geosegsr.tiling.grid import Block
 from geosegsr.tiling.group import output_bands
 from geosegsr.tiling.render import Rendering, render_block
 
-_SAMPLE_SIDE = 1024
 _SHARPENED_SIDE = 512
 """Pixels along a side of a chunk of an array that a guide sharpens."""
 
 
+Array = TypeVar("Array", xr.DataArray, xr.Dataset)
+
+
 @listed(RenderOptions)
 def super_resolve(
-    data: xr.DataArray,
+    data: Array,
     scale: int = 4,
     model: str | Path | Upscaler = DEFAULT_MODEL,
     *,
     guide: xr.DataArray | None = None,
     **options: Unpack[RenderOptions],
-) -> xr.DataArray:
+) -> Array:
     """Upscale an array, block by block and only when it is computed.
 
     The result has the pixels that `geosegsr.upscale` would write for a file with the same content, as far as an array
     holds it. Valid is what is neither NaN, infinite nor nodata. An alpha band counts as an image, and the mask of a file
-    is unknown. Pixels that `masked=True` turned into floats are computed as floats, with the range of floats.
+    is unknown. Pixels that `masked=True` or `mask_and_scale=True` turned into floats are computed as floats, with the range
+    of floats; the encoding is kept, so a file of the result has the DN's dtype, scale, offset and nodata.
 
     Args:
         data: Shape (y, x) or (band, y, x) in any order of dimensions, with or without dask; NaN is invalid.
             A band coordinate or `long_name` that says "red", "nir" and so on names the bands.
+            Or a Dataset whose variables are the bands, of one dtype.
         scale: Output pixels per input pixel along each side: 2, 3, 4 or 8; 1 to stop at the grid of a guide.
         model: As for `upscale`.
         guide: A sharper array of the same ground, by which `data` is first sharpened to its grid.
@@ -65,24 +64,54 @@ def super_resolve(
 
     Returns:
         A dask-backed DataArray of the same dtype, dimensions, name, attributes and CRS, with coordinates and
-        transform on the finer grid.
+        transform on the finer grid. For a Dataset, a Dataset.
 
     Raises:
-        ConfigError: The scale or the dtype cannot work.
+        ConfigError: The kind of object, the scale, the dtype, the coordinates or an option cannot work.
         SceneError: The grids of array and guide do not nest.
         BandError: The dimensions or the bands cannot work.
         TypeError: There is no such option.
     """
     chosen = with_defaults(options, RenderOptions)
     check_scale(scale, guided=guide is not None)
-    _refuse_unreal(data)
+    _refuse_others(data, "upscale")
+    if guide is not None:
+        _refuse_others(guide, "sharpen by")
+    if isinstance(data, xr.DataArray):
+        return _enlarged(data, scale, model, guide, chosen)
+    bands, names = bands_of(data)
+    return dressed_dataset(data, _enlarged(bands, scale, model, guide, chosen), names)
+
+
+def _refuse_others(data: Any, action: str) -> None:
+    """Refuse what is no array of xarray's."""
+    if isinstance(data, xr.DataArray) or (isinstance(data, xr.Dataset) and action == "upscale"):
+        return
+    advice = "Pass a DataArray, such as rioxarray.open_rasterio(FILE)."
+    if isinstance(data, str | Path):
+        advice = (
+            "Pass a DataArray, rioxarray.open_rasterio(FILE), or use geosegsr.upscale(FILE, OUT) for a file."
+        )
+    elif isinstance(data, np.ndarray):
+        advice = "Wrap it first: xarray.DataArray(array, dims=('band', 'y', 'x'))."
+    raise ConfigError(f"Cannot {action} an object of type '{type(data).__name__}'. {advice}")
+
+
+def _enlarged(
+    data: xr.DataArray,
+    scale: int,
+    model: str | Path | Upscaler,
+    guide: xr.DataArray | None,
+    chosen: RenderOptions,
+) -> xr.DataArray:
+    """`super_resolve` for one array."""
     nodata = chosen["nodata"]
-    asked = None if isinstance(nodata, str) else nodata
+    asked = None if nodata == "auto" else nodata
     if guide is not None:
         data = _sharpened(data, guide, asked)
     if scale == 1:
         return data
-    raster = _ArrayRaster.wrap(data, data.rio.nodata if asked is None else asked)
+    raster = ArrayRaster.wrap(data, asked)
     _warn_of_alpha(raster)
     upscaler = shared_upscaler(model, scale, device=chosen["device"], precision=chosen["precision"])
     if chosen["ensemble"]:
@@ -93,21 +122,21 @@ def super_resolve(
     )
     whole = Window(0, 0, raster.height, raster.width)
     rendering = plan_rendering(raster, upscaler, whole, chosen, intake, measured=False).rendering
-    pixels = _lazy_blocks(raster, rendering)
-    return _dressed(data, raster, pixels, output_bands(rendering.groups), scale)
+    pixels = _fitted(_lazy_blocks(raster, rendering), data)
+    return dressed(data, raster, pixels, output_bands(rendering.groups), scale)
 
 
-def _refuse_unreal(data: xr.DataArray) -> None:
-    if data.dtype.kind not in "iuf":
-        raise ConfigError(f"Cannot upscale an array of {data.dtype}: needed are real numbers.")
+def _fitted(pixels: Any, data: xr.DataArray) -> Any:
+    """Pixels that a file with the encoding of `data` can hold."""
+    packing = Packing.of(data)
+    return pixels if packing is None else pixels.map_blocks(packing.fitted, dtype=pixels.dtype)
 
 
 def _sharpened(data: xr.DataArray, guide: xr.DataArray, nodata: float | None) -> xr.DataArray:
     """An array on its guide's grid, lazily; the fit reads parts of both at once."""
-    _refuse_unreal(guide)
-    coarse = _ArrayRaster.wrap(data, data.rio.nodata if nodata is None else nodata)
-    sharp = _ArrayRaster.wrap(guide, guide.rio.nodata)
-    sharpener = Sharpener.fitted(Nesting.of(_grid(data, coarse), _grid(guide, sharp)), coarse, sharp)
+    coarse = ArrayRaster.wrap(data, nodata)
+    sharp = ArrayRaster.wrap(guide)
+    sharpener = Sharpener.fitted(Nesting.of(_grid(coarse), _grid(sharp)), coarse, sharp)
     ratio, shared = sharpener.nesting.ratio, delayed(sharpener, pure=False, traverse=False)
     height, width = coarse.height * ratio, coarse.width * ratio
     rows = []
@@ -126,7 +155,8 @@ def _sharpened(data: xr.DataArray, guide: xr.DataArray, nodata: float | None) ->
             shape = (coarse.count, window.height, window.width)
             cols.append(da.from_delayed(lazy, shape, dtype=coarse.dtype))
         rows.append(da.concatenate(cols, axis=2))
-    return _dressed(data, coarse, da.concatenate(rows, axis=1), tuple(range(coarse.count)), ratio)
+    pixels = _fitted(da.concatenate(rows, axis=1), data)
+    return dressed(data, coarse, pixels, tuple(range(coarse.count)), ratio)
 
 
 def _sharpen(
@@ -140,85 +170,12 @@ def _sharpen(
     return sharpener(window, coarse, (guide, ~is_invalid(guide, guide_nodata)))[0]
 
 
-def _grid(data: xr.DataArray, raster: _ArrayRaster) -> Grid:
-    transform = data.rio.transform()
-    return Grid(
-        raster.path, raster.height, raster.width, None if transform.is_identity else transform, data.rio.crs
-    )
+def _grid(raster: ArrayRaster) -> Grid:
+    transform = None if raster.transform.is_identity else raster.transform
+    return Grid(raster.path, raster.height, raster.width, transform, raster.data.rio.crs)
 
 
-@dataclass(frozen=True)
-class _ArrayRaster:
-    """A DataArray as a `Raster` for planning and rendering."""
-
-    data: xr.DataArray
-    """Dimensions (band, y, x)."""
-    nodata: float | None
-    scales: tuple[float, ...]
-    offsets: tuple[float, ...]
-    colours: tuple[str, ...]
-    hints: tuple[BandHints, ...]
-
-    def with_nodata(self, nodata: float) -> _ArrayRaster:
-        """The same array with another nodata value."""
-        return replace(self, nodata=nodata)
-
-    @classmethod
-    def wrap(cls, data: xr.DataArray, nodata: float | None) -> _ArrayRaster:
-        spatial = data.rio.y_dim, data.rio.x_dim
-        others = [dim for dim in data.dims if dim not in spatial]
-        if len(others) > 1:
-            raise BandError(
-                f"Cannot upscale an array of dimensions {data.dims}: needed are two spatial dimensions and at most one of "
-                "bands. Select along the others first, for example with .isel(time=0)."
-            )
-        ordered = data.transpose(*others, *spatial) if others else data.expand_dims("band")
-        count = ordered.sizes[ordered.dims[0]]
-        names = _band_names(ordered, count)
-        colours = tuple(map(colour_of, names))
-        return cls(
-            ordered,
-            None if nodata is None else float(nodata),
-            _per_band(data.attrs.get("scale_factor", 1.0), count),
-            _per_band(data.attrs.get("add_offset", 0.0), count),
-            colours,
-            tuple(
-                BandHints(band, name, colour)
-                for band, (name, colour) in enumerate(zip(names, colours, strict=True), 1)
-            ),
-        )
-
-    @property
-    def path(self) -> str:
-        return str(self.data.name or "array")
-
-    @property
-    def count(self) -> int:
-        return int(self.data.shape[0])
-
-    @property
-    def height(self) -> int:
-        return int(self.data.shape[1])
-
-    @property
-    def width(self) -> int:
-        return int(self.data.shape[2])
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self.data.dtype)
-
-    def read(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        values = np.asarray(self.data[(slice(None), *window.slices)])
-        return values, ~is_invalid(values, self.nodata)
-
-    def sample(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        step = max(1, -(-max(self.height, self.width) // _SAMPLE_SIDE))
-        values = np.asarray(self.data[:, ::step, ::step])
-        return values, ~is_invalid(values, self.nodata)
-
-
-def _warn_of_alpha(raster: _ArrayRaster) -> None:
+def _warn_of_alpha(raster: ArrayRaster) -> None:
     """Warn of four unnamed bands: the fourth may be alpha, and an array has no colour interpretation."""
     if raster.count == 4 and raster.dtype in (np.uint8, np.uint16) and not any(raster.colours):
         warn(
@@ -227,7 +184,7 @@ def _warn_of_alpha(raster: _ArrayRaster) -> None:
         )
 
 
-def _lazy_blocks(raster: _ArrayRaster, rendering: Rendering) -> Any:
+def _lazy_blocks(raster: ArrayRaster, rendering: Rendering) -> Any:
     """A dask array of shape (bands, rows, cols), with one delayed call per block."""
     scale, count = rendering.upscaler.facts.scale, len(output_bands(rendering.groups))
     blocks = rendering.grid.blocks
@@ -246,56 +203,3 @@ def _render(rendering: Rendering, index: int, values: NDArray[Any]) -> NDArray[A
     block: Block = rendering.grid.blocks[index]
     valid = ~is_invalid(values, rendering.nodata)
     return render_block(rendering, block, values, valid, valid).image
-
-
-def _dressed(
-    data: xr.DataArray, raster: _ArrayRaster, pixels: Any, kept: tuple[int, ...], scale: int
-) -> xr.DataArray:
-    """The result with the input's dimensions, coordinates, attributes and georeference."""
-    y_dim, x_dim = data.rio.y_dim, data.rio.x_dim
-    ordered = raster.data
-    coords = {
-        name: coord.isel({ordered.dims[0]: list(kept)}) if ordered.dims[0] in coord.dims else coord
-        for name, coord in ordered.coords.items()
-        if not {y_dim, x_dim} & set(coord.dims)
-    }
-    out = xr.DataArray(pixels, dims=ordered.dims, coords=coords, name=data.name, attrs=dict(data.attrs))
-    transform = data.rio.transform() @ Affine.scale(1 / scale)
-    if transform.is_rectilinear and y_dim in data.coords and x_dim in data.coords:
-        fine = affine_to_coords(transform, out.sizes[x_dim], out.sizes[y_dim], x_dim=x_dim, y_dim=y_dim)
-        out = out.assign_coords(
-            {dim: (dim, fine[dim], dict(data.coords[dim].attrs)) for dim in (y_dim, x_dim)}
-        )
-    if data.rio.crs is not None:
-        out = out.rio.write_crs(data.rio.crs)
-    if gcps := data.rio.get_gcps():
-        whole = Window(0, 0, raster.height, raster.width)
-        out = out.rio.write_gcps([scaled_gcp(gcp, scale, whole) for gcp in gcps], data.rio.crs)
-    else:
-        out = out.rio.write_transform(transform)
-    if data.rio.encoded_nodata is not None:  # NaN in memory, another value in a file
-        out = out.rio.write_nodata(data.rio.encoded_nodata, encoded=True)
-    elif raster.nodata is not None:
-        out = out.rio.write_nodata(raster.nodata)
-    out.name = data.name
-    plain: xr.DataArray = (
-        out.transpose(*data.dims) if data.ndim == ordered.ndim else out.isel(band=0, drop=True)
-    )
-    return plain
-
-
-def _per_band(value: Any, count: int) -> tuple[float, ...]:
-    values = (
-        np.broadcast_to(np.asarray(value, dtype=float), (count,))
-        if np.size(value) in (1, count)
-        else np.ones(count)
-    )
-    return tuple(float(v) for v in values)
-
-
-def _band_names(data: xr.DataArray, count: int) -> tuple[str, ...]:
-    names = data.attrs.get("long_name", ())
-    if isinstance(names, str) or len(names) != count:
-        coord = data.coords.get(data.dims[0])
-        names = [""] * count if coord is None else [str(value) for value in coord.values]
-    return tuple("" if str(name).isdecimal() else str(name) for name in names)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 import numpy as np
 
 from geosegsr.errors import ConfigError
 from geosegsr.models.contract import Upscaler, for_sensor
-from geosegsr.models.interpolation import Interpolator
+from geosegsr.models.interpolation import is_repetition
 from geosegsr.notices import warn
 from geosegsr.pipeline.options import RenderOptions
 from geosegsr.pipeline.sensing import Sensing, sense
@@ -102,11 +104,8 @@ def _radiometry(
     raster: Raster, upscaler: Upscaler, groups: tuple[BandGroup, ...], value_range: tuple[float, float] | None
 ) -> Radiometry | None:
     """The DN that a trained model sees as 0 and 1; None for an interpolation, which has no range."""
-    if value_range is not None and not (np.isfinite(value_range).all() and value_range[0] < value_range[1]):
-        raise ConfigError(
-            f"Cannot use range {value_range[0]:g} to {value_range[1]:g}: LO must be below HI, both finite. "
-            "Pass --range LO HI."
-        )
+    if value_range is not None:
+        _check_range(value_range)
     if upscaler.facts.linear:
         return None
     card = upscaler.facts.card
@@ -114,6 +113,21 @@ def _radiometry(
     radiometry = resolve_radiometry(raster, {**policy, "apart": bands_alone(groups)}, value_range)
     log.info("range of %s: %s", raster.path, radiometry.describe())
     return radiometry
+
+
+def _check_range(value_range: Any) -> None:
+    """Refuse a range that is not two finite numbers, the first below the second."""
+    try:
+        low, high = map(float, value_range)
+        right = np.isfinite([low, high]).all() and low < high
+    except (TypeError, ValueError):
+        right = False
+    if not right:
+        shown = " to ".join(map(str, value_range)) if isinstance(value_range, Sequence) else str(value_range)
+        raise ConfigError(
+            f"Cannot use range {shown}: it must be two finite numbers, LO below HI. Pass --range LO HI, or in Python "
+            "value_range=(LO, HI)."
+        )
 
 
 def _grid(
@@ -160,11 +174,6 @@ def groups_for(
         scene=scene,
         repeated=tuple(band for band, kind in enumerate(kinds) if kind != "image"),
     )
-
-
-def is_repetition(upscaler: Upscaler) -> bool:
-    """Whether a model only repeats pixels, and so takes bands of any kind."""
-    return isinstance(upscaler, Interpolator) and upscaler.name == "nearest"
 
 
 def samplings_by_band(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import rasterio
@@ -31,6 +32,9 @@ _CHUNK = 1024
 _FAR = 2.0
 _NEAR = 0.02
 _POINTS_A_SIDE = 50  # between two of them, a curved side leaves its box by far less than this margin
+
+
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def _burn(polygon: bytes, row: int, col: int) -> NDArray[np.bool_]:
 
 def area_from_window(scene: Scene, window: Sequence[int]) -> Area:
     """An area from (col, row, width, height) in the scene's pixels."""
-    col, row, width, height = window
+    col, row, width, height = _four(window, operator.index, "window", "whole numbers", "COL ROW WIDTH HEIGHT")
     if (
         col < 0
         or row < 0
@@ -95,7 +99,7 @@ def area_from_window(scene: Scene, window: Sequence[int]) -> Area:
 
 def area_from_bbox(scene: Scene, bbox: Sequence[float], crs: str | None = None) -> Area:
     """An area from (west, south, east, north) in the scene's CRS or the one given."""
-    west, south, east, north = bbox
+    west, south, east, north = _four(bbox, float, "bbox", "numbers", "WEST SOUTH EAST NORTH")
     if not (np.isfinite(bbox).all() and west < east and south < north):
         raise WindowError(
             f"Cannot use bounding box {tuple(bbox)}: west must be less than east and south less than north, "
@@ -103,6 +107,22 @@ def area_from_bbox(scene: Scene, bbox: Sequence[float], crs: str | None = None) 
             "Pass --bbox W S E N."
         )
     return _area(scene, shapely.box(west, south, east, north), _parse_crs(crs), whole_box=True)
+
+
+def _four(
+    values: Any, number: Callable[[Any], Number], name: str, what: str, order: str
+) -> tuple[Number, ...]:
+    """Four numbers, as an option takes them."""
+    try:
+        found = tuple(number(value) for value in values)
+    except (TypeError, ValueError):
+        found = ()
+    if len(found) != 4:
+        raise WindowError(
+            f"Cannot use {name} {values!r}: it must be four {what}. Pass --{name} {order}, or in Python "
+            f"{name}=({', '.join(order.split())})."
+        )
+    return found
 
 
 def area_from_geometry(scene: Scene, source: str | Path, crs: str | None = None) -> Area:

@@ -120,7 +120,7 @@ def nodata_of(source: Any, bands: tuple[int, ...], override: float | None, path:
     """The one nodata value of the image bands, or None."""
     dtype = np.dtype(source.dtypes[bands[0] - 1])
     if override is not None:
-        if not _fits(override, dtype):
+        if not fits(override, dtype):
             raise BandError(
                 f"Cannot use nodata {override:g} for '{path}': no {dtype} pixel can have that value. "
                 f"Pass --nodata with a whole number from {np.iinfo(dtype).min} to {np.iinfo(dtype).max}."
@@ -135,13 +135,14 @@ def nodata_of(source: Any, bands: tuple[int, ...], override: float | None, path:
             "Pass --nodata V, or --bands with bands of one nodata value."
         )
     nodata: float | None = found.pop()
-    if nodata is not None and not _fits(nodata, dtype):
+    if nodata is not None and not fits(nodata, dtype):
         warn(f"'{path}' declares nodata {nodata:g}, which no {dtype} pixel can have: nodata is ignored")
         return None
     return nodata
 
 
-def _fits(value: float, dtype: np.dtype[Any]) -> bool:
+def fits(value: float, dtype: np.dtype[Any]) -> bool:
+    """Whether a pixel of that dtype can have the value."""
     if dtype.kind == "f":
         return True
     info = np.iinfo(dtype)

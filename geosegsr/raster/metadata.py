@@ -21,6 +21,9 @@ _OLD_COLOURS = {
 _GDAL = tuple(int(part) for part in __gdal_version__.split(".")[:2])
 TIFF_COLOURS = {colour.name for colour in ColorInterp} if _GDAL >= (3, 10) else _OLD_COLOURS
 """Colour interpretations that this GDAL writes into a TIFF and reads back."""
+_NETCDF_GRID = {"GeoTransform", *(f"geospatial_{axis}_resolution" for axis in ("lat", "lon", "x", "y"))}
+_NETCDF_PIXELS = {"resolution", "spatial_resolution", "actual_range"}
+"""Attributes whose names mean something else outside netCDF."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +190,14 @@ def _numbered_gcp(number: int, gcp: GroundControlPoint) -> GroundControlPoint:
     if (gcp.id or "") in ("", str(number)) and not gcp.info:
         return gcp
     return GroundControlPoint(gcp.row, gcp.col, gcp.x, gcp.y, gcp.z, str(number), "")
+
+
+def is_outdated(key: str) -> bool:
+    """Whether a tag no longer holds on another grid: statistics, and what netCDF says of the pixels' size and place."""
+    if key.startswith("STATISTICS_") or "HISTOGRAM" in key.upper():
+        return True
+    variable, _, own = key.rpartition("#")  # GDAL names netCDF's attributes VARIABLE#ATTRIBUTE
+    return own in _NETCDF_GRID or (bool(variable) and own in _NETCDF_PIXELS)
 
 
 def scaled_gcp(gcp: GroundControlPoint, scale: int, window: Window) -> GroundControlPoint:

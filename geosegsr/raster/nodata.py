@@ -25,18 +25,25 @@ def fill_invalid(values: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[Any]
     if valid.all():
         return values
     filled = values.copy()
-    rest = values[valid].mean(dtype=np.float64).astype(values.dtype)
     nearest: NDArray[np.intp] | None = None
     for band, mask in enumerate(valid):
         if mask.all():
             continue
         if not mask.any():
-            filled[band] = rest
+            filled[band] = _mean(values[valid])
             continue
         if nearest is None or band == 0 or not np.array_equal(mask, valid[band - 1]):
             nearest = ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)
         filled[band] = values[band][tuple(nearest)]
     return filled
+
+
+def _mean(values: NDArray[Any]) -> Any:
+    """The mean in the values' dtype; at the ends of 64 bits float64 would lie outside it."""
+    mean = values.mean(dtype=np.float64)
+    if values.dtype.kind == "f":
+        return mean
+    return min(max(int(mean), int(values.min())), int(values.max()))
 
 
 def avoid_nodata(values: NDArray[Any], nodata: float) -> None:

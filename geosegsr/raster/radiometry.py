@@ -146,6 +146,8 @@ def resolve_radiometry(
 def to_dtype(values: FloatArray, dtype: DTypeLike) -> NDArray[Any]:
     """Round half to even, clip to the dtype's range, cast; floats are not rounded, and NaN among them stays."""
     dtype = np.dtype(dtype)
+    if values.dtype == dtype and dtype.kind in "iu":
+        return values
     if dtype.kind == "f":
         end = min(float(np.finfo(dtype).max), float(np.finfo(values.dtype).max))
         return np.clip(values, -end, end).astype(dtype, copy=False)

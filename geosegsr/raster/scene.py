@@ -20,7 +20,7 @@ from geosegsr.raster.contract import BandHints
 from geosegsr.raster.fitness import nodata_of, refuse_masks_of_bands, refuse_unfit, selected_bands
 from geosegsr.raster.gdal import read_pixels, reading, renew, rio_window
 from geosegsr.raster.kinds import asked_kinds, telling_name
-from geosegsr.raster.metadata import BandMetadata, Metadata
+from geosegsr.raster.metadata import BandMetadata, Metadata, is_outdated
 from geosegsr.raster.nodata import is_invalid
 from geosegsr.raster.products import locate
 from geosegsr.raster.window import Window
@@ -353,15 +353,11 @@ def _colour_table(source: Any, band: int) -> tuple[tuple[int, ...], ...]:
 def _tags(source: Any, band: int) -> dict[str, str]:
     """Tags of the default domain, and those of others as "domain.key": a copy into a COG loses other domains.
 
-    Statistics no longer hold at another size, documents (xml:XMP and the like) are no tags, and a TIFF keeps neither empty
+    What no longer holds on another grid is left out, documents (xml:XMP and the like) are no tags, and a TIFF keeps neither empty
     values nor white space before others.
     """
     tags = dict(source.tags(band))
     for domain in source.tag_namespaces(band):
         if domain and domain not in _OWN_DOMAINS and not domain.startswith(("xml:", "json:")):
             tags.update({f"{domain}.{key}": value for key, value in source.tags(band, ns=domain).items()})
-    return {key: value.lstrip() for key, value in tags.items() if value.strip() and not _is_statistic(key)}
-
-
-def _is_statistic(key: str) -> bool:
-    return key.startswith("STATISTICS_") or "HISTOGRAM" in key.upper()
+    return {key: value.lstrip() for key, value in tags.items() if value.strip() and not is_outdated(key)}

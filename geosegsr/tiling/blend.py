@@ -76,7 +76,9 @@ class Fold:
         covered = self._weight[first:stop] > 0
         # Pieces come in order, so what was there before is a prefix of what this one covers.
         fresh = first + int(np.count_nonzero(covered))
-        if fresh > first:
+        if (
+            fresh > first and self.mean.dtype.kind == "f"
+        ):  # whole numbers are repeated, and equal in all pieces
             new = weights[first - start : fresh - start]
             share = new / (self._weight[first:fresh] + new)
             target = self._part(self.mean, first, fresh)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from geosegsr.models.contract import FloatArray, Upscaler
-from geosegsr.models.interpolation import repeat_pixels
+from geosegsr.models.interpolation import is_repetition, repeat_pixels
 from geosegsr.raster.bands import BandGroup
 from geosegsr.raster.nodata import avoid_nodata, nodata_marker
 from geosegsr.raster.radiometry import Radiometry, to_dtype, working_dtype
@@ -131,6 +131,9 @@ def _group_bands(
         group, rendering.upscaler_of(number), rendering.radiometry, uncertainty=rendering.uncertainty
     )
     dtype = working_dtype(rendering.dtype, call.linear)
+    adjusted = bool(rendering.samplings) and group.through != "nearest"
+    if is_repetition(call.upscaler) and rendering.dtype.kind in "iu" and not adjusted:
+        dtype = rendering.dtype  # float64 holds whole numbers to 2**53 only
     planes, covered = Mosaic(call, grid, block, source, dtype, cache, counts).blended()
     dn, deviation = planes[: len(group.bands)], planes[len(group.bands) :] if call.uncertainty else None
     if call.radiometry is not None:

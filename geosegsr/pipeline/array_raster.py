@@ -1,0 +1,243 @@
+"""An xarray object as a raster: what is accepted, and what planning and rendering see of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import rioxarray  # noqa: F401 - registers the .rio accessor
+import xarray as xr
+from affine import Affine
+from numpy.typing import NDArray
+
+from geosegsr.errors import BandError, ConfigError
+from geosegsr.notices import warn
+from geosegsr.raster.bands import colour_of
+from geosegsr.raster.contract import BandHints
+from geosegsr.raster.fitness import fits
+from geosegsr.raster.nodata import is_invalid
+from geosegsr.raster.window import Window
+
+_SAMPLE_SIDE = 1024
+NODATA_NAMES = ("_FillValue", "missing_value", "fill_value", "nodata")
+"""Attributes that may hold the value of pixels without data, as rioxarray reads them."""
+_UNEVEN = 0.002
+"""Share of a step by which the steps of a regular coordinate may differ. Those of Gaussian latitudes differ by 0.008."""
+_ROUNDING = 4
+"""Units in the last place of a coordinate's dtype by which they may differ in any case."""
+
+
+@dataclass(frozen=True)
+class ArrayRaster:
+    """A DataArray as a `Raster` for planning and rendering."""
+
+    data: xr.DataArray
+    """Dimensions (band, y, x)."""
+    transform: Affine
+    """(col, row) of pixel corners to coordinates."""
+    nodata: float | None
+    scales: tuple[float, ...]
+    offsets: tuple[float, ...]
+    colours: tuple[str, ...]
+    hints: tuple[BandHints, ...]
+
+    def with_nodata(self, nodata: float) -> ArrayRaster:
+        """The same array with another nodata value."""
+        return replace(self, nodata=nodata)
+
+    @classmethod
+    def wrap(cls, data: xr.DataArray, nodata: float | None = None) -> ArrayRaster:
+        """Check an array.
+
+        Args:
+            data: Dimensions y, x and at most one more, in any order.
+            nodata: Overrides the array's own.
+
+        Raises:
+            ConfigError: The dtype, the coordinates or nodata cannot work.
+            BandError: The dimensions cannot work.
+        """
+        name = str(data.name or "array")
+        if data.dtype.kind not in "iuf":
+            raise ConfigError(f"Cannot upscale an array of {data.dtype}: needed are real numbers.")
+        spatial = data.rio.y_dim, data.rio.x_dim
+        others = [dim for dim in data.dims if dim not in spatial]
+        if len(others) > 1:
+            raise BandError(
+                f"Cannot upscale an array of dimensions {data.dims}: needed are two spatial dimensions and at most one of "
+                "bands. Select along the others first, for example with .isel(time=0)."
+            )
+        if not data.size:
+            raise ConfigError(f"Cannot upscale '{name}': it has no pixels (shape {data.shape}).")
+        for dim in spatial:
+            _refuse_irregular(data, dim, name)
+        ordered = data.transpose(*others, *spatial) if others else data.expand_dims("band")
+        count = ordered.sizes[ordered.dims[0]]
+        names = _band_names(ordered, count)
+        colours = tuple(map(colour_of, names))
+        return cls(
+            ordered,
+            _transform(data, *spatial),
+            _nodata(data, nodata, name),
+            _per_band(data.attrs.get("scale_factor", 1.0), count),
+            _per_band(data.attrs.get("add_offset", 0.0), count),
+            colours,
+            tuple(BandHints(band, *said) for band, said in enumerate(zip(names, colours, strict=True), 1)),
+        )
+
+    @property
+    def path(self) -> str:
+        return str(self.data.name or "array")
+
+    @property
+    def count(self) -> int:
+        return int(self.data.shape[0])
+
+    @property
+    def height(self) -> int:
+        return int(self.data.shape[1])
+
+    @property
+    def width(self) -> int:
+        return int(self.data.shape[2])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.data.dtype)
+
+    def read(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        values = np.asarray(self.data[(slice(None), *window.slices)])
+        return values, ~is_invalid(values, self.nodata)
+
+    def sample(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        step = max(1, -(-max(self.height, self.width) // _SAMPLE_SIDE))
+        values = np.asarray(self.data[:, ::step, ::step])
+        return values, ~is_invalid(values, self.nodata)
+
+
+def bands_of(data: xr.Dataset) -> tuple[xr.DataArray, list[Any]]:
+    """The bands of a Dataset as one array.
+
+    Returns:
+        The array, and the names of the variables that are its bands: one where a variable has a dimension of bands.
+
+    Raises:
+        BandError: They cannot be upscaled together.
+    """
+    spatial = {data.rio.y_dim, data.rio.x_dim}
+    names = [name for name, variable in data.data_vars.items() if spatial <= set(variable.dims)]
+    planes = [name for name in names if set(data[name].dims) == spatial]
+    if len(names) == 1:
+        return data[names[0]], names
+    if not names or planes != names:
+        raise BandError(
+            f"Cannot upscale a Dataset of {_listed(data.data_vars)}: its variables are not planes of one grid. "
+            "Pass one of them, for example data['NAME']."
+        )
+    for what, found in (
+        ("dtypes", {str(data[name].dtype) for name in names}),
+        ("nodata values", {str(data[name].rio.nodata) for name in names}),
+    ):
+        if len(found) > 1:
+            raise BandError(
+                f"Cannot upscale a Dataset of {_listed(names)}: its variables have different {what} "
+                f"({', '.join(sorted(found))}). Pass those that are alike, for example data[['A', 'B']]."
+            )
+    stacked = xr.concat(
+        [data[name].drop_attrs(deep=False) for name in names], dim="band", coords="minimal", compat="override"
+    )
+    stacked = stacked.assign_coords(band=("band", [str(name) for name in names]))
+    first = data[names[0]]
+    attrs = {
+        key: [data[name].attrs.get(key, default) for name in names]
+        for key, default in (("scale_factor", 1.0), ("add_offset", 0.0))
+    }
+    stacked.attrs, stacked.encoding, stacked.name = attrs, dict(first.encoding), None
+    nodata = first.rio.nodata
+    if nodata is not None and first.rio.encoded_nodata is None:
+        stacked = stacked.rio.write_nodata(nodata)
+    return stacked, names
+
+
+def _listed(names: Any) -> str:
+    found = [f"'{name}'" for name in names]
+    return ", ".join(found[:6]) + (", ..." if len(found) > 6 else "") or "no variables"
+
+
+def _refuse_irregular(data: xr.DataArray, dim: Any, name: str) -> None:
+    """Refuse a coordinate whose pixels do not follow each other in equal steps."""
+    if dim not in data.coords or data.sizes[dim] < 3:
+        return
+    values = np.asarray(data.coords[dim].values)
+    if values.dtype.kind not in "iuf":
+        return
+    steps = np.diff(values.astype(np.float64))
+    mean = (float(values[-1]) - float(values[0])) / len(steps)
+    rounding = np.finfo(values.dtype).eps if values.dtype.kind == "f" else 0.0
+    allowed = _UNEVEN * abs(mean) + _ROUNDING * rounding * float(np.abs(values).max())
+    wrong = np.flatnonzero(~(np.abs(steps - mean) <= allowed))
+    if not mean or wrong.size:
+        at = int(wrong[0]) if wrong.size else 0
+        raise ConfigError(
+            f"Cannot upscale '{name}': its coordinate '{dim}' is not regular. Steps are {mean:g} on average, and from "
+            f"{values[at]} to {values[at + 1]} at position {at}. Sort it by data.sortby('{dim}'), fill gaps, or bring it "
+            f"to a regular grid: data.interp({dim}=...). If its values are only rounded, replace them: "
+            f"data.assign_coords({dim}=numpy.linspace({values[0]}, {values[-1]}, {len(values)}))."
+        )
+
+
+def _transform(data: xr.DataArray, y_dim: Any, x_dim: Any) -> Affine:
+    """The one that the array states, unless its coordinates say otherwise: a selection keeps the statement of the whole."""
+    stated: Affine = data.rio.transform()
+    if not stated.is_rectilinear or not {y_dim, x_dim} <= set(data.coords):
+        return stated
+    found = (float(data.coords[x_dim][0]), float(data.coords[y_dim][0]))
+    cols, rows = (~stated) @ found
+    last_cols, last_rows = (~stated) @ (float(data.coords[x_dim][-1]), float(data.coords[y_dim][-1]))
+    expected = (0.5, 0.5, data.sizes[x_dim] - 0.5, data.sizes[y_dim] - 0.5)
+    if np.allclose((cols, rows, last_cols, last_rows), expected, rtol=0, atol=0.05):
+        return stated
+    recalculated: Affine = data.rio.transform(recalc=True)
+    return recalculated
+
+
+def _nodata(data: xr.DataArray, given: float | None, name: str) -> float | None:
+    """The value of pixels without data, if a pixel can have it."""
+    if given is None:
+        try:
+            declared = data.rio.nodata
+        except OverflowError:  # no pixel can have it
+            declared = next(data.attrs[key] for key in NODATA_NAMES if key in data.attrs)
+        if declared is None or fits(float(declared), data.dtype):
+            return None if declared is None else float(declared)
+        warn(f"'{name}' declares nodata {declared}, which no {data.dtype} pixel can have: nodata is ignored")
+        return None
+    try:
+        value = float(given)
+    except (TypeError, ValueError):
+        raise ConfigError(f"Cannot use nodata {given!r} for '{name}': pass a number, nodata=V.") from None
+    if not fits(value, data.dtype):
+        info = np.iinfo(data.dtype)
+        raise BandError(
+            f"Cannot use nodata {value:g} for '{name}': no {data.dtype} pixel can have that value. "
+            f"Pass nodata=V with a whole number from {info.min} to {info.max}."
+        )
+    return value
+
+
+def _per_band(value: Any, count: int) -> tuple[float, ...]:
+    values = (
+        np.broadcast_to(np.asarray(value, dtype=float), (count,))
+        if np.size(value) in (1, count)
+        else np.ones(count)
+    )
+    return tuple(float(v) for v in values)
+
+
+def _band_names(data: xr.DataArray, count: int) -> tuple[str, ...]:
+    names = data.attrs.get("long_name", ())
+    if isinstance(names, str) or len(names) != count:
+        coord = data.coords.get(data.dims[0])
+        names = [""] * count if coord is None else [str(value) for value in coord.values]
+    return tuple("" if str(name).isdecimal() else str(name) for name in names)
