@@ -106,6 +106,11 @@ def load_checkpoint(path: str | Path) -> tuple[SeGSR, ModelCard]:
     return model.eval(), card
 
 
+def clean_beside(path: Path) -> Path:
+    """Where the network lies that was trained on sharp and clean images only, if a checkpoint has one."""
+    return path.with_stem(f"{path.stem}-clean")
+
+
 def _empty_network(path: Path, card: ModelCard, shapes: Mapping[str, tuple[int, ...]]) -> SeGSR:
     """A network without memory behind it, once the file is known to hold exactly its tensors."""
     from geosegsr.models.segsr.blank import without_weights

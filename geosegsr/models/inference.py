@@ -16,7 +16,7 @@ from geosegsr.context import cores_of_a_block
 from geosegsr.cpu import keep_freed_memory
 from geosegsr.errors import CheckpointError, ConfigError
 from geosegsr.models.card import ModelCard
-from geosegsr.models.checkpoint import load_checkpoint, read_card
+from geosegsr.models.checkpoint import clean_beside, load_checkpoint, read_card
 from geosegsr.models.contract import Facts, FloatArray, Upscaler
 from geosegsr.models.segsr.config import BICUBIC, SeGSRConfig
 from geosegsr.models.segsr.flat import REACH, keep_flat
@@ -281,7 +281,7 @@ def _file_for(path: Path, descriptor: Descriptor) -> tuple[Path, Descriptor | No
     A sharp and clean scene goes through a network that was trained on nothing else, where one lies beside the checkpoint
     under its name with "-clean".
     """
-    clean = path.with_stem(f"{path.stem}-clean")
+    clean = clean_beside(path)
     return (clean, None) if descriptor == BICUBIC and clean.is_file() else (path, descriptor)
 
 

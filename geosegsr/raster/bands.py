@@ -29,6 +29,16 @@ def colour_of(description: str | None, colorinterp: str = "") -> str:
     return colorinterp if colorinterp in _COLOURS else ""
 
 
+def band_key(description: str | None, colour: str = "") -> str:
+    """What a band is, to find it in another raster or in a model: its colour, or else its name; empty if unknown.
+
+    Args:
+        description: The name that the band has.
+        colour: What is known of it beside the name, as in `colour_of`.
+    """
+    return colour or colour_of(description) or (description or "").lower()
+
+
 @dataclass(frozen=True)
 class BandGroup:
     """Bands that are computed in one call."""
@@ -81,7 +91,7 @@ def group_bands(
     count = len(colours)
     if model_bands is None:
         return tuple(BandGroup((band,), "model") for band in range(count))
-    positions = _find(colours, model_band_names, model_bands)
+    positions = find_bands(colours, model_band_names, model_bands)
     if positions is not None and len(positions) == count:
         return (BandGroup(positions, "model"),)
     if other_bands is None and knows_grey:
@@ -115,7 +125,7 @@ def _at(group: BandGroup, places: list[int]) -> BandGroup:
     return BandGroup(tuple(places[band] for band in group.bands), group.through, cast(Guide, guide))
 
 
-def _find(colours: tuple[str, ...], names: tuple[str, ...], needed: int) -> tuple[int, ...] | None:
+def find_bands(colours: tuple[str, ...], names: tuple[str, ...], needed: int) -> tuple[int, ...] | None:
     """Positions of the model's bands: by name if the scene names them, or all bands if their number is right."""
     if len(names) == needed and all(name and colours.count(name) == 1 for name in names):
         return tuple(colours.index(name) for name in names)

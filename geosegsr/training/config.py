@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from geosegsr.errors import ConfigError, did_you_mean
 from geosegsr.imagery.config import DataConfig
+from geosegsr.models.contract import BUNDLED
 from geosegsr.models.segsr.presets import presets
 from geosegsr.models.segsr.registry import UNITS
 from geosegsr.schema import Checked, Rule, bounds, build, nested, one_of, overlaid, plain_values, read_toml
@@ -25,6 +26,12 @@ _DEVICE = Rule(
     "auto, cpu, cuda or cuda:N",
     {"pattern": "^(auto|cpu|cuda)(:.*)?$"},
 )
+RANDOM = "none"
+"""The `init` of a network with random weights."""
+BUNDLED_PRESETS = {"compact": "sharp and clean scenes", "compact-sensor": "any sensor"}
+"""Presets whose shape a bundled network of each scale has, and what these networks are for."""
+_TUNING = "fine_tuning"
+"""Section of a recipe: what differs where a run starts from a checkpoint."""
 _WHOLE = ("loss", "degradation")
 """Sections that are one description each, so that a change replaces all of them."""
 
@@ -39,8 +46,9 @@ class ModelConfig(Checked):
     """Output pixels per input pixel."""
     changes: dict[str, Any] = field(default_factory=dict)
     """Fields of the network's configuration that shall differ from the preset."""
-    init: str | None = None
-    """A checkpoint to start from, or "bundled"."""
+    init: str = RANDOM
+    """What to start from: a checkpoint, "bundled" or "none" (random weights). `resolve_config` takes "bundled" by default,
+    where a bundled network has the preset's shape."""
     train: Annotated[str, one_of(("all", "trunk", "lora"))] = "all"
     """What is trained: "all", "trunk" (all but the tower) or "lora" (the tower's adapters only)."""
     equivariance: Annotated[str, one_of(EQUIVARIANCES)] = "none"
@@ -218,19 +226,37 @@ def resolve_config(
     Raises:
         ConfigError: No such recipe or file, or a key that nobody reads.
     """
-    written = read_toml(file) if file else {}
-    section = written.get("model")
+    wanted = read_toml(file) if file else {}
+    section = wanted.get("model")
     own = section.get("preset") if isinstance(section, Mapping) else None
-    merged = overlaid(load_recipe(str(preset or own or "compact")), written, _WHOLE)
     if preset:
-        merged = overlaid(merged, {"model": {"preset": preset}}, _WHOLE)
+        wanted = overlaid(wanted, {"model": {"preset": preset}}, _WHOLE)
     for key, value in (changes or {}).items():
-        merged = overlaid(merged, nested(key, value), _WHOLE)
+        wanted = overlaid(wanted, nested(key, value), _WHOLE)
+    recipe = load_recipe(str(preset or own or "compact"))
+    tuning = recipe.pop(_TUNING, {})
+    init = _init_of(overlaid(recipe, wanted, _WHOLE)["model"])
+    if init != RANDOM:
+        recipe = overlaid(recipe, tuning)
+    merged = overlaid(overlaid(recipe, {"model": {"init": init}}), wanted, _WHOLE)
     return TrainConfig.from_dict(merged, f"'{file}'" if file else "the configuration")
 
 
+def _init_of(model: Any) -> Any:
+    """What a network starts from: as the section says, or the bundled weights where they have its shape."""
+    if not isinstance(model, Mapping):
+        return RANDOM
+    alike = (
+        model.get("preset") in BUNDLED_PRESETS
+        and not model.get("changes")
+        and not model.get("tower")
+        and model.get("equivariance") in ("none", "p4")
+    )
+    return model.get("init", BUNDLED if alike else RANDOM)
+
+
 def load_recipe(preset: str) -> dict[str, Any]:
-    """The recipe of a network preset, as plain values.
+    """The recipe of a network preset, as plain values; a section "fine_tuning" is for runs that start from a checkpoint.
 
     Raises:
         ConfigError: There is no such preset.

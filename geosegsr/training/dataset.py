@@ -17,6 +17,7 @@ from geosegsr.imagery.images import open_images, radiometry_policy, report_left_
 from geosegsr.imagery.pairs import AlignedPair, align, match_images
 from geosegsr.imagery.sources import PairSource, Patch, SceneSource, Source
 from geosegsr.notices import warn
+from geosegsr.raster.bands import band_key
 from geosegsr.raster.scene import Scene
 from geosegsr.training.config import TrainConfig
 from geosegsr.training.mixture import Mixture, NumberedPatches
@@ -37,6 +38,8 @@ class Dataset:
     """Number of bands of an image."""
     band_names: tuple[str | None, ...]
     """Descriptions of the bands; None where the images give none."""
+    band_keys: tuple[str, ...]
+    """What each band is, as in `raster.bands.band_key`; "" where the images do not say."""
     dtype: str
     """Data type of the model's input images."""
     resolution_m: float | None
@@ -186,6 +189,7 @@ def _dataset(
         policy=policy,
         bands=example.count,
         band_names=example.descriptions,
+        band_keys=tuple(map(band_key, example.descriptions, example.colours)),
         dtype=str(example.dtype),
         resolution_m=_metres(example, coarser),
         notes=tuple(notes),

@@ -84,7 +84,7 @@ class Equivariance:
             if trained and uneven and not name.startswith("head"):
                 raise ConfigError(
                     f"Cannot keep the weights of this checkpoint equivariant: '{name}' is not. Pass --set "
-                    "model.equivariance=none, or leave --init out."
+                    "model.equivariance=none, or --init none."
                 )
             if uneven:
                 p.data.copy_(mean * (length / max(float(mean.norm()), 1e-12)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -29,13 +29,16 @@ _STEPS_OF_ROUNDING = 50
 class Learner:
     """The network, the EMA of its weights, its optimiser, and what a step needs beside them."""
 
-    def __init__(self, config: TrainConfig, bands: int, accelerator: Accelerator) -> None:
+    def __init__(
+        self, config: TrainConfig, bands: int, accelerator: Accelerator, names: Sequence[str] = ()
+    ) -> None:
         """Build the network on the device of this process.
 
         Args:
             config: The run.
             bands: Bands of the images.
             accelerator: The processes of the run.
+            names: What the bands are; see `build_network`.
 
         Raises:
             ConfigError: Network, teacher and images do not fit each other.
@@ -43,7 +46,7 @@ class Learner:
         """
         self.config, self.accelerator = config, accelerator
         self.loss = Loss(config.loss)
-        self.network = build_network(config, bands).to(memory_format=torch.channels_last)
+        self.network = build_network(config, bands, names).to(memory_format=torch.channels_last)
         self.ema = average_weights(self.network, config.optimiser.ema).to(accelerator.device)
         self.model, self.optimiser = accelerator.prepare(
             self.network, build_optimiser(self.network, config.optimiser)

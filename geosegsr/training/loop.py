@@ -22,6 +22,7 @@ from geosegsr.training.config import TrainConfig
 from geosegsr.training.dataset import Dataset, prepare_data
 from geosegsr.training.events import Event, Reporter, Started, Stepped
 from geosegsr.training.learner import Learner
+from geosegsr.training.network import describe_init
 from geosegsr.training.run_folder import LoggedStep, RunFolder
 from geosegsr.training.schedule import Clock, Timetable, learning_rate
 from geosegsr.training.selection import Selection
@@ -94,7 +95,7 @@ def train(
         stack.callback(trackers.close)
         stack.enter_context(arithmetic_threads(config.threads))
         reporter = Reporter(on_event if main else None)
-        learner = Learner(config, data.bands, accelerator)
+        learner = Learner(config, data.bands, accelerator, data.band_keys)
         selection = Selection(config, data, run, reporter, trackers, accelerator)
         loop = _Loop(learner, selection, run, reporter, trackers, now)
         if resume:
@@ -297,7 +298,7 @@ class _Loop:
 
     def _started(self, data: Dataset) -> Started:
         return Started(
-            notes=data.notes,
+            notes=(*data.notes, describe_init(self.config, data.band_keys)),
             device=str(self.accelerator.device),
             precision=_PRECISION_NAMES[self.accelerator.mixed_precision],
             processes=self.accelerator.num_processes,

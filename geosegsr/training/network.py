@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,19 +12,21 @@ import torch
 from geosegsr.errors import ConfigError, redacted
 from geosegsr.models.card import ModelCard
 from geosegsr.models.catalogue import bundled_checkpoint
-from geosegsr.models.checkpoint import load_checkpoint, save_checkpoint
+from geosegsr.models.checkpoint import clean_beside, load_checkpoint, read_card, save_checkpoint
 from geosegsr.models.contract import BUNDLED
 from geosegsr.models.pretrained import load_tower, tower_fields
 from geosegsr.models.segsr.config import SeGSRConfig
 from geosegsr.models.segsr.network import SeGSR, preset
 from geosegsr.notices import warn
-from geosegsr.training.config import ModelConfig, TrainConfig
+from geosegsr.raster.bands import band_key, find_bands
+from geosegsr.training.config import RANDOM, ModelConfig, TrainConfig
 from geosegsr.training.dataset import Dataset
 from geosegsr.training.equivariance import Equivariance
 from geosegsr.training.told import reach_of
+from geosegsr.training.transfer import with_bands, with_shape
 
 
-def build_network(config: TrainConfig, bands: int) -> SeGSR:
+def build_network(config: TrainConfig, bands: int, names: Sequence[str] = ()) -> SeGSR:
     """Build the configured network, ready for training.
 
     A tower named after a model of open_clip defines the shape of the tower; a file must fit the preset's shape.
@@ -31,39 +34,57 @@ def build_network(config: TrainConfig, bands: int) -> SeGSR:
     Args:
         config: Section `model` describes the network; the seed determines its initial weights.
         bands: Number of bands of the images.
+        names: What each of them is ("red", "nir"), as far as it is known.
 
     Raises:
         ConfigError: The preset, its changes or the initial checkpoint do not fit the images.
         CheckpointError: The initial file is no checkpoint.
     """
     torch.manual_seed(config.seed)
-    network = _started(config.model, bands)
+    network = _started(config.model, names or ("",) * bands)
     if config.model.tower:
         load_tower(network, config.model.tower)
-    elif config.model.init is None and network.config.lora_rank:
+    elif config.model.init == RANDOM and network.config.lora_rank:
         warn(
             f"the tower of preset '{config.model.preset}' is frozen and starts from random weights: its "
             "guidance will mean little. Pass --tower with its pretrained weights"
         )
     if config.model.equivariance != "none":
-        Equivariance(network, config.model.equivariance).start(trained=config.model.init is not None)
+        Equivariance(network, config.model.equivariance).start(trained=config.model.init != RANDOM)
     _freeze(network, config.model.train)
     return network
 
 
-def _started(model: ModelConfig, bands: int) -> SeGSR:
-    if model.init is None:
+def _started(model: ModelConfig, names: Sequence[str]) -> SeGSR:
+    if model.init == RANDOM:
         named = model.tower is not None and not Path(model.tower).exists()
         shape = tower_fields(str(model.tower)) if named else {}
-        return SeGSR(preset(model.preset, scale=model.scale, bands=bands, **{**shape, **model.changes}))
-    path = bundled_checkpoint(model.scale) if model.init == BUNDLED else Path(model.init)
-    network, card = load_checkpoint(path)
-    if card.bands != bands:
-        raise ConfigError(
-            f"Cannot start from '{path}': it is made for {card.bands} bands, and the images have {bands}. "
-            "Pass --bands, or another --init."
-        )
-    return _reshaped(network, replace(_changed(network.config, model), scale=model.scale)).train()
+        return SeGSR(preset(model.preset, scale=model.scale, bands=len(names), **{**shape, **model.changes}))
+    network, card = load_checkpoint(init_file(model))
+    wanted = replace(_changed(network.config, model), scale=model.scale)
+    known = [band_key(name) for name in card.band_names]
+    return with_bands(with_shape(network, wanted), names, known).train()
+
+
+def init_file(model: ModelConfig) -> Path:
+    """The checkpoint that a run starts from; `model.init` must not be "none"."""
+    if model.init != BUNDLED:
+        return Path(model.init)
+    path = bundled_checkpoint(model.scale)
+    return clean_beside(path) if model.preset == "compact" else path
+
+
+def describe_init(config: TrainConfig, names: Sequence[str]) -> str:
+    """For the user: what the network starts from, and how its bands were found."""
+    if config.model.init == RANDOM:
+        return "start: random weights"
+    path = init_file(config.model)
+    known = [band_key(name) for name in read_card(path).band_names]
+    if find_bands(tuple(names), tuple(known), len(known)) is not None and len(names) == len(known):
+        return f"start: {path.stem}"
+    by_name = [name for name in names if name and name in known]
+    others = f"{len(names) - len(by_name)} other bands begin with the mean detail of its bands"
+    return f"start: {path.stem}, {', '.join(by_name) + ' by name; ' if by_name else ''}{others}"
 
 
 def _changed(own: SeGSRConfig, model: ModelConfig) -> SeGSRConfig:
@@ -80,25 +101,6 @@ def _changed(own: SeGSRConfig, model: ModelConfig) -> SeGSRConfig:
             "added where it has none. Leave model.changes out, or --init."
         )
     return SeGSRConfig.from_dict({**has, **changes})
-
-
-def _reshaped(network: SeGSR, config: SeGSRConfig) -> SeGSR:
-    """A network with the weights of this one.
-
-    Of another scale, its enlargement starts anew. What tells it of the sensor starts without effect where there was none.
-    """
-    if config == network.config:
-        return network
-    other = SeGSR(config)
-    own = other.state_dict()
-    head_is_new = config.scale != network.config.scale
-    kept = {
-        name: value
-        for name, value in network.state_dict().items()
-        if name in own and own[name].shape == value.shape and not (head_is_new and name.startswith("head."))
-    }
-    other.load_state_dict({**own, **kept})
-    return other
 
 
 def _freeze(network: SeGSR, what: str) -> None:
@@ -151,4 +153,5 @@ def _describe(config: TrainConfig, data: Dataset) -> str:
     places = [*config.data.hr, *(place for source in config.data.sources for place in source.hr)]
     folders = ", ".join(dict.fromkeys(Path(redacted(place)).name for place in places))
     side = "" if data.resolution_m is None else f", lr pixels of {data.resolution_m:.6g} m"
-    return f"{data.patches.images} images of {folders}{side}, {data.bands} bands of {data.dtype}"
+    start = "" if config.model.init == RANDOM else f"; started from {init_file(config.model).stem}"
+    return f"{data.patches.images} images of {folders}{side}, {data.bands} bands of {data.dtype}{start}"

@@ -39,6 +39,30 @@ def test_the_papers_recipe_is_a_preset():
     assert rates == pytest.approx([2e-4, 2e-4, 1e-4, 1e-4])
 
 
+def test_the_bundled_weights_are_the_start_where_a_bundled_network_has_the_shape():
+    for name in presets():
+        assert (resolve_config(name).model.init == "bundled") == (name in ("compact", "compact-sensor"))
+    for changes in (
+        {"model.init": "none"},
+        {"model.changes": {"width": 32}},
+        {"model.tower": "ViT-B-16:openai"},
+        {"model.equivariance": "p4m"},
+    ):
+        assert resolve_config("compact", None, changes).model.init == "none"
+    assert TrainConfig().model.init == "none"  # as a run of before has it, when it is resumed
+
+
+def test_fine_tuning_is_gentler_unless_told_otherwise(tmp_path):
+    gentle, bold = resolve_config("compact"), resolve_config("compact", None, {"model.init": "none"})
+    assert gentle.optimiser.learning_rate < bold.optimiser.learning_rate
+    assert gentle.optimiser.name == bold.optimiser.name
+    assert resolve_config("compact", None, {"model.init": "a.safetensors"}).optimiser == gentle.optimiser
+    file = tmp_path / "mine.toml"
+    file.write_text("[optimiser]\nlearning_rate = 0.1\n")
+    assert resolve_config("compact", file).optimiser.learning_rate == 0.1
+    assert resolve_config("compact", file, {"optimiser.learning_rate": 0.2}).optimiser.learning_rate == 0.2
+
+
 def test_later_settings_win(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text("[optimiser]\nbatch = 5\nema = 0.9\n[loss]\nl1 = 1.0\nfft = 0.1\n")

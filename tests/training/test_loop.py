@@ -127,7 +127,7 @@ def test_the_trunk_stays_equivariant_unless_told_otherwise(images, unbroken, tmp
     free, _ = trained(tiny_config(images, **{"model.equivariance": "none"}), tmp_path / "free")
     with pytest.raises(ConfigError, match="of this checkpoint equivariant"):
         Equivariance(load_checkpoint(free.model)[0], "p4").start(trained=True)
-    with pytest.raises(ConfigError, match=r"equivariance=none, or leave --init out"):
+    with pytest.raises(ConfigError, match=r"equivariance=none, or --init none"):
         trained(tiny_config(images, **{"model.init": str(free.model), "model.changes": {}}), tmp_path / "on")
 
 
@@ -437,8 +437,6 @@ def test_fine_tuning_starts_from_a_checkpoint(images, unbroken, tmp_path):
     result, _ = trained(tiny_config(images, **changes), tmp_path / "run")
     one, two = (load_checkpoint(path)[0].state_dict() for path in (start, result.model))
     assert all(torch.allclose(one[name], two[name], atol=1e-6) for name in one)
-    with pytest.raises(ConfigError, match="made for 3 bands, and the images have 2"):
-        train(tiny_config(images, **{**changes, "data.bands": [1, 2]}), tmp_path / "other")
     with pytest.raises(ConfigError, match="shape is the checkpoint's"):
         train(tiny_config(images, **{**changes, "model.changes": {**TINY, "width": 12}}), tmp_path / "third")
 

@@ -111,7 +111,11 @@ _PLACES = {
     "--range", "value_range", type=float, nargs=2, metavar="LO HI", help="Value range of the model, in DN."
 )
 @click.option("--max-shift", type=float, help="Largest shift between lr and hr to correct, in lr pixels.")
-@click.option("--init", metavar="FILE|bundled", help="Checkpoint to fine-tune.")
+@click.option(
+    "--init",
+    metavar="FILE|bundled|none",
+    help="Checkpoint to start from; none: random weights. Default: bundled, where it has the preset's shape.",
+)
 @click.option(
     "--train-only", type=click.Choice(["all", "trunk", "lora"]), help="Weights to train. Default: all."
 )
