@@ -13,6 +13,8 @@ DN, of
     alone       the least image that agrees with the input, each band alone
     guided      `geosegsr.sharpening`, told the blur by which the protocol reduces
     estimated   the same, with the blur estimated from the scene
+    from below  told the blur, but fitted on the reduced scene itself, one level further down, as `upscale` fits a scene;
+                in brackets the error that this fit expects
 
 and below each group, for the native bands on the finest grid, the correlation of their fine detail with that of the guide's
 band that is most like them: enlarged by bicubic interpolation, and sharpened.
@@ -104,8 +106,8 @@ def _names(scene: Scene) -> tuple[str, ...]:
     )
 
 
-def restored(level: Level, mtf: float) -> dict[str, Floats]:
-    """The coarse bands, reduced by this blur and restored in several ways."""
+def restored(level: Level, mtf: float) -> tuple[dict[str, Floats], list[float]]:
+    """The coarse bands, reduced by this blur and restored in several ways; and the errors that the last way expects."""
     sampling = sampling_of_mtf(level.ratio, mtf, level.half)
     # The lower level needs sides that divide again.
     rows, cols = (length // level.ratio * level.ratio for length in level.usable.shape)
@@ -123,10 +125,25 @@ def restored(level: Level, mtf: float) -> dict[str, Floats]:
         "bicubic": Interpolator("bicubic", level.ratio)(low[None])[0],
         "alone": np.stack([least_image(band, sampling) for band in low]),
     }
-    for name, known in (("guided", mtf), ("estimated", None)):
-        fitted = fit([sample], level.ratio, len(guide), len(low), mtf=known, half=level.half)
+    below = _below(low, guide, level.ratio)
+    for name, known, seen in (
+        ("guided", mtf, sample),
+        ("estimated", None, sample),
+        ("from below", mtf, below),
+    ):
+        fitted = fit([seen], level.ratio, len(guide), len(low), mtf=known, half=level.half)
         out[name] = sharpen(fitted, low, whole[0], guide, whole[1], (0, 0), np.dtype(np.float64))
-    return out
+    return out, [quality.rmse for quality in fitted.quality]
+
+
+def _below(low: Floats, guide: Floats, ratio: int) -> Sample:
+    """The reduced scene, as far as it divides again."""
+    rows, cols = (length // ratio * ratio for length in low.shape[1:])
+    return Sample(
+        low[:, :rows, :cols].astype(np.float32),
+        guide[:, : rows * ratio, : cols * ratio].astype(np.float32),
+        np.ones((rows, cols), dtype=bool),
+    )
 
 
 def scores(found: Floats, level: Level) -> NDArray[np.float64]:
@@ -176,14 +193,16 @@ def report(level: Level, mtf: float) -> None:
     print(
         f"\n{', '.join(level.names)} by {', '.join(level.guide_names)}: ratio {level.ratio}, {w} x {h} coarse pixels, fit {level.seconds:.1f} s\n"
     )
-    by_way = {way: scores(found, level) for way, found in restored(level, mtf).items()}
+    found, expected = restored(level, mtf)
+    by_way = {way: scores(bands, level) for way, bands in found.items()}
     print(f"| band | {' | '.join(by_way)} |\n|---|{'---|' * len(by_way)}")
+    expected = [*expected, float(np.mean(expected))]
     for number, name in enumerate((*level.names, "mean")):
         cells = [
             "{:.2f} dB, {:.1f} DN".format(*(table[number] if number < len(table) else table.mean(0)))
             for table in by_way.values()
         ]
-        print(f"| {name} | {' | '.join(cells)} |")
+        print(f"| {name} | {' | '.join(cells)} ({expected[number]:.1f}) |")
     print("\n| native band | most alike | bicubic | sharpened |\n|---|---|---|---|")
     for name, other, plain, sharp in detail_correlation(level):
         print(f"| {name} | {other} | {plain:.3f} | {sharp:.3f} |")
