@@ -10,6 +10,7 @@ import rioxarray  # noqa: F401 - registers the .rio accessor
 import xarray as xr
 from affine import Affine
 from numpy.typing import NDArray
+from rioxarray.exceptions import DimensionError
 
 from geosegsr.errors import BandError, ConfigError
 from geosegsr.notices import warn
@@ -61,7 +62,7 @@ class ArrayRaster:
         name = str(data.name or "array")
         if data.dtype.kind not in "iuf":
             raise ConfigError(f"Cannot upscale an array of {data.dtype}: needed are real numbers.")
-        spatial = data.rio.y_dim, data.rio.x_dim
+        spatial = _spatial_dims(data)
         others = [dim for dim in data.dims if dim not in spatial]
         if len(others) > 1:
             raise BandError(
@@ -125,7 +126,7 @@ def bands_of(data: xr.Dataset) -> tuple[xr.DataArray, list[Any]]:
     Raises:
         BandError: They cannot be upscaled together.
     """
-    spatial = {data.rio.y_dim, data.rio.x_dim}
+    spatial = set(_spatial_dims(data))
     names = [name for name, variable in data.data_vars.items() if spatial <= set(variable.dims)]
     planes = [name for name in names if set(data[name].dims) == spatial]
     if len(names) == 1:
@@ -158,6 +159,17 @@ def bands_of(data: xr.Dataset) -> tuple[xr.DataArray, list[Any]]:
     if nodata is not None and first.rio.encoded_nodata is None:
         stacked = stacked.rio.write_nodata(nodata)
     return stacked, names
+
+
+def _spatial_dims(data: xr.DataArray | xr.Dataset) -> tuple[Any, Any]:
+    """The dimensions of rows and of columns."""
+    try:
+        return data.rio.y_dim, data.rio.x_dim
+    except DimensionError:
+        raise BandError(
+            f"Cannot tell rows and columns among the dimensions {tuple(data.dims)}: needed are y and x, or latitude and "
+            "longitude. Rename them, for example data.rename(lat='y', lon='x')."
+        ) from None
 
 
 def _listed(names: Any) -> str:

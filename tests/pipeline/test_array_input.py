@@ -14,6 +14,9 @@ from affine import Affine
 import geosegsr
 from geosegsr.errors import BandError, ConfigError, GeoSegSRWarning, WindowError
 
+FIELD = Path(__file__).parents[3] / "shared" / "field"
+needs_field = pytest.mark.skipif(not FIELD.exists(), reason="needs the field inputs")
+
 
 def array(dtype: Any = np.uint8, rows: int = 12, cols: int = 10) -> xr.DataArray:
     values = np.random.default_rng(0).integers(1, 200, (3, rows, cols)).astype(dtype)
@@ -51,6 +54,17 @@ def test_a_file_of_scaled_pixels_is_packed_as_its_source(tmp_path: Path, chunks:
         ours, theirs = out.read().astype(int), expected.read().astype(int)
     np.testing.assert_allclose(ours, theirs, atol=1)
     assert np.array_equal(ours == 0, theirs == 0) and (ours == 65535).any()
+
+
+@needs_field
+def test_reflectance_with_the_offset_of_baseline_4_is_packed_again(tmp_path: Path) -> None:
+    data = rioxarray.open_rasterio(FIELD / "s2_pb0400_offset.tif", mask_and_scale=True)
+    geosegsr.super_resolve(data, 2).rio.to_raster(tmp_path / "out.tif")
+    with rasterio.open(tmp_path / "out.tif") as out:
+        assert (set(out.dtypes), out.nodata) == ({"uint16"}, 0)
+        assert (set(out.scales), set(out.offsets)) == ({1e-4}, {-0.1})
+        with rasterio.open(FIELD / "s2_pb0400_offset.tif") as source:
+            np.testing.assert_array_equal(out.read() == 0, (source.read() == 0).repeat(2, 1).repeat(2, 2))
 
 
 def test_masked_pixels_are_written_in_their_dtype(tmp_path: Path) -> None:
@@ -167,6 +181,15 @@ def test_one_grid_mapping_stays_one() -> None:
 def test_what_is_no_raster_is_refused_with_what_to_pass(data: Any, advice: str) -> None:
     with pytest.raises(ConfigError, match=advice):
         geosegsr.super_resolve(data, 2)
+
+
+def test_dimensions_of_other_names_are_refused_with_what_to_rename() -> None:
+    other = array().rename(y="lat", x="lon")
+    for data in (other, other.to_dataset(name="a"), other.isel(lon=0, drop=True)):
+        with pytest.raises(BandError, match=r"data\.rename\(lat='y', lon='x'\)"):
+            geosegsr.super_resolve(data, 2)
+    renamed = geosegsr.super_resolve(other.rename(lat="y", lon="x"), 2, "nearest")
+    assert renamed.shape == (3, 24, 20)
 
 
 @pytest.mark.parametrize("nodata", [300, 0.5, -1, float("nan")])

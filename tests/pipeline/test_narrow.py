@@ -1,12 +1,17 @@
 """Scenes of a few pixels in 16 bits: the pixels of 32 bits, and the same in every run."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import rasterio
 import xarray as xr
 from scipy import ndimage
 
 import geosegsr
 from geosegsr.models.catalogue import bundled_checkpoint, load_upscaler
+
+FIELD = Path(__file__).parents[3] / "shared" / "field"
 
 
 def scene(rows: int, cols: int) -> xr.DataArray:
@@ -29,3 +34,14 @@ def test_sixteen_bits_are_within_one_dn_of_thirty_two(scale: int) -> None:
         assert np.abs(rough - fine).max() <= 1
         assert np.abs(rough - fine).mean() < 0.1
         np.testing.assert_array_equal(geosegsr.super_resolve(narrow, scale, models["bf16"]).values, rough)
+
+
+@pytest.mark.skipif(not FIELD.exists(), reason="needs the field inputs")
+@pytest.mark.parametrize("scale", [2, 3, 4, 8])
+def test_a_file_of_eight_columns_has_the_same_bytes_in_every_run(tmp_path: Path, scale: int) -> None:
+    for name, precision in (("first", "bf16"), ("second", "bf16"), ("exact", "fp32")):
+        geosegsr.upscale(FIELD / "narrow_8x200.tif", tmp_path / f"{name}.tif", scale, precision=precision)
+    assert (tmp_path / "first.tif").read_bytes() == (tmp_path / "second.tif").read_bytes()
+    with rasterio.open(tmp_path / "first.tif") as rough, rasterio.open(tmp_path / "exact.tif") as exact:
+        off = np.abs(rough.read().astype(int) - exact.read())
+    assert off.max() <= 1 and off.mean() < 0.1
