@@ -1,6 +1,6 @@
 """Image files behind folders, patterns and names: one rule for upscale, train and evaluate.
 
-- A product's folder (Sentinel-2, Landsat) stands for the product; see `geosegsr.raster.products`.
+- A product's folder (Sentinel-2, Landsat, Zarr) stands for the product; see `geosegsr.raster.products`.
 - Any other folder stands for the rasters in it, by their suffix. Pictures beside rasters are taken for previews; in a folder
   without rasters they are its images.
 - A pattern stands for the files that match it. If it leaves the suffix open ("in/*"), the rule of folders applies.
@@ -96,6 +96,8 @@ def _behind(name: str, deep: bool) -> list[str]:
         return [name]
     if is_folder(name):
         found = _images_among(_inside(name, deep))
+        if not deep:  # the images inside a product are no images of their own
+            found += [path for path in Path(name).glob(f"*{PRODUCT_FOLDER}") if is_product(str(path))]
         needed = f"a file that ends in {', '.join(RASTERS + PICTURES)}. For others pass a pattern, such as '{Path(name) / '*.dat'}'"
     elif glob.has_magic(name) and not exists(name):
         matches = [

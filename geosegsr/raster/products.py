@@ -26,6 +26,8 @@ from geosegsr.raster.archive import Archive, prefix_of
 from geosegsr.raster.gdal import reading
 from geosegsr.raster.product import Grid, Part, Product, ProductBand, parts_of
 
+_ZARR = (".zgroup", ".zarray", "zarr.json")
+"""Files at the top of a Zarr store, which GDAL opens by the folder's name."""
 _MOST_SUBDATASETS = 256
 _MTD = re.compile(r"MTD_MSIL(?:1C|2A)\.xml|S2._\w+_MTD_(?:SAF)?L(?:1C|2A)_.*\.xml")
 _MTL = re.compile(r"L[COTEM]0[1-9]_.*_MTL\.(?:txt|json|xml)", re.IGNORECASE)
@@ -59,11 +61,13 @@ def open_product(path: str | Path) -> Product | None:
 
 
 def is_product(path: str) -> bool:
-    """Whether a local path is a product by its name and what lies inside; a folder of plain files is none."""
+    """Whether a local path is a product, or a Zarr store, by its name and what lies inside; a folder of plain files is none."""
     if is_remote(path) or not exists(path):
         return _split(path) is not None
     if not is_folder(path):
         return _product_file(path)
+    if any(is_file(Path(path) / name) for name in _ZARR):
+        return True
     archive = _archive_of_folder(path)
     return archive is not None and _is_known(archive)
 
@@ -138,12 +142,12 @@ def part_of_subdataset(name: str) -> str:
 
 def file_of_subdataset(name: str) -> str | None:
     """The file that a subdataset's name holds; None if the name is that of no subdataset."""
-    found = _SUBDATASET.fullmatch(name)
+    found = None if exists(name) else _SUBDATASET.fullmatch(name)
     return None if found is None else found["quoted"] or found["plain"]
 
 
 _SUBDATASET = re.compile(
-    r"(?P<driver>[A-Z][A-Z0-9_]{2,}):(?:\"(?P<quoted>[^\"]+)\"|(?P<plain>(?!//)[^\":]+?))(?P<rest>:.+)?"
+    r"(?P<driver>[A-Za-z][A-Za-z0-9_]{2,}):(?:\"(?P<quoted>[^\"]+)\"|(?P<plain>(?!//)[^\":]+?))(?P<rest>:.+)?"
 )
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import product_factory as factory
 import pytest
 import rasterio
+import rasterio.shutil
+import xarray as xr
 from command_line import run_here
 
 from geosegsr.errors import GeoSegSRWarning, SceneError
@@ -173,12 +175,12 @@ def test_results_of_parts_have_different_names(safe: Path, tmp_path: Path) -> No
         f"SENTINEL2_L1C:/vsizip//in/{safe.stem}.zip/{safe.name}/MTD_MSIL1C.xml:{n}m:EPSG_32629"
         for n in (10, 20)
     ]
-    sources += ['NETCDF:"/in/era5.nc":t2m', "HDF5:/in/x.h5://group/sst"]
+    sources += ['NETCDF:"/in/era5.nc":t2m', "netcdf:/in/era5.nc:sst", "HDF5:/in/x.h5://group/sst"]
     names = [path.name for path in name_results(sources, tmp_path, scale=2, model="bicubic")]
     assert names == [
         f"{safe.stem}_10m_x2.tif", f"{safe.stem}_20m_x2.tif", f"{safe.stem}_B04_B03_x2.tif",
         f"{safe.stem}_10m_EPSG_32629_x2.tif", f"{safe.stem}_20m_EPSG_32629_x2.tif",
-        "era5_t2m_x2.tif", "x_group_sst_x2.tif",
+        "era5_t2m_x2.tif", "era5_sst_x2.tif", "x_group_sst_x2.tif",
     ]  # fmt: skip
 
 
@@ -232,3 +234,34 @@ def test_the_field_product(tmp_path: Path, capfd) -> None:
         == 0
     )
     assert len(list(folder.glob("*.tif"))) == 2
+
+
+def test_netcdf_and_zarr(tmp_path: Path, capfd) -> None:
+    """Of two variables `info` names both, and a Zarr store is one source."""
+    data = xr.Dataset(
+        {
+            name: (("y", "x"), np.full((20, 30), value, np.float32))
+            for name, value in {"t2m": 1, "sst": 2}.items()
+        },
+        coords={"y": 5000000.0 - 10 * np.arange(20), "x": 600000.0 + 10 * np.arange(30)},
+    )
+    data.to_netcdf(tmp_path / "era5.nc", engine="scipy")
+    parts = describe(tmp_path / "era5.nc")["parts"]
+    assert [part["name"] for part in parts] == ["t2m", "sst"]
+    assert run_here(capfd, "info", tmp_path / "era5.nc").code == 0
+    sources = [part["source"] for part in parts]
+    out = run_here(capfd, "upscale", *sources, "-o", f"{tmp_path}/both/", "-m", "nearest", "-s", 2, "-q")
+    assert out.code == 0, out.err
+    assert sorted(path.name for path in (tmp_path / "both").glob("*.tif")) == [
+        "era5_sst_x2.tif",
+        "era5_t2m_x2.tif",
+    ]
+    store = tmp_path / "t2m.zarr"
+    rasterio.shutil.copy(str(factory.write_band(tmp_path / "B04.tif", 10)), str(store), driver="Zarr")
+    assert find_rasters([str(store)], deep=False) == [str(store)]
+    out = run_here(capfd, "upscale", store, "-o", tmp_path / "zarr.tif", "-m", "nearest", "-s", 2, "-q")
+    assert out.code == 0, out.err
+
+
+def test_a_folder_of_products(safe: Path) -> None:
+    assert find_rasters([f"{safe.parent}/*.SAFE"], deep=False) == [str(safe)]

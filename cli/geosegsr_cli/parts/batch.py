@@ -34,8 +34,8 @@ def is_one_file(named: Sequence[str], lines: Iterable[str] | None) -> bool:
 
     if lines is not None or len(named) != 1:
         return False
-    if files.is_folder(named[0]):
-        return open_product(named[0]) is not None
+    if files.is_folder(named[0]) and open_product(named[0]) is not None:
+        return True
     return find_scenes(named) == [named[0]]
 
 
