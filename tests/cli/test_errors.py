@@ -170,11 +170,10 @@ def test_what_only_needs_a_warning(
 
 USAGE = [
     (["--scale", "0"], ["--scale", "cannot upscale by 0", "2, 3, 4, 8"]),
-    (["--scale", "1"], ["--scale", "cannot upscale by 1", "2, 3, 4, 8"]),
     (["--scale", "1.5"], ["--scale", "cannot upscale by 1.5", "2, 3, 4, 8"]),
     (["--scale", "5"], ["--scale", "cannot upscale by 5", "2, 3, 4, 8"]),
     (["--scale", "-4"], ["--scale", "cannot upscale by -4"]),
-    (["--bands", "a,b"], ["--bands", "'a,b' is not a list of band numbers such as 1,2,3"]),
+    (["--band-kind", "picture"], ["--band-kind", "'picture' is not of the form BAND=KIND, such as 4=class"]),
     (["--bands", ""], ["--bands", "'' is not a list"]),
     (["--window", 0.5, 0, 1, 1], ["--window", "0.5"]),
     (["--range", 5], ["--range", "requires 2 arguments"]),
@@ -198,6 +197,8 @@ def test_wrong_usage(
 
 
 BANDS = [
+    (["--bands", "a,b"], ["band 'a'", "'{scene}'", "numbers from 1 to 3"]),
+    (["--band-kind", "9=class"], ["--band-kind 9=class", "'{scene}'", "1, 2, 3"]),
     (["--bands", "0"], ["band 0", "'{scene}'", "bands 1 to 3"]),
     (["--bands", "9"], ["band 9", "'{scene}'", "bands 1 to 3"]),
     (["--bands", "1,7,8"], ["band 7, 8", "bands 1 to 3"]),
@@ -231,6 +232,7 @@ AREAS = [
     (["--aoi", TRIANGLE, "--window", 0, 0, 5, 5], ["only one of --aoi, --bbox and --window"]),
 ]
 TILING = [
+    (["--scale", 1], ["upscale by 1", "--guide FILE", "--scale 4"]),
     (["--tile", 32, "--overlap", 32], ["overlap of 32", "tiles of 32", "--overlap 8"]),
     (["--overlap", 600], ["overlap of 600", "tiles of 288", "--overlap 72"]),
     (["--overlap", -1], ["overlap of -1", "--overlap"]),
