@@ -128,10 +128,10 @@ def bands_of(data: xr.Dataset) -> tuple[xr.DataArray, list[Any]]:
     """
     spatial = set(_spatial_dims(data))
     names = [name for name, variable in data.data_vars.items() if spatial <= set(variable.dims)]
-    planes = [name for name in names if set(data[name].dims) == spatial]
+    flat = [name for name in names if set(data[name].dims) == spatial]
     if len(names) == 1:
         return data[names[0]], names
-    if not names or planes != names:
+    if not names or flat != names:
         raise BandError(
             f"Cannot upscale a Dataset of {_listed(data.data_vars)}: its variables are not planes of one grid. "
             "Pass one of them, for example data['NAME']."
@@ -145,16 +145,18 @@ def bands_of(data: xr.Dataset) -> tuple[xr.DataArray, list[Any]]:
                 f"Cannot upscale a Dataset of {_listed(names)}: its variables have different {what} "
                 f"({', '.join(sorted(found))}). Pass those that are alike, for example data[['A', 'B']]."
             )
-    stacked = xr.concat(
-        [data[name].drop_attrs(deep=False) for name in names], dim="band", coords="minimal", compat="override"
-    )
+    planes = [data[name].copy(deep=False) for name in names]
+    for plane in planes:
+        plane.attrs = {}  # each has its own
+    stacked = xr.concat(planes, dim="band", coords="minimal", compat="override")
     stacked = stacked.assign_coords(band=("band", [str(name) for name in names]))
     first = data[names[0]]
     attrs = {
         key: [data[name].attrs.get(key, default) for name in names]
         for key, default in (("scale_factor", 1.0), ("add_offset", 0.0))
     }
-    stacked.attrs, stacked.encoding, stacked.name = attrs, dict(first.encoding), None
+    mapping = {key: first.encoding[key] for key in ("grid_mapping",) if key in first.encoding}
+    stacked.attrs, stacked.encoding, stacked.name = attrs, mapping, None  # each is packed in its own way
     nodata = first.rio.nodata
     if nodata is not None and first.rio.encoded_nodata is None:
         stacked = stacked.rio.write_nodata(nodata)

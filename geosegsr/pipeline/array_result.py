@@ -132,6 +132,11 @@ def dressed_dataset(data: xr.Dataset, fine: xr.DataArray, names: list[Any]) -> x
 def _variable(own: xr.DataArray, fine: xr.DataArray, band: str) -> xr.DataArray:
     """One band with the attributes and the encoding of its variable."""
     plane = fine.sel(band=band, drop=True).transpose(*own.dims)
+    packing = Packing.of(own)
+    if packing is not None:
+        plane.data = plane.data.map_blocks(packing.fitted, dtype=plane.dtype)
     plane.attrs = {key: value for key, value in own.attrs.items() if not is_outdated(str(key))}
-    plane.encoding = {**plane.encoding, **{key: own.encoding[key] for key in _PACKING if key in own.encoding}}
+    plane.attrs.update({key: fine.attrs[key] for key in NODATA_NAMES if key in fine.attrs})
+    kept = (*_PACKING, "_FillValue")
+    plane.encoding = {**plane.encoding, **{key: own.encoding[key] for key in kept if key in own.encoding}}
     return plane

@@ -92,6 +92,21 @@ def test_a_dataset_of_bands_is_upscaled_together(tmp_path: Path) -> None:
     assert fine.rio.crs == data.rio.crs
 
 
+def test_each_variable_is_packed_in_its_own_way(tmp_path: Path) -> None:
+    """A range that one file can hold says nothing of another's."""
+    data = rioxarray.open_rasterio(packed(tmp_path / "in.tif"), mask_and_scale=True)
+    blue, warm = data.isel(band=0, drop=True), data.isel(band=1, drop=True) * 10 + 280
+    warm.encoding = {"dtype": "uint16", "rasterio_dtype": "uint16", "scale_factor": 0.01, "_FillValue": 65535}
+    fine = geosegsr.super_resolve(xr.Dataset({"blue": blue, "warm": warm}), 2, "nearest")
+    np.testing.assert_allclose(fine["warm"], warm.values.repeat(2, 0).repeat(2, 1))
+    fine["warm"].rio.to_raster(tmp_path / "warm.tif")
+    fine["blue"].rio.to_raster(tmp_path / "blue.tif")
+    with rasterio.open(tmp_path / "warm.tif") as file:
+        assert (file.dtypes, file.scales, file.nodata) == (("uint16",), (0.01,), 65535)
+    with rasterio.open(tmp_path / "blue.tif") as file, rasterio.open(tmp_path / "in.tif") as source:
+        np.testing.assert_array_equal(file.read(1), source.read(1).repeat(2, 0).repeat(2, 1))
+
+
 def test_a_dataset_of_one_variable_is_that_array() -> None:
     fine = geosegsr.super_resolve(array().to_dataset(name="scene"), 2, "bicubic")
     np.testing.assert_array_equal(fine["scene"], geosegsr.super_resolve(array(), 2, "bicubic"))
