@@ -17,6 +17,7 @@ import numpy as np
 import rasterio
 import torch
 import torch.nn.functional as F  # noqa: N812
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from geosegsr.evaluation.metrics import LUMA
@@ -198,6 +199,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=150, help="of processor time")
+    parser.add_argument("--tower", type=Path, help="tensors of a compact tower, which stays as it is")
     parser.add_argument("--tower-share", type=float, default=OptimiserConfig.tower_share)
     parser.add_argument("--save", type=Path, help="keep the guided network as a checkpoint, for guidance.py")
     parser.add_argument("--loss", choices=LOSSES, default="l1")
@@ -220,6 +222,9 @@ def build(args: argparse.Namespace) -> tuple[nn.Module, Equivariance | None]:
     else:
         shape = {"width": args.width, "depths": (args.depth, args.depth)}
         network = SeGSR(preset("compact", scale=args.scale, base_sharpness=SHARPNESS, **shape))
+    if args.tower:
+        network.features.tower.vit.load_state_dict(load_file(args.tower))
+        network.features.requires_grad_(False)
     equivariance = Equivariance(network, args.equivariance) if args.equivariance != "none" else None
     if equivariance is not None:
         equivariance.start(trained=bool(args.start))
