@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from affine import Affine
 
-from geosegsr.errors import BandError
+from geosegsr.errors import BandError, redacted
 from geosegsr.files import exists
 from geosegsr.notices import warn
 from geosegsr.raster.metadata import BandMetadata
@@ -80,13 +80,13 @@ class SharpenedScene(Scene):
     def guide_name(self) -> str:
         """The guide's file, or its bands where they belong to the same product."""
         if self.guide.path.partition(":")[0] != self.coarse.path.partition(":")[0]:
-            return Path(self.guide.path).name
+            return Path(redacted(self.guide.path)).name
         return ", ".join(name or "?" for name in self.guide.descriptions)
 
     @property
     def key(self) -> str:
         """Changes with all that decides the pixels beside the files' content."""
-        return f"{self.sharpener.key} {self.guide.path} {self.guide.image_bands}"
+        return f"{self.sharpener.key} {redacted(self.guide.path)} {self.guide.image_bands}"
 
     def describe(self) -> str:
         """One line for the tags and the report."""

@@ -145,6 +145,20 @@ def sharpened_parts(scene: Scene) -> tuple[SharpenedScene, ...]:
     return (scene,) if isinstance(scene, SharpenedScene) else ()
 
 
+def rasters_of(scene: Scene) -> tuple[Scene, ...]:
+    """The rasters whose pixels a scene is made of; itself if it is a plain raster."""
+    if isinstance(scene, StackedScene):
+        made_of: tuple[Scene, ...] = (scene.finer, scene.coarser)
+    elif isinstance(scene, SharpenedScene):
+        made_of = (scene.guide, scene.coarse)
+    elif isinstance(scene, RepeatedScene):
+        made_of = (scene.coarse,)
+    else:
+        return (scene,)
+    found = {(part.path, part.image_bands): part for made in made_of for part in rasters_of(made)}
+    return tuple(found.values())
+
+
 def _check(finer: Scene, coarser: SharpenedScene | RepeatedScene) -> None:
     nesting = coarser.sharpener.nesting if isinstance(coarser, SharpenedScene) else coarser.nesting
     shown = Window(0, 0, coarser.height, coarser.width)

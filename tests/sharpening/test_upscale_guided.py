@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,11 @@ from rio_cogeo.cogeo import cog_validate
 
 import geosegsr
 from geosegsr.errors import ConfigError, JobError, SceneError
+from geosegsr.pipeline.report import Progress
+from geosegsr.pipeline.worker_check import probe
 from geosegsr.raster.window import Window
+from geosegsr.sharpening.scene import SharpenedScene
+from geosegsr.sharpening.stack import rasters_of
 
 MADE = GuidedScene.make(side=100)
 
@@ -59,6 +64,39 @@ def test_another_process_reads_the_same_pixels(files: tuple[Path, Path]) -> None
     assert planned.block_bytes(planned.grid) > geosegsr.plan(files[0], 2, "bicubic").block_bytes(planned.grid)
     window = Window(50, 60, 40, 30)
     np.testing.assert_array_equal(sent.scene.read(window)[0], planned.scene.read(window)[0])
+
+
+def test_a_worker_is_checked_for_all_rasters(files: tuple[Path, Path]) -> None:
+    planned = geosegsr.plan(files[0], 2, "bicubic", guide=files[1])
+    before = probe(planned.scene, planned.region)
+    assert [Path(raster.path).name for raster in rasters_of(planned.scene)] == ["guide.tif", "coarse.tif"]
+    with rasterio.open(files[1], "r+") as guide:
+        guide.write(guide.read() + 1)
+    assert probe(planned.scene, planned.region) != before
+
+
+def test_a_signed_address_stays_out_of_tags_and_report(files: tuple[Path, Path]) -> None:
+    scene = geosegsr.plan(files[0], 1, guide=files[1]).scene
+    assert isinstance(scene, SharpenedScene)
+    signed = replace(scene, guide=replace(scene.guide, path="https://server/guide.tif?sig=SECRET"))
+    assert "SECRET" not in f"{signed.describe()} {signed.key} {signed.quality}"
+
+
+def test_an_interrupted_run_is_resumed(files: tuple[Path, Path], tmp_path: Path) -> None:
+    class StoppedError(Exception):
+        pass
+
+    def stop(event: Progress) -> None:
+        if event.done >= 2:
+            raise StoppedError
+
+    options = {"guide": files[1], "block": 64, "tile": 64, "overlap": 16}
+    with pytest.raises(StoppedError):
+        geosegsr.upscale(files[0], tmp_path / "out.tif", 2, "bicubic", progress=stop, **options)
+    report = geosegsr.upscale(files[0], tmp_path / "out.tif", 2, "bicubic", **options)
+    assert 2 <= report.blocks_resumed < report.blocks
+    geosegsr.upscale(files[0], tmp_path / "whole.tif", 2, "bicubic", **options)
+    np.testing.assert_array_equal(pixels(tmp_path / "out.tif"), pixels(tmp_path / "whole.tif"))
 
 
 def test_then_it_is_upscaled_like_any_other_scene(files: tuple[Path, Path], tmp_path: Path) -> None:

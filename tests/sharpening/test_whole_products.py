@@ -100,6 +100,23 @@ def test_landsats_pixels_lie_half_a_panchromatic_pixel_off(tmp_path: Path) -> No
         assert (rmse(out.read(), scene.truth) < 20).all()
 
 
+def test_landsats_panchromatic_band_sharpens_the_others(tmp_path: Path) -> None:
+    scene, top = GuidedScene.make(side=96, half=True), tmp_path / "LC09_L1TP_195028_20240501_20240502_02_T1"
+    top.mkdir()
+    for name, band, pixel, at in (
+        ("B8", scene.guide[2], 15.0, (600000.0, 5900040.0)),
+        ("B5", scene.coarse[0], 30.0, (600000.0 - 7.5, 5900040.0 + 7.5)),
+        ("B4", scene.coarse[1], 30.0, (600000.0 - 7.5, 5900040.0 + 7.5)),
+    ):
+        write(top / f"{top.name}_{name}.TIF", np.rint(band[None]).astype(np.uint16), pixel, (), 0, at)
+    with pytest.warns(GeoSegSRWarning, match="15m"):
+        report = geosegsr.upscale(top, tmp_path / "out.tif", 1)
+    with rasterio.open(tmp_path / "out.tif") as out:
+        assert out.descriptions == ("B4", "B5", "B8") and out.res == (15, 15)
+        np.testing.assert_array_equal(out.read(3), np.rint(scene.guide[2]))
+    assert [band["band"] for band in report.sharpened] == ["B4", "B5"]
+
+
 @pytest.mark.filterwarnings("ignore:.*is a product")
 def test_a_product_of_one_pixel_size_is_upscaled_as_before(tmp_path: Path) -> None:
     source = write_landsat(tmp_path)
