@@ -17,7 +17,8 @@ from typing import Any
 
 import click
 
-from geosegsr.errors import Cancelled, GeoSegSRError, redacted
+from geosegsr.errors import Cancelled, GeoSegSRError, did_you_mean, redacted
+from geosegsr.files import exists
 from geosegsr.version import __version__
 from geosegsr_cli.parts.options import Answer, one_line
 from geosegsr_cli.parts.streams import secure_streams
@@ -49,10 +50,19 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            raise click.UsageError(f"No such command '{args[0]}'.{_instead(args[0])}", ctx)
         name, command, rest = super().resolve_command(ctx, args)
         if command is not None and not set(rest) & set(ctx.help_option_names):
             refuse_unknown(command, ctx)
         return name, command, rest
+
+
+def _instead(word: str) -> str:
+    """What was probably meant by a word in the place of a command."""
+    if exists(word):
+        return f" Did you mean 'upscale {word}'?"
+    return did_you_mean(word, COMMANDS) or f" Pass one of {', '.join(COMMANDS)}."
 
 
 @click.group(
@@ -106,6 +116,9 @@ def main(args: list[str] | None = None) -> None:
 def _usage_message(error: click.UsageError) -> str:
     where = error.ctx.command_path if error.ctx else "geosegsr"
     message = error.format_message()
+    if isinstance(error, click.NoSuchOption) and error.ctx:
+        known = [name for option in error.ctx.command.params for name in option.opts]
+        message = f"No such option '{error.option_name}'.{did_you_mean(error.option_name, known)}"
     mark = "" if message.endswith((".", "?")) else "."
     parameter = getattr(error, "param", None)
     if error.ctx and parameter is not None and came_from_variable(parameter, error.ctx):

@@ -45,6 +45,8 @@ class Facts:
     """Whether output follows input in offset and gain, so that DN pass through without a value range."""
     device: str = ""
     """What the model computes on in this process: "cpu", "cuda", or "" where it makes no difference."""
+    precision: str = ""
+    """What the model computes in: "fp32", "bf16", "fp16", or "" where it follows the data."""
     takes_sensor: bool = False
     """Whether the model takes the descriptor of a scene's sensor; see `for_sensor`."""
     card: ModelCard | None = None

@@ -69,6 +69,7 @@ class _Checkpoint:
             min_size=card.min_size,
             batch=batch,
             device=device,
+            precision=precision,
             takes_sensor=bool(SeGSRConfig.from_dict(card.config).sensor_width),
             card=card,
         )

@@ -13,7 +13,7 @@ from typing import Any, Unpack
 import numpy as np
 import psutil
 
-from geosegsr.errors import ConfigError
+from geosegsr.errors import ConfigError, redacted
 from geosegsr.models.catalogue import check_scale, model_at, shared_upscaler
 from geosegsr.models.contract import DEFAULT_MODEL, Upscaler, workspace_bytes
 from geosegsr.models.ensemble import Ensemble
@@ -171,8 +171,21 @@ class Plan:
         """Of the models that compute the groups of bands."""
         return [upscaler.facts.fingerprint for upscaler in self.rendering.told or (self.rendering.upscaler,)]
 
+    @property
+    def computed_on(self) -> str:
+        """Where the model computes: "cpu" or "cuda"; "auto" where workers of a cluster choose."""
+        facts = self.rendering.upscaler.facts
+        return facts.device or ("cpu" if facts.linear else self.device)
+
+    @property
+    def computed_in(self) -> str:
+        """The precision that the model computes in."""
+        facts = self.rendering.upscaler.facts
+        double = working_dtype(self.scene.dtype, facts.linear) == np.float64
+        return facts.precision or ("fp64" if double else "fp32")
+
     def tags(self) -> dict[str, str]:
-        """Provenance tags of the output."""
+        """Provenance tags of the output, without the secrets of addresses."""
         upscaler, rendering = self.rendering.upscaler, self.rendering
         options = {
             "tile": [self.grid.cols.tile, self.grid.rows.tile],
@@ -198,6 +211,8 @@ class Plan:
             "GEOSEGSR_VERSION": __version__,
             "GEOSEGSR_MODEL": upscaler.facts.name,
             "GEOSEGSR_MODEL_HASH": ", ".join(dict.fromkeys(self._fingerprints)),
+            "GEOSEGSR_DEVICE": self.computed_on,
+            "GEOSEGSR_PRECISION": self.computed_in,
             "GEOSEGSR_SCALE": str(upscaler.facts.scale),
             "GEOSEGSR_OPTIONS": json.dumps(options),
             "GEOSEGSR_NOTE": _SYNTHETIC,
@@ -210,7 +225,7 @@ class Plan:
             tags["GEOSEGSR_SENSOR"] = self.sensing.describe()
         if sharpened := sharpened_parts(self.scene):
             tags["GEOSEGSR_GUIDE"] = "; ".join(part.describe() for part in sharpened)
-        return tags
+        return {key: redacted(value) for key, value in tags.items()}
 
     def identity(self) -> dict[str, Any]:
         """Everything that decides the pixels and their division into blocks; it identifies a resumable run."""

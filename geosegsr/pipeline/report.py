@@ -34,6 +34,10 @@ class Report:
     dtype: str
     scale: int
     model: str
+    device: str
+    """What the model computed on: "cpu" or "cuda"."""
+    precision: str
+    """What it computed in: "fp32", "bf16", "fp16" or "fp64"."""
     blocks: int
     """Blocks of the output."""
     blocks_resumed: int
@@ -129,6 +133,8 @@ def report_of(
         dtype=planned.scene.dtype.name,
         scale=planned.scale,
         model=planned.rendering.upscaler.facts.name,
+        device=planned.computed_on,
+        precision=planned.computed_in,
         blocks=len(planned.grid.blocks),
         blocks_resumed=resumed,
         tiles=planned.grid.tiles * len(planned.rendering.groups),

@@ -72,9 +72,9 @@ def _run(task: Task, job: Job, engine: Engine, seconds: dict[str, float], tell: 
     job.start(task.identity, resume=task.request.resume)
     resumed = len(job.done)
     log.info(
-        "%s: %d x %d pixels from %s by %s, %d blocks, %d of them from before",
+        "%s: %d x %d pixels from %s by %s on %s in %s, %d blocks, %d of them from before",
         target, planned.metadata.width, planned.metadata.height, planned.scene.path,
-        planned.rendering.upscaler.facts.name, len(planned.grid.blocks), resumed,
+        planned.rendering.upscaler.facts.name, planned.computed_on, planned.computed_in, len(planned.grid.blocks), resumed,
     )  # fmt: skip
     _warn_of_full_disk(planned, job)
     with timed(seconds, "blocks"):

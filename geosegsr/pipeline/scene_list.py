@@ -10,6 +10,7 @@ from string import Formatter
 from geosegsr.errors import ConfigError, redacted
 from geosegsr.files import is_remote
 from geosegsr.imagery.find import find_rasters, is_unfinished, place_of
+from geosegsr.pipeline.targets import check_name
 from geosegsr.raster.products import container_of, file_of_subdataset, part_of_subdataset
 
 DEFAULT_NAME = "{stem}_x{scale}.tif"
@@ -53,6 +54,7 @@ def name_results(
         pattern: A name with fields: {stem} is the scene's name without suffix, {parent} the name of its folder.
 
     Raises:
+        SceneError: The folder is not local, or a name is not that of a GeoTIFF.
         ConfigError: A field is unknown, a name lies outside the folder, or two scenes have the same result.
     """
     _check_fields(pattern)
@@ -66,6 +68,7 @@ def name_results(
                 f"Cannot name the result of '{scene}' '{text}': it must be the name of a file inside '{folder}'. "
                 f"Pass another --name, such as '{DEFAULT_NAME}'."
             )
+        check_name(folder / path)
         other = owners.setdefault(folder / path, scene)
         if other != scene:
             raise ConfigError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,9 @@ from pathlib import Path
 from geosegsr.errors import ConfigError, JobError, SceneError
 from geosegsr.files import check_path, exists, is_file, is_folder, is_same
 from geosegsr.pipeline.job import Job
+
+_REMOTE = re.compile(r"[A-Za-z][\w+.-]+:/|/vsi\w+[/?]")
+_SUFFIXES = ("", ".tif", ".tiff")
 
 
 def wanted_item(
@@ -54,6 +58,28 @@ def check_not_read(targets: Iterable[Path], files: Iterable[str]) -> None:
             raise JobError(f"Cannot write '{target}': this run reads it. Pass another name for the result.")
 
 
+def check_name(target: Path) -> None:
+    """Refuse the name of a result that is not local, or that promises something else than a GeoTIFF.
+
+    Raises:
+        SceneError: It is such a name.
+    """
+    name = str(target)
+    if _REMOTE.match(name) and (target.is_absolute() or not exists(target.parts[0])):
+        address = re.sub(":/(?!/)", "://", name, count=1)  # pathlib has dropped a slash
+        raise SceneError(
+            f"Cannot write '{address}': results are written to local folders only. Pass -o with a local path, and copy "
+            "the result there."
+        )
+    if target.suffix.lower() not in _SUFFIXES:
+        better = (
+            target.with_suffix(".tif")
+            if target.suffix[1:].isalnum()
+            else target.with_name(target.name + ".tif")
+        )
+        raise SceneError(f"Cannot write '{target}': results are GeoTIFFs. Name it '{better}'.")
+
+
 def check_target(target: Path, src: str, *, new_folder: bool = False) -> None:
     """Refuse a target that cannot be written, whatever the run.
 
@@ -69,6 +95,7 @@ def check_target(target: Path, src: str, *, new_folder: bool = False) -> None:
     check_paths(target, src)
     if target.is_dir():
         raise SceneError(f"Cannot write '{target}': it is a folder. Pass -o with a file's name in it.")
+    check_name(target)
     if target.exists() and not target.is_file():
         raise SceneError(f"Cannot write '{target}': it is a device or a pipe. Pass -o with a file's name.")
     folder = target.parent

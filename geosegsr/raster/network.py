@@ -32,7 +32,7 @@ NETWORK_DEFAULTS = {
     "GDAL_HTTP_LOW_SPEED_TIME": "20",
     "GDAL_HTTP_LOW_SPEED_LIMIT": "1000",
     "GDAL_HTTP_MAX_RETRY": "3",
-    "GDAL_HTTP_RETRY_DELAY": "1",
+    "GDAL_HTTP_RETRY_DELAY": "0.5",
     "GDAL_HTTP_RETRY_CODES": "408,429,500,502,503,504",
 }
 """GDAL's options, in seconds and bytes per second, where the user has set none: GDAL itself waits for ever and never

@@ -655,3 +655,22 @@ def test_a_vrt_may_stand_in_place_of_its_path(tmp_path: Path, capfd: pytest.Capt
 def test_a_reader_that_has_gone_is_no_trouble(scene: Path) -> None:
     outcome = run_in_shell("| true", "info", scene)
     assert (outcome.code, outcome.err) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("args", "hint"),
+    [
+        (("upscal", "in.tif"), "Did you mean 'upscale'?"),
+        (("xyz",), "Pass one of convert, evaluate"),
+        (("SCENE", "-o", "out.tif"), "Did you mean 'upscale SCENE'?"),
+        (("upscale", "SCENE", "--scal", "2"), "No such option '--scal'. Did you mean '--scale'?"),
+        (("upscale", "SCENE", "out.tif"), "Missing option '-o'. Did you mean -o out.tif?"),
+        (("upscale", "SCENE"), "Missing option '-o'. Pass -o FILE.tif"),
+    ],
+)
+def test_the_nearest_word_is_named(
+    args: tuple[str, ...], hint: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    scene = str(factory.write_plain(tmp_path / "in.tif"))
+    outcome = run_here(capfd, *(scene if arg == "SCENE" else arg for arg in args))
+    assert_refused(outcome, 2, hint.replace("SCENE", scene))

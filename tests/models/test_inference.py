@@ -60,7 +60,7 @@ def test_it_is_an_upscaler_with_the_cards_facts(upscaler, path):
     card = read_card(path)
     assert upscaler.facts == Facts(
         "small", f"{card.sha256}-fp32", scale=2, bands=3, tile=64, overlap=16, halo=4, multiple_of=1, min_size=16,
-        batch=1, linear=False, device="cpu", card=card,
+        batch=1, linear=False, device="cpu", precision="fp32", card=card,
     )  # fmt: skip
     bf16 = load_upscaler(path, device="cpu", precision="bf16").facts
     assert bf16.fingerprint == f"{card.sha256}-bf16"

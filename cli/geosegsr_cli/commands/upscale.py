@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from geosegsr import files
 from geosegsr_cli.parts import batch
 from geosegsr_cli.parts.options import (
     BandList,
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 @click.command("upscale", short_help="Upscale scenes into COGs on the same ground.")
 @click.argument("src", nargs=-1)
 @click.option(
-    "-o", "--output", "dst", required=True,
-    help="COG to write. For several scenes: an existing folder, or a name that ends in / to create one.",
+    "-o", "--output", "dst",
+    help="COG to write; required. For several scenes: an existing folder, or a name that ends in / to create one.",
 )  # fmt: skip
 @click.option(
     "--from-file", "listed", type=click.File(encoding="utf-8-sig", errors="surrogateescape"), metavar="LIST",
@@ -162,7 +163,7 @@ if TYPE_CHECKING:
 @click.option("-v", "--verbose", count=True, help="Increase verbosity; -vv for debug output.")
 def command(
     src: tuple[str, ...],
-    dst: str,
+    dst: str | None,
     listed: TextIO | None,
     pattern: str | None,
     on_error: str | None,
@@ -194,6 +195,7 @@ def command(
     treated as if it were upscaled alone.
     """
     verbosity(quiet, verbose)
+    dst = _named_output(dst, src)
     is_batch = batch.is_folder(dst) or not batch.is_one_file(src, listed)
     _refuse_misplaced(dst, is_batch, uncertainty, pattern or on_error)
     how: dict[str, Any] = {
@@ -220,11 +222,21 @@ def command(
         _upscale(src[0], dst, scale, model, as_json=as_json, **run, **options)
 
 
-def _refuse_misplaced(dst: str, is_batch: bool, uncertainty: Path | None, for_folders: str | None) -> None:
+def _named_output(dst: str | None, src: tuple[str, ...]) -> str:
+    if dst is None:
+        meant = len(src) > 1 and not files.exists(src[-1])
+        raise click.UsageError(
+            f"Missing option '-o'. Did you mean -o {src[-1]}?" if meant
+            else "Missing option '-o'. Pass -o FILE.tif, or -o FOLDER/ for several scenes."
+        )  # fmt: skip
     if not dst:
         raise click.UsageError(
             "-o is empty. Pass a file or a folder for the result. Is a shell variable unset?"
         )
+    return dst
+
+
+def _refuse_misplaced(dst: str, is_batch: bool, uncertainty: Path | None, for_folders: str | None) -> None:
     if is_batch and uncertainty is not None:
         raise click.UsageError("--uncertainty names one file. Pass it with a single SRC and -o FILE.")
     if not is_batch and for_folders:
