@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,16 @@ from typing import Any
 from geosegsr.pipeline.block import compute_block
 from geosegsr.pipeline.plan import Plan
 from geosegsr.pipeline.records import BlockRecord
+from geosegsr.tiling.grid import TileGrid
 from geosegsr.workers.engine import default_threads, open_engine
 
 # A COG takes the block files' size again, with its overviews a third more.
 _COG_TO_BLOCKS = 4 / 3
 # Copying into a COG and reading it back, in output bytes before compression; a whole granule in docs/benchmarks.md.
 _COG_BYTES_PER_S = 58e6
+_MOST_TILES = 25
+"""A block with more tiles is measured in smaller ones."""
+_TILES_A_SIDE = 3
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,56 @@ class Estimate:
 
 
 def estimate(planned: Plan) -> Estimate:
-    """Compute as many blocks as run at a time, from the middle, into a temporary folder, and extrapolate."""
+    """Compute some blocks from the middle into a temporary folder, and extrapolate.
+
+    Bands that take the same way through the model are measured once, and large blocks are cut to a few tiles, so that
+    the measurement is short whatever the run.
+    """
+    written = seconds = 0.0
+    for kind, times in _kinds(planned):
+        measured = _measure(kind)
+        written += measured.written * times
+        seconds += measured.seconds * times
+    return Estimate.of(
+        planned,
+        disk_bytes=int(written * (1 + _COG_TO_BLOCKS)),
+        seconds=round(seconds + planned.output_bytes / _COG_BYTES_PER_S, 1),
+    )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What all blocks of a plan take, as some of them did."""
+
+    seconds: float
+    written: float
+    """Bytes of the block files."""
+
+
+def _kinds(planned: Plan) -> Iterator[tuple[Plan, int]]:
+    """The plan for one group of bands of each kind, and how many groups are of that kind."""
+    rendering = planned.rendering
+    kinds: dict[Any, list[int]] = {}
+    for number, group in enumerate(rendering.groups):
+        kinds.setdefault((group.through, len(group.bands), group.guide is None), []).append(number)
+    for numbers in kinds.values():
+        first = numbers[0]
+        told = rendering.told[first : first + 1]
+        one = replace(
+            rendering, groups=(rendering.groups[first],), told=told, grid=_few_tiles(rendering.grid)
+        )
+        yield replace(planned, rendering=one), len(numbers)
+
+
+def _few_tiles(grid: TileGrid) -> TileGrid:
+    """The grid with blocks of a few tiles, where they have many."""
+    if max(block.tiles for block in grid.blocks) <= _MOST_TILES:
+        return grid
+    return replace(grid, block=_TILES_A_SIDE * (grid.rows.tile - grid.rows.overlap))
+
+
+def _measure(planned: Plan) -> _Measured:
+    """Compute as many blocks as run at a time."""
     grid = planned.grid
     first = max(0, (len(grid.blocks) - default_threads()) // 2)
     some = grid.blocks[first : first + default_threads()]
@@ -89,8 +143,4 @@ def estimate(planned: Plan) -> Estimate:
     area = planned.area.window
     share = (area.height * area.width) / sum(block.window.height * block.window.width for block in some)
     written = sum(file.size for record in records for file in record.files.values())
-    return Estimate.of(
-        planned,
-        disk_bytes=int(written * share * (1 + _COG_TO_BLOCKS)),
-        seconds=round(took * share + planned.output_bytes / _COG_BYTES_PER_S, 1),
-    )
+    return _Measured(took * share, written * share)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from geosegsr.pipeline import estimate as module
 from geosegsr.pipeline.block import compute_block
 from geosegsr.pipeline.estimate import estimate
 from geosegsr.pipeline.plan import Plan, plan
+from geosegsr.raster.bands import BandGroup
 from geosegsr.raster.cog import BlockFile, write_cog
 from geosegsr.raster.cog_options import creation_options
 
@@ -47,5 +50,31 @@ def test_the_time_is_that_of_all_blocks_and_of_the_cog(
     monkeypatch.setattr(module, "_COG_BYTES_PER_S", 1e6)
     clock = iter([100.0, 103.0])
     monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    blocks, cog = 3.0 * 16 / 2, 968 * 968 * 3 * 2 / 1e6
+    # Each band is a group of its own, and one of them is measured.
+    blocks, cog = len(planned.rendering.groups) * 3.0 * 16 / 2, 968 * 968 * 3 * 2 / 1e6
     assert estimate(planned).seconds == pytest.approx(blocks + cog, abs=0.1)
+
+
+def test_a_dry_run_is_short_whatever_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty groups of one kind are measured once, and a block of many tiles in part."""
+    source = factory.write_plain(tmp_path / "in.tif", count=40, size=(200, 200))
+    made = plan(source, 2, "bicubic", tile=16, overlap=4, block=400)
+    groups = tuple(BandGroup((band,), "model") for band in range(40))
+    made = replace(made, rendering=replace(made.rendering, groups=groups))
+    assert made.grid.blocks[0].tiles > 200
+    tiles = []
+
+    def counted(planned: Plan, *args: Any) -> Any:
+        record = compute_block(planned, *args)
+        tiles.append(record.tiles)
+        return record
+
+    monkeypatch.setattr(module, "default_threads", lambda: 2)
+    monkeypatch.setattr(module, "compute_block", counted)
+    clock = iter([100.0, 101.0])
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(module, "_COG_BYTES_PER_S", 1e30)
+    expected = estimate(made)
+    assert sum(tiles) < 100
+    assert expected.tiles == made.grid.tiles
+    assert 40 * 200 * 200 / (2 * 48 * 48) < expected.seconds < 40 * 200 * 200 / (2 * 24 * 24)
