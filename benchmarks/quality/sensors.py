@@ -5,7 +5,8 @@
 Each subfolder of IMAGERY/val is a source. Its images are blurred by a Gaussian, reduced by antialiased bicubic, given noise,
 rounded to 8 bits and compressed, then enlarged by `super_resolve` with default settings, so that the sensor is estimated by
 the package itself; `true` tells it what was done. PSNR of Y (BT.601) without SCALE pixels at each edge, in dB, as gain over
-bicubic (a = -0.5). Images with more than 640 pixels a side are cut to their middle.
+bicubic (a = -0.5). With `--lpips WEIGHTS`, LPIPS follows in each cell. Images with more than 640 pixels a side are cut to their
+middle.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import io
 import json
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter1d
 
 import geosegsr
+from benchmarks.quality.lpips import Lpips
 from geosegsr.sensor.degradation import Degradation, imresize_down
 from geosegsr.sensor.descriptor import SensorDescriptor, quantisation_of, response
 
@@ -120,12 +122,18 @@ def main() -> None:
         "--every", action="append", default=[], metavar="SOURCE=N", help="Take every Nth image."
     )
     parser.add_argument("--kinds", help="Some of the kinds, separated by semicolons.")
+    parser.add_argument("--lpips", type=Path, help="Weights for LPIPS, see lpips.py: how different a result looks, as a second number.")  # fmt: skip
     parser.add_argument("--out", type=Path, help="Write all numbers as JSON, too.")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     every = dict(item.split("=") for item in args.every)
     kinds = args.kinds.split(";") if args.kinds else list(KINDS)
     models = args.model or ["bundled"]
+    measures: list[Callable[[NDArray[np.uint8], NDArray[np.uint8]], float]] = [
+        lambda sr, hr: psnr_y(sr, hr, args.scale)
+    ]
+    if args.lpips:
+        measures.append(Lpips(args.lpips))
     numbers: dict[str, dict[str, dict[str, float]]] = {}
     print(f"| source | images | kind | bicubic | {' | '.join(Path(m).stem for m in models)} |")
     print(f"|---|---|---|---|{'---|' * len(models)}")
@@ -138,13 +146,18 @@ def main() -> None:
             for hr in images:
                 lr = spoilt.lr(hr.astype(np.float32) / 255, args.scale, rng)
                 results = [enlarged(lr, args.scale, m, told) for m in ("bicubic", *models)]
-                rows.append([psnr_y(sr, hr, args.scale) for sr in results])
-            bicubic, *gains = np.mean(rows, 0)
+                rows.append([[measure(sr, hr) for sr in results] for measure in measures])
+            (bicubic, *gains), *looks = np.mean(rows, 0)
             numbers.setdefault(source.name, {})[kind] = {
                 "bicubic": bicubic, **dict(zip(models, gains - bicubic, strict=True))
             }  # fmt: skip
-            cells = " | ".join(f"{gain - bicubic:+.2f}" for gain in gains)
-            print(f"| {source.name} | {len(images)} | {kind} | {bicubic:.2f} | {cells} |", flush=True)
+            cells = [f"{bicubic:.2f}", *(f"{gain - bicubic:+.2f}" for gain in gains)]
+            if looks:
+                numbers[source.name][kind] |= {
+                    f"{m}, LPIPS": look for m, look in zip(("bicubic", *models), looks[0], strict=True)
+                }
+                cells = [f"{cell}, {look:.3f}" for cell, look in zip(cells, looks[0], strict=True)]
+            print(f"| {source.name} | {len(images)} | {kind} | {' | '.join(cells)} |", flush=True)
     if args.out:
         args.out.write_text(json.dumps(numbers, indent=1, default=float))
 
