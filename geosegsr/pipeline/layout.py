@@ -194,6 +194,8 @@ def _block_side(block: int | None, scale: int, wanted: Window) -> int:
     """Side of a block in lr pixels; an impossible side is passed on for the grid to refuse."""
     side = block
     if side is None:
-        counts = {s: ceil(wanted.height * scale / s) * ceil(wanted.width * scale / s) for s in _BLOCK_SIDES}
-        side = next((s for s in _BLOCK_SIDES if counts[s] >= _ENOUGH_BLOCKS), _BLOCK_SIDES[0])
+        # At a scale of 1 a block is sharpened, which takes many planes of its own size.
+        sides = _BLOCK_SIDES if scale > 1 else _BLOCK_SIDES[1:]
+        counts = {s: ceil(wanted.height * scale / s) * ceil(wanted.width * scale / s) for s in sides}
+        side = next((s for s in sides if counts[s] >= _ENOUGH_BLOCKS), sides[0])
     return side if side < 1 else max(1, side // scale)
