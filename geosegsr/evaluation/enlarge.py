@@ -121,7 +121,28 @@ class Enlarger:
 
     def render(self, source: Source, lr: Floats) -> tuple[Floats, TileGrid]:
         """As a call, with the grid of the tiles that the result is made of."""
-        image = self._input(source, lr)
+        sr, grid = self._render(image := self._input(source, lr))
+        if not isinstance(source, SceneSource):
+            return sr, grid
+        if image.scene is None:
+            return as_file(sr, source.radiometry, source.scene.dtype), grid
+        return source.radiometry.to_model(sr).astype(np.float32), grid
+
+    def values(self, name: str, lr: Floats, colours: tuple[str, ...]) -> Floats:
+        """Enlarge values that no file holds.
+
+        Args:
+            name: For messages.
+            lr: Shape (C, h, w), in the range that the model sees as 0 to 1, without gaps.
+            colours: What each band is: "red", "green", "blue" or "nir"; "" where unknown.
+
+        Returns:
+            Shape (C, scale*h, scale*w), neither rounded nor clipped.
+        """
+        return self._render(_LrImage(name, lr, None, colours))[0]
+
+    def _render(self, image: _LrImage) -> tuple[NDArray[Any], TileGrid]:
+        """The result in the dtype of the input, and its tiles."""
         rendering = self._plan(image)
         grid, scale = rendering.grid, self.upscaler.facts.scale
         sr = np.empty((image.count, image.height * scale, image.width * scale), image.dtype)
@@ -131,11 +152,7 @@ class Enlarger:
             read = (slice(None), *grid.source_window(block).slices)
             rendered = render_block(rendering, block, image.values[read], valid[read], valid[read], cache)
             sr[(slice(None), *block.window.scaled(scale).slices)] = rendered.image
-        if not isinstance(source, SceneSource):
-            return sr, grid
-        if image.scene is None:
-            return as_file(sr, source.radiometry, source.scene.dtype), grid
-        return source.radiometry.to_model(sr).astype(np.float32), grid
+        return sr, grid
 
     def _input(self, source: Source, lr: Floats) -> _LrImage:
         if not isinstance(source, SceneSource):

@@ -140,6 +140,8 @@ class ValidationConfig(Checked):
     """Most tiles that are looked at."""
     tile: Annotated[int, bounds(16)] = 256
     """Side of a validation tile, in hr pixels."""
+    bundled: bool = True
+    """Whether the bundled model is scored on the same tiles at the end; the run's model has to be better."""
     pictures: int = 4
     """Tiles shown in the picture of each validation."""
 

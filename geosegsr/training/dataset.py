@@ -38,6 +38,8 @@ class Dataset:
     """Number of bands of an image."""
     band_names: tuple[str | None, ...]
     """Descriptions of the bands; None where the images give none."""
+    colours: tuple[str, ...]
+    """What each band is: "red", "green", "blue" or "nir"; "" where the images do not say."""
     band_keys: tuple[str, ...]
     """What each band is, as in `raster.bands.band_key`; "" where the images do not say."""
     dtype: str
@@ -189,6 +191,7 @@ def _dataset(
         policy=policy,
         bands=example.count,
         band_names=example.descriptions,
+        colours=example.colours,
         band_keys=tuple(map(band_key, example.descriptions, example.colours)),
         dtype=str(example.dtype),
         resolution_m=_metres(example, coarser),

@@ -22,7 +22,7 @@ from geosegsr.training.config import TrainConfig
 from geosegsr.training.dataset import Dataset, prepare_data
 from geosegsr.training.events import Event, Reporter, Started, Stepped
 from geosegsr.training.learner import Learner
-from geosegsr.training.network import describe_init
+from geosegsr.training.overview import overview
 from geosegsr.training.run_folder import LoggedStep, RunFolder
 from geosegsr.training.schedule import Clock, Timetable, learning_rate
 from geosegsr.training.selection import Selection
@@ -31,6 +31,8 @@ from geosegsr.training.trackers import Trackers, check_trackers
 from geosegsr.training.validation import Score
 
 _TRACKED_EVERY = 50  # steps
+_VALIDATIONS_AT_THE_END = 3
+"""What the end of a run takes, in validations: the last one, and the bundled model, which is larger than most."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +49,17 @@ class TrainResult:
     """Score of bicubic interpolation on the same tiles."""
     start: Score | None
     """Score of the weights that the run started from, on the same tiles."""
+    bundled: Score | None
+    """Score of the bundled model as `upscale` runs it, on the same tiles."""
     data_wait: float
     """Share of the time in steps that was spent waiting for patches, 0 to 1."""
 
     @property
     def falls_short_of(self) -> str | None:
-        """What the model is not better than, in words; None if it is better than bicubic and the start, or not validated."""
+        """What the model is not better than, in words: bicubic, its start, the bundled model. None if nothing, or unknown."""
         if self.score is None or self.baseline is None:
             return None
-        return self.score.falls_short_of(self.baseline, self.start)
+        return self.score.falls_short_of(self.baseline, self.start, self.bundled)
 
 
 def train(
@@ -123,6 +127,7 @@ class _Loop:
         self.now = now
         self.clock = Clock(self.config.schedule, self.logged, 0.0, now)
         self.timetable = Timetable(self.config.validation, self.config.schedule)
+        self.validation_s = 0.0
         self.before: float | None = None  # share of the run before the last step
         self.waited = self.busy = (
             0.0  # seconds since the loop began: waiting for patches, and in steps at all
@@ -197,8 +202,9 @@ class _Loop:
             self._plan_validations(self.now() - began)
 
     def _plan_validations(self, cost: float) -> None:
-        """Fit the validations, which take `cost` seconds each, into a run of minutes."""
-        self.clock.reserve = cost
+        """Fit the validations, which take `cost` seconds each, and the bundled model on the same tiles into a run of minutes."""
+        self.validation_s = cost
+        self.clock.reserve = cost * (_VALIDATIONS_AT_THE_END if self.config.validation.bundled else 1)
         self.timetable = Timetable(self.config.validation, self.config.schedule, cost)
 
     @property
@@ -218,6 +224,7 @@ class _Loop:
             score=self.selection.best,
             baseline=self.selection.baseline,
             start=self.selection.start,
+            bundled=self.selection.score_bundled(),
             data_wait=self._data_wait,
         )
 
@@ -236,7 +243,7 @@ class _Loop:
                 "elapsed_s": self.clock.elapsed,
                 **self.learner.state(),
                 **self.selection.state(),
-                "validation_s": self.clock.reserve,
+                "validation_s": self.validation_s,
                 "processes": self.accelerator.num_processes,
             }
         )
@@ -298,7 +305,7 @@ class _Loop:
 
     def _started(self, data: Dataset) -> Started:
         return Started(
-            notes=(*data.notes, describe_init(self.config, data.band_keys)),
+            notes=overview(self.config, data),
             device=str(self.accelerator.device),
             precision=_PRECISION_NAMES[self.accelerator.mixed_precision],
             processes=self.accelerator.num_processes,

@@ -17,6 +17,7 @@ from geosegsr.training.config import TrainConfig
 from geosegsr.training.dataset import Dataset
 from geosegsr.training.events import Reporter, Validated
 from geosegsr.training.network import save_model
+from geosegsr.training.rivals import score_of_bundled
 from geosegsr.training.run_folder import RunFolder
 from geosegsr.training.trackers import Trackers
 from geosegsr.training.validation import Score, Validation, span_of
@@ -94,6 +95,12 @@ class Selection:
             self._folder.write_whole(self._folder.model, lambda file: file.write(content))
         else:
             save_model(self._folder.model, network, self._config, self._data, {})
+
+    def score_bundled(self) -> Score | None:
+        """Score of the bundled model on the same tiles; None without validation, or where it is not wanted."""
+        if self._validation is None or not self._config.validation.bundled:
+            return None
+        return score_of_bundled(self._validation, self._data, str(self._accelerator.device))
 
     def _picture(self, validation: Validation, enlarged: Sequence[Floats]) -> NDArray[np.uint8]:
         """Some tiles below each other: lr, bicubic, sr, hr; shape (3, H, W)."""

@@ -29,17 +29,22 @@ class Score:
         """The score by which the best weights are chosen."""
         return self.psnr if self.psnr_y is None else self.psnr_y
 
-    def falls_short_of(self, baseline: Score, start: Score | None) -> str | None:
-        """What it is not better than, in words; None if it is better than both.
+    def falls_short_of(
+        self, baseline: Score, start: Score | None, bundled: Score | None = None
+    ) -> str | None:
+        """What it is not better than, in words; None if it is better than all that are known.
 
         Args:
             baseline: Score of bicubic interpolation on the same tiles.
             start: Score of the weights that the run started from; None if unknown.
+            bundled: Score of the bundled model; None if unknown.
         """
         if self.main <= baseline.main:
             return "bicubic interpolation"
         if start is not None and self.main <= start.main:
             return "the start of the run"
+        if bundled is not None and self.main <= bundled.main:
+            return "the bundled model"
         return None
 
 
@@ -50,7 +55,7 @@ class Validation:
         self.tiles, self.scale, self.clip, self.data_range = tiles, scale, clip, data_range
         enlarge = Interpolator("bicubic", scale)
         self.bicubic = [self._as_file(enlarge(tile.lr[None])[0].astype(np.float32)) for tile in tiles]
-        self.baseline = self._score(self.bicubic)
+        self.baseline = self.score(self.bicubic)
 
     def run(self, network: SeGSR, device: torch.device) -> tuple[Score, list[Floats]]:
         """Score a network that is told how each tile was made.
@@ -64,16 +69,17 @@ class Validation:
                 lr = torch.from_numpy(np.stack([tile.lr for tile in group])).to(device)
                 sr = network(lr, None, descriptors_of(group).to(device))
                 enlarged.extend(self._as_file(image) for image in sr.float().cpu().numpy())
-        return self._score(enlarged), enlarged
+        return self.score(enlarged), enlarged
 
     def _as_file(self, image: Floats) -> Floats:
         return np.clip(image, 0, 1) if self.clip else image
 
-    def _score(self, images: Sequence[Floats]) -> Score:
+    def score(self, images: Sequence[Floats]) -> Score:
+        """Score of images of all tiles in their order, shape (C, H, W) each, in the model's range."""
         colours = len(images[0]) == 3
         all_bands, brightness = [], []
         for tile, image in zip(self.tiles, images, strict=True):
-            sr, hr = crop_border(image, self.scale), crop_border(tile.hr, self.scale)
+            sr, hr = crop_border(self._as_file(image), self.scale), crop_border(tile.hr, self.scale)
             valid = crop_border(tile.valid, self.scale)
             all_bands.append(psnr(sr, hr, valid, self.data_range))
             if colours:

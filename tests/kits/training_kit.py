@@ -88,6 +88,7 @@ def tiny_config(hr, **changes):
         "schedule.steps": 6,
         "validation.every": 3,
         "validation.tile": 32,
+        "validation.bundled": False,
         "checkpoint_every": 2,
         "device": "cpu",
         "precision": "fp32",

@@ -523,6 +523,25 @@ def test_the_command_trains_and_says_how_good_it_is(images, tmp_path):
     assert "Leave out steps" in command("--resume", tmp_path / "run", "--steps", 9).output
 
 
+def test_a_check_says_what_a_run_would_do_and_writes_nothing(images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = command(
+        "--hr", images, "--scale", 2, "--patch", 8, "--val-share", 0.25, "--run", "run", "--check"
+    )
+    assert result.exit_code == 0, result.output
+    assert not list(tmp_path.iterdir())
+    for line in (
+        "4 images, 3 bands of uint8",
+        "bands: red, green, blue; lr pixels of 4 m",
+        "value range: all of uint8",
+        "lr: made from hr, kernel bicubic",
+        "start: compact-x2-clean",
+    ):
+        assert line in result.stdout.splitlines()
+    assert "split by ground" in result.stdout
+    assert "Leave out check" in command("--resume", "run", "--check").output
+
+
 def test_the_command_wants_images():
     result = command("--scale", 2)
     assert result.exit_code == 2
@@ -561,6 +580,8 @@ def test_a_run_of_seven_steps_says_that_it_gained_nothing(images, tmp_path):
     )  # fmt: skip
     assert result.exit_code == 3, result.output
     assert "better than bicubic interpolation, on its validation tiles" in result.stderr.splitlines()[-1]
+    assert "\nbundled model " in result.stdout
+    assert "Use it" not in result.stdout
     assert "the best so far" not in result.output
     model = tmp_path / "run" / "model.safetensors"
     card = read_card(model)

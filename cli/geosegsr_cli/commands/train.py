@@ -10,16 +10,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from geosegsr_cli.parts.options import BandList, Places, Scale, human_seconds, one_line, verbosity
+from geosegsr_cli.parts.scores import (
+    describe_result,
+    describe_shortfall,
+    describe_success,
+    describe_validation,
+    score_table,
+)
 
 if TYPE_CHECKING:
     from geosegsr.training.config import TrainConfig
-    from geosegsr.training.events import Event, Started, Stepped, Validated
+    from geosegsr.training.events import Event, Started, Stepped
     from geosegsr.training.loop import TrainResult
-    from geosegsr.training.validation import Score
 
 _LOG_EVERY_S = 30.0
 _NOTHING_GAINED = 3
-"""Exit code of a run whose model is not better than bicubic interpolation or than its start."""
+"""Exit code of a run whose model is not better than bicubic interpolation, its start and the bundled model."""
 
 # Option -> where it belongs in the configuration.
 _PLACES = {
@@ -142,15 +148,18 @@ _PLACES = {
 @click.option(
     "--resume", type=click.Path(path_type=Path), metavar="RUN", help="Folder of an interrupted run to resume."
 )
+@click.option("--check", is_flag=True, help="Print what the run would train on, and stop.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("-v", "--verbose", count=True, help="Increase verbosity; -vv for debug output.")
-def command(run: Path | None, resume: Path | None, quiet: bool, verbose: int, **options: Any) -> None:
+def command(
+    run: Path | None, resume: Path | None, check: bool, quiet: bool, verbose: int, **options: Any
+) -> None:
     """Train a model on images of one sensor, for upscale --model.
 
     Low-resolution images are made from --hr by a degradation, or given by --lr. To train on several GPUs, run
     torchrun --nproc-per-node N -m geosegsr_cli.commands.train with the same options.
 
-    The exit code is 3 if the run found nothing better than bicubic interpolation and than its start.
+    The exit code is 3 if the run found nothing better than bicubic interpolation, its start and the bundled model.
     """
     verbosity(quiet, verbose)
     from geosegsr.errors import Cancelled
@@ -162,6 +171,7 @@ def command(run: Path | None, resume: Path | None, quiet: bool, verbose: int, **
 
     if resume is not None:
         given = sorted(name for name, value in options.items() if value not in (None, ()))
+        given += ["check"] if check else []
         if given or run is not None:
             raise click.UsageError(
                 f"--resume continues a run with its own settings. Leave out {', '.join(given) or 'run'}."
@@ -170,6 +180,9 @@ def command(run: Path | None, resume: Path | None, quiet: bool, verbose: int, **
     else:
         config = _configuration(**options)
         folder = run or _new_folder(config)
+    if check:
+        _check(config)
+        return
     lines = TrainLines(quiet=quiet)
     try:
         result = train(config, folder, resume=resume is not None, on_event=lines)
@@ -178,10 +191,28 @@ def command(run: Path | None, resume: Path | None, quiet: bool, verbose: int, **
         raise
     finally:
         lines.close()
-    if not quiet:
-        click.echo(one_line(describe_result(result)))
-    if result.falls_short_of is not None:
-        click.echo(one_line(describe_shortfall(result.falls_short_of)), err=True)
+    _conclude(result, config.model.scale, quiet=quiet)
+
+
+def _check(config: TrainConfig) -> None:
+    """Print what a run would train on; nothing is written."""
+    from geosegsr.training.dataset import prepare_data
+    from geosegsr.training.overview import overview
+
+    for line in overview(config, prepare_data(config)):
+        click.echo(one_line(line))
+
+
+def _conclude(result: TrainResult, scale: int, *, quiet: bool) -> None:
+    """Print scores and verdict; leave with an exit code of its own where nothing was gained."""
+    behind = result.falls_short_of
+    lines = [describe_result(result), *score_table(result)]
+    if behind is None and result.score is not None:
+        lines += describe_success(result, scale)
+    for line in () if quiet else lines:
+        click.echo(one_line(line))
+    if behind is not None:
+        click.echo(one_line(describe_shortfall(behind)), err=True)
         click.get_current_context().exit(_NOTHING_GAINED)
 
 
@@ -211,42 +242,6 @@ def _configuration(
 def _new_folder(config: TrainConfig) -> Path:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     return Path("runs") / f"{config.model.preset}-x{config.model.scale}-{stamp}"
-
-
-def describe_result(result: TrainResult) -> str:
-    """The last line that a run prints."""
-    text = f"{result.model}: {result.steps} steps"
-    if result.score is not None and result.baseline is not None:
-        text += f", {describe_score(result.score, result.baseline)}"
-    return f"{text}, data wait {result.data_wait:.1%} of the time"
-
-
-def describe_shortfall(behind: str) -> str:
-    """The verdict on a run whose model is not better than `behind`."""
-    return (
-        f"Do not use this model: nothing that the run found is better than {behind}, on its validation tiles. "
-        "Train for longer, on more images, or with a lower --learning-rate."
-    )
-
-
-def describe_score(score: Score, baseline: Score) -> str:
-    """A score beside that of bicubic."""
-    text = f"PSNR {score.psnr:.2f} dB (bicubic {baseline.psnr:.2f}, {score.psnr - baseline.psnr:+.2f})"
-    if score.psnr_y is not None and baseline.psnr_y is not None:
-        gain = score.psnr_y - baseline.psnr_y
-        text += f", on Y {score.psnr_y:.2f} dB (bicubic {baseline.psnr_y:.2f}, {gain:+.2f})"
-    return text
-
-
-def describe_validation(event: Validated) -> str:
-    """A score during the run, and what it means."""
-    text = describe_score(event.score, event.baseline)
-    if event.step == 0:
-        return f"start: {text}"
-    behind = event.score.falls_short_of(event.baseline, event.start)
-    if behind is not None:
-        return f"step {event.step}: {text}, not better than {behind}"
-    return f"step {event.step}: {text}{', the best so far' if event.is_best else ''}"
 
 
 class TrainLines:
