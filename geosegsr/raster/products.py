@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from geosegsr.errors import SceneError
@@ -49,6 +50,12 @@ def open_product(path: str | Path) -> Product | None:
     path = str(path)
     if is_remote(path) or not exists(path):
         return None
+    status = Path(path).stat()
+    return _opened(path, str(Path(path).absolute()), status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=16)  # a run asks for the parts of one product several times, and each has a dozen headers
+def _opened(path: str, place: str, changed: int, size: int) -> Product | None:
     if not is_folder(path):
         return _of_file(path)
     archive = _archive_of_folder(path)

@@ -12,8 +12,12 @@ from command_line import run_here
 from scipy import ndimage
 
 import geosegsr
-from geosegsr.errors import BandError
+from geosegsr.errors import BandError, SceneError
+from geosegsr.evaluation.evaluate import evaluate_model
+from geosegsr.imagery.config import DataConfig
+from geosegsr.imagery.images import open_images
 from geosegsr.pipeline.upscale import upscale
+from geosegsr.raster.bands import group_bands
 
 FIELD = Path(__file__).parents[3] / "shared" / "field"
 needs_field = pytest.mark.skipif(not FIELD.exists(), reason="needs the field inputs")
@@ -170,6 +174,26 @@ def test_arrays_are_taken_in_alike(stack, tmp_path):
     np.testing.assert_array_equal(result[1], repeated(values[1], 2))
     with pytest.raises(BandError, match=r"classes .named 'SCL'"):
         geosegsr.super_resolve(data[1:2].assign_attrs(long_name=["SCL"]), 2)
+
+
+def test_training_and_evaluation_take_images_only(stack, tmp_path):
+    with pytest.raises(SceneError, match=r"band 2 .SCL. is no image but classes.*Pass --bands 1,3,4"):
+        open_images([str(stack)], DataConfig())
+    assert open_images([str(stack)], DataConfig(bands=(1, 3, 4)))[0].count == 3
+    labels = write(tmp_path / "labels.tif", read(stack)[1:2], ("SCL",))
+    with pytest.raises(SceneError, match=r"it holds classes .named 'SCL'.*--band-kind 1=image"):
+        evaluate_model("bundled", [str(labels)], scale=2)
+
+
+def test_other_bands_leave_classes_out_too():
+    groups = group_bands(("red", "", "green", "blue", ""), model="m", model_bands=3, model_band_names=("red", "green", "blue"),
+                         other_bands="bicubic", repeated=(1,))  # fmt: skip
+    assert [(group.bands, group.through) for group in groups] == [
+        ((0, 2, 3), "model"), ((4,), "bicubic"), ((1,), "nearest"),
+    ]  # fmt: skip
+    dropped = group_bands(("red", "", "green", "blue"), model="m", model_bands=3, model_band_names=("red", "green", "blue"),
+                          other_bands="drop", repeated=(1,))  # fmt: skip
+    assert [group.bands for group in dropped] == [(0, 2, 3)]
 
 
 @needs_field
