@@ -443,6 +443,7 @@ def test_scenes_of_a_batch_get_items_those_finished_before_too(
     assert (tmp_path / "out" / "a_x2.json").stat().st_mtime_ns == kept
 
 
+@pytest.mark.filterwarnings("ignore:.*declares no nodata, but")
 def test_real_scenes(real_scenes: Path, tmp_path: Path) -> None:
     """Polar, points, polynomials and a CRS of no authority."""
     for name in ("polar_float32_nodata", "gcps_210", "rpcs", "rotated_southup_jpeg", "scale_offset"):
