@@ -11,6 +11,8 @@ around a place differ by next to nothing, the bicubic enlargement takes the netw
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
@@ -41,22 +43,21 @@ def keep_flat(sr: Tensor, lr: Tensor, scale: int, sharpness: float) -> Tensor:
     Returns:
         `sr`; within the rounding of float32 constant wherever the lr pixels up to two away are.
     """
-    flat = _flatness(lr)  # (N, C, h, w)
-    for band in torch.nonzero(flat.amax((0, 2, 3))).flatten().tolist():  # one at a time, to save memory
+    spread = _highest(lr, _WINDOW) + _highest(-lr, _WINDOW)  # (N, C, h, w)
+    bands = torch.nonzero(spread.amin((0, 2, 3)) < FULL).flatten()
+    for band in bands.tolist():  # one at a time, to save memory
         own = slice(band, band + 1)
-        share = F.interpolate(flat[:, own], scale_factor=float(scale), mode="bilinear")  # (N, 1, sh, sw)
+        flat = _highest(1 - spread[:, own] / FULL, 3).clamp_(min=0)  # (N, 1, h, w)
+        share = F.interpolate(flat, scale_factor=float(scale), mode="bilinear")  # (N, 1, sh, sw)
         # At a share of 0 this is exactly the first, and at 1 exactly the second.
         sr[:, own] = torch.lerp(sr[:, own], bicubic(lr[:, own], scale, sharpness), share)
     return sr
 
 
-def _flatness(lr: Tensor) -> Tensor:
-    """1 where the pixels around differ by nothing, 0 where they differ by FULL or more; same shape."""
-    flat = (1 - (_highest(lr, _WINDOW) + _highest(-lr, _WINDOW)) / FULL).clamp_(min=0)
-    return _highest(flat, 3)
-
-
 def _highest(image: Tensor, side: int) -> Tensor:
-    """The highest value of the square around each pixel, within the image."""
-    down = F.max_pool2d(image, (side, 1), 1, (side // 2, 0))
-    return F.max_pool2d(down, (1, side), 1, (0, side // 2))
+    """The highest value of the square around each pixel, within the image; several times as fast as torch's pooling."""
+    reach = side // 2
+    wide = F.pad(image, (reach, reach, reach, reach), mode="replicate")
+    height, width = image.shape[-2:]
+    down = reduce(torch.maximum, (wide[..., row : row + height, :] for row in range(side)))
+    return reduce(torch.maximum, (down[..., col : col + width] for col in range(side)))
