@@ -74,6 +74,10 @@ class BandError(GeoSegSRError, ValueError):
     """The bands that were asked for, found or needed do not fit together."""
 
 
+class UnsuitableError(SceneError, BandError):
+    """A raster is readable, and of a kind that cannot be upscaled: classes, complex numbers, a mask for each band."""
+
+
 class WindowError(GeoSegSRError, ValueError):
     """A window, tile, overlap or area of interest is impossible for the scene."""
 

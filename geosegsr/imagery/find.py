@@ -5,6 +5,7 @@
   without rasters they are its images.
 - A pattern stands for the files that match it. If it leaves the suffix open ("in/*"), the rule of folders applies.
 - Any other name is taken as it is: GDAL opens more than files.
+- A VRT counts where a name or a pattern spells out its suffix: it can name any other file, or an address.
 - Hidden files and folders count only where a name or a pattern spells out the leading dot.
 - Files of unfinished runs never count.
 - Every file counts once, and every folder is searched once, wherever links lead.
@@ -25,11 +26,12 @@ from geosegsr.raster.products import is_product
 
 log = logging.getLogger("geosegsr")
 
-RASTERS = (".tif", ".tiff", ".gtiff", ".vrt", ".jp2", ".img", ".nitf", ".ntf", ".bil", ".asc")
+RASTERS = (".tif", ".tiff", ".gtiff", ".jp2", ".img", ".nitf", ".ntf", ".bil", ".asc")
 """Suffixes of the rasters in a folder, in lower case."""
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif")
 """Suffixes of plain pictures: previews where rasters lie beside them."""
 
+_VRT = ".vrt"
 PRODUCT_FOLDER = ".SAFE"
 """Suffix of a Sentinel-2 product."""
 _STARS = re.compile(r"(|.*?/)\*\*(?:/+\*\*)*(?:/+(.*))?", re.DOTALL)
@@ -105,7 +107,11 @@ def _behind(name: str, deep: bool) -> list[str]:
             for match in _matches(name)
             if is_file(match) or (match.endswith(PRODUCT_FOLDER) and is_product(match))
         ]
-        found = (_images_among(matches) or matches) if _leaves_suffix_open(name) else matches
+        if _leaves_suffix_open(name):
+            matches = [match for match in matches if match.suffix.lower() != _VRT]
+            found = _images_among(matches) or matches
+        else:
+            found = matches
         needed = "a file that matches it. Check the pattern, and keep it in quotes"
     else:
         return [name]

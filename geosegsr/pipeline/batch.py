@@ -20,7 +20,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal, Unpack
 
-from geosegsr.errors import Cancelled, ConfigError, GeoSegSRError, JobError, SceneError
+from geosegsr.errors import Cancelled, ConfigError, GeoSegSRError, JobError, SceneError, UnsuitableError
 from geosegsr.files import real_path, temporary_folder
 from geosegsr.models.catalogue import check_scale, model_at, shared_upscaler
 from geosegsr.models.contract import DEFAULT_MODEL, Upscaler
@@ -37,8 +37,9 @@ from geosegsr.workers.scheduler import Scheduler
 
 log = logging.getLogger("geosegsr")
 
-Status = Literal["done", "skipped", "failed", "stopped"]
+Status = Literal["done", "skipped", "unsuitable", "failed", "stopped"]
 OnError = Literal["skip", "stop"]
+Unsuitable = Literal["skip", "fail"]
 
 # Assumed where the number of workers is unknown.
 _WORKERS_OF_A_SCHEDULER = 8
@@ -52,9 +53,9 @@ class Outcome:
     source: str
     output: str
     status: Status
-    """"done"; "skipped", because its result was finished already; "failed"; or "stopped", because another one failed."""
+    """"done"; "skipped", because its result was finished already; "unsuitable"; "failed"; or "stopped", because another one failed."""
     error: str | None = None
-    """Why it failed, on one line."""
+    """Why it failed or is unsuitable, on one line."""
     kind: str | None = None
     """The error's type."""
     sha256: str | None = None
@@ -82,6 +83,7 @@ def upscale_batch(
     overwrite: bool = False,
     resume: bool = True,
     on_error: OnError = "skip",
+    unsuitable: Unsuitable = "fail",
     progress: Callable[[str, Progress], None] | None = None,
     **options: Unpack[PlanOptions],
 ) -> Iterator[Outcome]:
@@ -101,6 +103,8 @@ def upscale_batch(
         overwrite: As in `upscale`.
         resume: As in `upscale`.
         on_error: Whether a scene that fails is skipped ("skip"), or ends the batch ("stop").
+        unsuitable: Whether a raster of a kind that cannot be upscaled (`UnsuitableError`) fails ("fail"), or is reported as
+            unsuitable and left out ("skip").
         progress: Called with a source and its progress, one call at a time, from several threads.
         **options: See `geosegsr.pipeline.options.PlanOptions`.
 
@@ -118,7 +122,7 @@ def upscale_batch(
     workers_at_hand = workers or (None if scheduler is None else _WORKERS_OF_A_SCHEDULER)
     blocks_at_a_time = default_threads() if workers_at_hand is None else 2 * workers_at_hand
     with temporary_folder(first_folder(scenes)), open_engine(workers, scheduler) as engine:
-        each = _Each(request, Turns(engine, blocks_at_a_time), _one_at_a_time(progress))
+        each = _Each(request, Turns(engine, blocks_at_a_time), _one_at_a_time(progress), unsuitable)
         yield from _follow(each, scenes, (workers_at_hand or default_threads()) + 1, on_error)
 
 
@@ -129,6 +133,7 @@ class _Each:
     request: Request
     engine: Turns
     tell: Callable[[str, Progress], None]
+    unsuitable: Unsuitable
 
     def outcome(self, source: str, target: Path) -> Outcome:
         """Do one scene; whatever happens to it is its outcome."""
@@ -137,7 +142,9 @@ class _Each:
         except Cancelled:
             return Outcome(source, str(target), "stopped")
         except GeoSegSRError as error:
-            return Outcome(source, str(target), "failed", str(error), type(error).__name__)
+            left_out = isinstance(error, UnsuitableError) and self.unsuitable == "skip"
+            status: Status = "unsuitable" if left_out else "failed"
+            return Outcome(source, str(target), status, str(error), type(error).__name__)
         except Exception as error:  # a bug in one scene must not end the others
             log.exception("'%s' met a bug", source)
             reason = " ".join(f"{type(error).__name__}: {error}".split())

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from geosegsr.errors import GeoSegSRError
+from geosegsr.errors import GeoSegSRError, UnsuitableError
 from geosegsr.files import temporary_folder
-from geosegsr.pipeline.batch import check_for_all, first_folder
+from geosegsr.pipeline.batch import Unsuitable, check_for_all, first_folder
 from geosegsr.pipeline.estimate import Estimate, estimate
 from geosegsr.pipeline.job import Job
 from geosegsr.pipeline.plan import Plan
@@ -27,6 +27,8 @@ class BatchEstimate:
     """Scenes whose results are finished already."""
     failures: dict[str, str]
     """Why scenes cannot be upscaled, by source."""
+    unsuitable: dict[str, str]
+    """Why scenes are left out, by source."""
     output_bytes: int
     """Pixels of all results, uncompressed."""
     memory_bytes: int
@@ -63,8 +65,15 @@ def dry_run(request: Request, src: str, target: Path, uncertainty: Path | None =
         return estimate(task.planned)
 
 
-def dry_run_batch(request: Request, scenes: Sequence[tuple[str, Path]]) -> BatchEstimate:
+def dry_run_batch(
+    request: Request, scenes: Sequence[tuple[str, Path]], unsuitable: Unsuitable = "fail"
+) -> BatchEstimate:
     """Plan all scenes and time some blocks of the largest; nothing is written.
+
+    Args:
+        request: What is asked for.
+        scenes: As for `upscale_batch`.
+        unsuitable: Likewise.
 
     Raises:
         GeoSegSRError: As `upscale_batch`.
@@ -72,6 +81,7 @@ def dry_run_batch(request: Request, scenes: Sequence[tuple[str, Path]]) -> Batch
     check_for_all(request, scenes)
     finished = to_do = output_bytes = memory_bytes = 0
     failures: dict[str, str] = {}
+    left_out: dict[str, str] = {}
     largest: Plan | None = None
     for source, target in scenes:
         try:
@@ -80,7 +90,8 @@ def dry_run_batch(request: Request, scenes: Sequence[tuple[str, Path]]) -> Batch
                 finished += 1
                 continue
         except GeoSegSRError as error:
-            failures[source] = str(error)
+            skipped = isinstance(error, UnsuitableError) and unsuitable == "skip"
+            (left_out if skipped else failures)[source] = str(error)
             continue
         to_do += 1
         output_bytes += task.planned.output_bytes
@@ -88,11 +99,11 @@ def dry_run_batch(request: Request, scenes: Sequence[tuple[str, Path]]) -> Batch
         if largest is None or task.planned.output_bytes > largest.output_bytes:
             largest = task.planned
     if largest is None:
-        return BatchEstimate(0, finished, failures, 0, 0, 0, 0.0)
+        return BatchEstimate(0, finished, failures, left_out, 0, 0, 0, 0.0)
     with temporary_folder(first_folder(scenes)):
         one, share = estimate(largest), output_bytes / largest.output_bytes
     disk_bytes, seconds = int(one.disk_bytes * share), round(one.seconds * share, 1)
-    return BatchEstimate(to_do, finished, failures, output_bytes, memory_bytes, disk_bytes, seconds)
+    return BatchEstimate(to_do, finished, failures, left_out, output_bytes, memory_bytes, disk_bytes, seconds)
 
 
 def _to_do(task: Task) -> bool:

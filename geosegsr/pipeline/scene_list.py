@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from string import Formatter
 
@@ -18,13 +19,15 @@ NAME_FIELDS = ("stem", "parent", "scale", "model")
 _NO_NAME = re.compile(r"[^\w.-]+")
 
 
-def find_scenes(named: Iterable[str], lines: Iterable[str] = ()) -> list[str]:
+def find_scenes(named: Iterable[str], lines: Iterable[str] = (), exclude: Sequence[str] = ()) -> list[str]:
     """The scenes that a user names, in order, each once.
 
     Args:
         named: As for `find_rasters`; a folder stands for the images directly inside, because results may lie below.
         lines: Of a list: one path per line, used as it is. Blank lines, lines that begin with # and files of unfinished
             runs are ignored.
+        exclude: Patterns of scenes to leave out. One without / is compared with the name of each file, another one with
+            the end of its path.
 
     Raises:
         SceneError: A folder or pattern without any scene.
@@ -37,8 +40,15 @@ def find_scenes(named: Iterable[str], lines: Iterable[str] = ()) -> list[str]:
     ]
     found: dict[str, str] = {}
     for scene in [*find_rasters(named, deep=False), *paths]:
-        found.setdefault(place_of(scene), scene)
+        if not is_excluded(scene, exclude):
+            found.setdefault(place_of(scene), scene)
     return list(found.values())
+
+
+def is_excluded(scene: str, patterns: Sequence[str]) -> bool:
+    """Whether a scene matches one of the patterns, as in `find_scenes`."""
+    path = _without_secrets(scene).rstrip("/")
+    return any(fnmatchcase(path, pattern) or fnmatchcase(path, f"*/{pattern}") for pattern in patterns)
 
 
 def name_results(

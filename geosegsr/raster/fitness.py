@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from geosegsr.errors import BandError, SceneError
+from geosegsr.errors import BandError, SceneError, UnsuitableError
 from geosegsr.notices import warn
 
 _MOST_BANDS = 4096  # imaging spectrometers have hundreds; a header of a few bytes can claim 65,535
@@ -20,7 +20,8 @@ def refuse_unfit(source: Any, path: str) -> None:
     """Refuse a raster that holds no measured bands, or too much to be read by windows.
 
     Raises:
-        SceneError: The raster cannot be upscaled.
+        UnsuitableError: The raster cannot be upscaled.
+        SceneError: It holds other rasters only.
     """
     if source.count == 0:
         found = source.subdatasets
@@ -30,14 +31,14 @@ def refuse_unfit(source: Any, path: str) -> None:
             f"Pass one of them instead of the file: {listed}."
         )
     if source.count > _MOST_BANDS:
-        raise SceneError(
+        raise UnsuitableError(
             f"Cannot upscale '{path}': it has {source.count:,} bands, more than {_MOST_BANDS:,}. "
             "Extract some of them first: gdal_translate -b 1 -b 2 IN OUT."
         )
     if any(
         np.dtype(dtype).kind == "c" for dtype in source.dtypes if not dtype.startswith("complex_int")
     ) or any(dtype.startswith("complex_int") for dtype in source.dtypes):
-        raise SceneError(
+        raise UnsuitableError(
             f"Cannot upscale '{path}': its pixels are complex ({source.dtypes[0]}). "
             "Convert it to real numbers first, such as amplitudes."
         )
@@ -48,11 +49,11 @@ def refuse_masks_of_bands(source: Any, bands: tuple[int, ...], path: str) -> Non
     """Refuse bands that have different masks: a COG holds one mask for all.
 
     Raises:
-        SceneError: The bands have masks of their own.
+        UnsuitableError: The bands have masks of their own.
     """
     if all(source.mask_flag_enums[band - 1] for band in bands):
         return
-    raise SceneError(
+    raise UnsuitableError(
         f"Cannot upscale '{path}': each of its bands has its own mask, and a COG holds one mask for all bands. "
         "Use the first band's mask for all: gdal_translate -mask mask,1 IN OUT."
     )
@@ -68,7 +69,7 @@ def _refuse_large_blocks(source: Any, path: str) -> None:
     )
     rows, cols = source.block_shapes[0]
     if rows * cols * pixel > _MOST_BLOCK_BYTES:
-        raise SceneError(
+        raise UnsuitableError(
             f"Cannot upscale '{path}': its blocks of {cols} x {rows} pixels hold {rows * cols * pixel / 1e6:,.0f} MB each, "
             f"more than {_MOST_BLOCK_BYTES / 1e6:.0f} MB, and GDAL reads each as a whole. "
             "Store it in tiles first: gdal_translate -co TILED=YES IN OUT."

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from geosegsr.errors import BandError
+from geosegsr.errors import BandError, UnsuitableError
 from geosegsr.notices import warn
 from geosegsr.raster.collar import Collar, find_collar
 from geosegsr.raster.contract import BandHints, Raster
@@ -140,7 +140,7 @@ def refuse_no_image(raster: Raster, intake: Intake, verb: str = "upscale") -> No
     """Refuse a raster none of whose bands is an image, for whatever is no repetition of pixels.
 
     Raises:
-        BandError: None of the bands is an image.
+        UnsuitableError: None of the bands is an image.
     """
     if "image" in intake.kinds:
         return
@@ -153,7 +153,7 @@ def refuse_no_image(raster: Raster, intake: Intake, verb: str = "upscale") -> No
         other = ""
     else:
         other = f", or --band-kind {raster.hints[0].index}=image if it is an image"
-    raise BandError(
+    raise UnsuitableError(
         f"Cannot {verb} '{raster.path}': {what}, which has no values in between. "
         f"Pass --model nearest to repeat its pixels{other}."
     )

@@ -189,3 +189,14 @@ def test_a_path_that_does_not_exist_is_refused_before_a_long_run(tmp_path):
     with pytest.raises(SceneError, match="trian': there is no such file"):
         find_images([typo])
     assert find_scenes([typo]) == [typo]  # a batch tells of it and goes on
+
+
+def test_a_vrt_counts_only_where_it_is_asked_for(tmp_path):
+    root = touch(tmp_path, "a.vrt", "b.tif", "only/c.vrt")
+    assert names(find_images([str(root)]), root) == ["b.tif"]
+    assert names(find_images([f"{root}/**"]), root) == ["b.tif"]
+    for nothing in (f"{root}/only", f"{root}/only/*"):
+        with pytest.raises(SceneError, match="there are none"):
+            find_images([nothing])
+    assert names(find_images([f"{root}/*.vrt"]), root) == ["a.vrt"]
+    assert names(find_images([f"{root}/only/c.vrt"]), root) == ["only/c.vrt"]

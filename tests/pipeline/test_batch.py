@@ -406,6 +406,38 @@ def test_after_a_failure_the_others_go_on_or_not(
     assert not list((tmp_path / "out").glob("*.geosegsr"))
 
 
+def test_unsuitable_scenes_fail_or_are_left_out(
+    scenes: Path, tmp_path: Path, upscale: Callable[..., Outcome]
+) -> None:
+    palette = factory.write_palette(scenes / "palette.tif")
+    args = (scenes / "a.tif", palette, "-o", f"{tmp_path}/out/", "--json")
+    strict = upscale(*args)
+    assert strict.code == 1
+    assert statuses(strict) == {"a.tif": "done", "palette.tif": "failed"}
+    lenient = upscale(*args, "--unsuitable", "skip")
+    assert lenient.code == 0
+    assert statuses(lenient) == {"a.tif": "skipped", "palette.tif": "unsuitable"}
+    assert lines(lenient)["palette.tif"]["kind"] == "UnsuitableError"
+    assert "Error" not in lenient.err and "Left out: " in lenient.err
+    for options, code in (((), 1), (("--unsuitable", "skip"), 0)):
+        expected = upscale(
+            scenes / "e.tif", palette, "-o", f"{tmp_path}/out/", "--json", "--dry-run", *options
+        )
+        assert expected.code == code
+        found = json.loads(expected.out)
+        assert list(found["failures" if code else "unsuitable"]) == [str(palette)]
+
+
+def test_excluded_scenes_are_left_out(scenes: Path, tmp_path: Path, upscale: Callable[..., Outcome]) -> None:
+    (scenes / "old").mkdir()
+    shutil.copy(scenes / "a.tif", scenes / "old" / "z.tif")
+    patterns = ("--exclude", "[ab].tif", "--exclude", "old/*")
+    outcome = upscale(f"{scenes}/**", *patterns, "-o", f"{tmp_path}/out/", "--json")
+    assert set(statuses(outcome)) == set(NAMES) - {"a.tif", "b.tif"}
+    everything = upscale(scenes, "--exclude", "*", "-o", f"{tmp_path}/out/", "--json")
+    assert (everything.code, everything.out) == (0, "")
+
+
 def test_a_bug_in_one_scene_costs_that_scene_alone(
     scenes: Path, tmp_path: Path, upscale: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:

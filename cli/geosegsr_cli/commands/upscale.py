@@ -25,6 +25,7 @@ from geosegsr_cli.parts.options import (
 from geosegsr_cli.parts.progress import ProgressLine
 
 if TYPE_CHECKING:
+    from geosegsr.pipeline.batch import Unsuitable
     from geosegsr.pipeline.task import Request
     from geosegsr.workers.scheduler import Scheduler
 
@@ -47,6 +48,14 @@ if TYPE_CHECKING:
 @click.option(
     "--on-error", type=click.Choice(["skip", "stop"]),
     help="When a scene fails: skip it (default) or stop.",
+)  # fmt: skip
+@click.option(
+    "--exclude", multiple=True, metavar="PATTERN",
+    help="Scenes to leave out, such as '*_mask.tif' or 'old/*'; may be repeated.",
+)  # fmt: skip
+@click.option(
+    "--unsuitable", type=click.Choice(["skip", "fail"]),
+    help="When a scene is of a kind that cannot be upscaled, such as classes: leave it out, or fail (default).",
 )  # fmt: skip
 @click.option(
     "-s", "--scale", type=Scale(unchanged=True), default=4, show_default=True,
@@ -167,6 +176,8 @@ def command(
     listed: TextIO | None,
     pattern: str | None,
     on_error: str | None,
+    exclude: tuple[str, ...],
+    unsuitable: Unsuitable | None,
     scale: int,
     model: str,
     creation: tuple[tuple[str, str], ...],
@@ -197,7 +208,7 @@ def command(
     verbosity(quiet, verbose)
     dst = _named_output(dst, src)
     is_batch = batch.is_folder(dst) or not batch.is_one_file(src, listed)
-    _refuse_misplaced(dst, is_batch, uncertainty, pattern or on_error)
+    _refuse_misplaced(dst, is_batch, uncertainty, pattern or on_error or exclude or unsuitable)
     how: dict[str, Any] = {
         "creation": dict(creation),
         "stac": stac,
@@ -208,11 +219,12 @@ def command(
     at = _scheduler(scheduler, scheduler_ca, scheduler_cert, scheduler_key)
     run: dict[str, Any] = how | {"workers": workers, "scheduler": at, "quiet": quiet}
     if is_batch:
-        scenes = batch.scenes_of(src, listed, dst, pattern, scale=scale, model=model)
+        scenes = batch.scenes_of(src, listed, dst, pattern, exclude=exclude, scale=scale, model=model)
         if dry_run:
-            well = batch.estimate(scenes, _request(scale, model, options, how), as_json=as_json)
+            request = _request(scale, model, options, how)
+            well = batch.estimate(scenes, request, unsuitable=unsuitable or "fail", as_json=as_json)
         else:
-            run |= {"on_error": on_error or "skip"}
+            run |= {"on_error": on_error or "skip", "unsuitable": unsuitable or "fail"}
             well = batch.run_batch(scenes, scale, model, as_json=as_json, **run, **options)
         click.get_current_context().exit(0 if well else 1)
     if dry_run:
@@ -236,12 +248,12 @@ def _named_output(dst: str | None, src: tuple[str, ...]) -> str:
     return dst
 
 
-def _refuse_misplaced(dst: str, is_batch: bool, uncertainty: Path | None, for_folders: str | None) -> None:
+def _refuse_misplaced(dst: str, is_batch: bool, uncertainty: Path | None, for_folders: object) -> None:
     if is_batch and uncertainty is not None:
         raise click.UsageError("--uncertainty names one file. Pass it with a single SRC and -o FILE.")
     if not is_batch and for_folders:
         raise click.UsageError(
-            f"--name and --on-error need a folder, and '{dst}' is not one. Leave them out, or pass -o FOLDER/."
+            f"--name, --exclude, --unsuitable and --on-error need a folder, and '{dst}' is not one. Leave them out, or pass -o FOLDER/."
         )
 
 

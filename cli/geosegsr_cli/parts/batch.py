@@ -15,11 +15,11 @@ from geosegsr_cli.parts.options import human_bytes, human_seconds, one_line, pri
 from geosegsr_cli.parts.progress import BatchLine
 
 if TYPE_CHECKING:
-    from geosegsr.pipeline.batch import Outcome
+    from geosegsr.pipeline.batch import Outcome, Unsuitable
     from geosegsr.pipeline.report import Report
     from geosegsr.pipeline.task import Request
 
-_ORDER = ("done", "skipped", "failed", "stopped")
+_ORDER = ("done", "skipped", "unsuitable", "failed", "stopped")
 
 
 def is_folder(output: str) -> bool:
@@ -45,6 +45,7 @@ def scenes_of(
     output: str,
     pattern: str | None,
     *,
+    exclude: Sequence[str] = (),
     scale: int,
     model: str,
 ) -> list[tuple[str, Path]]:
@@ -59,7 +60,7 @@ def scenes_of(
             f"Several scenes cannot be written to '{output}', which is not a folder. Pass -o with an existing folder, or "
             f"'{output}/' to create one."
         )
-    sources = find_scenes(named, [] if lines is None else _read(lines))
+    sources = find_scenes(named, [] if lines is None else _read(lines), exclude)
     targets = name_results(sources, Path(output), scale=scale, model=model, pattern=pattern or DEFAULT_NAME)
     return without_results(list(zip(sources, targets, strict=True)))
 
@@ -96,19 +97,23 @@ def run_batch(
         line.close()
         if not quiet:
             _summarise(outcomes, len(scenes), time.monotonic() - began)
-    return all(outcome.status in ("done", "skipped") for outcome in outcomes)
+    return all(outcome.status in ("done", "skipped", "unsuitable") for outcome in outcomes)
 
 
-def estimate(scenes: Sequence[tuple[str, Path]], request: Request, *, as_json: bool) -> bool:
+def estimate(
+    scenes: Sequence[tuple[str, Path]], request: Request, *, unsuitable: Unsuitable, as_json: bool
+) -> bool:
     """Print what all scenes would take; return whether all of them can be done."""
     from geosegsr.pipeline.dry_run import dry_run_batch
 
-    expected = dry_run_batch(request, scenes)
+    expected = dry_run_batch(request, scenes, unsuitable)
     if as_json:
         print_json(expected.to_dict())
         return not expected.failures
     for reason in expected.failures.values():
         click.echo(f"Error: {one_line(reason)}", err=True)
+    for reason in expected.unsuitable.values():
+        click.echo(one_line(f"Left out: {reason}"), err=True)
     finished = f"; {expected.finished} finished" if expected.finished else ""
     failed = f"; {len(expected.failures)} cannot be done" if expected.failures else ""
     click.echo(f"scenes   {expected.scenes} to do{finished}{failed}")
@@ -138,7 +143,9 @@ def _say(outcome: Outcome, *, as_json: bool, quiet: bool) -> None:
         print_json(outcome.to_dict())
     elif outcome.report is not None and not quiet:
         click.echo(describe(outcome.report))
-    if outcome.error is not None:
+    if outcome.status == "unsuitable":
+        click.echo(one_line(f"Left out: {outcome.error}"), err=True)
+    elif outcome.error is not None:
         click.echo(f"Error: {one_line(outcome.error)}", err=True)
 
 
