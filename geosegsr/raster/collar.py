@@ -13,10 +13,9 @@ from scipy import ndimage
 from geosegsr.raster.contract import Raster
 
 _LEAST_SHARE = 0.01
+"""Of a place, for the whole to be worth reading, and of the whole."""
 _MOST_INSIDE = 0.05
 """Of the pixels with the value, the share that may lie apart from the border."""
-_SUSPICIOUS = 0.05
-"""Share of a patch at the border."""
 _MARKS = (0.0, -1.0, -9999.0, -32768.0, -32767.0, -99999.0)
 """What marks missing data by custom, beside the ends of the data type."""
 
@@ -48,7 +47,7 @@ def find_collar(raster: Raster, patches: Sequence[tuple[NDArray[Any], NDArray[np
     if raster.nodata is not None or not all(valid.all() for _, valid in patches):
         return None
     for value in _marks(raster.dtype):
-        if any(np.mean(_equal(values, value)) >= _SUSPICIOUS for values, _ in patches):
+        if any(np.mean(_equal(values, value)) >= _LEAST_SHARE for values, _ in patches):
             sample, _ = raster.sample()
             share = _share_along_border(_equal(sample, value))
             if share >= _LEAST_SHARE:

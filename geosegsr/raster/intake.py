@@ -6,7 +6,7 @@ decision is one line of `Intake.decisions`, for the log, the tags and the report
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypeVar
 
@@ -18,6 +18,7 @@ from geosegsr.notices import warn
 from geosegsr.raster.collar import Collar, find_collar
 from geosegsr.raster.contract import BandHints, Raster
 from geosegsr.raster.kinds import BandKind, kind_of
+from geosegsr.raster.scene import Scene
 from geosegsr.raster.window import Window
 
 AnyRaster = TypeVar("AnyRaster", bound=Raster)
@@ -92,16 +93,16 @@ def look_at(raster: Raster, *, by_values: bool = True) -> Intake:
                 f"Cannot take band {hint.index} of '{raster.path}' for an image: its pixels are entries of a colour table. "
                 "Convert it to bands first: gdal_translate -expand rgb IN OUT."
             )
-    patches = list(_patches(raster)) if by_values else []
+    patches, border = _patches(raster) if by_values else ([], [])
     found = [
         kind_of(hint, [(values[band], valid[band]) for values, valid in patches])
         for band, hint in enumerate(hints)
     ]
     kinds: tuple[BandKind, ...] = tuple(kind for kind, _ in found)
     reasons = tuple(reason for _, reason in found)
-    top, top_reason = _top(raster, kinds, patches)
+    top, top_reason = _top(raster, kinds, [*patches, *border])
     is_image = "image" in kinds
-    collar = find_collar(raster, patches) if patches and is_image else None
+    collar = find_collar(raster, border) if border and is_image else None
     return Intake(kinds, reasons, tuple(map(_called, hints)), top, top_reason, collar)
 
 
@@ -208,12 +209,25 @@ def _top(raster: Raster, kinds: Sequence[BandKind], patches: Patches) -> tuple[f
     return (float(highest), "the highest of its values, held by many") if saturated else (None, "")
 
 
-def _patches(raster: Raster) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_]]]:
-    """The whole of a small raster; of a large one the corners, the middles of its sides and its centre."""
-    if raster.height <= _WHOLE_SIDE and raster.width <= _WHOLE_SIDE:
-        yield raster.read(Window(0, 0, raster.height, raster.width))
-        return
-    rows, cols = min(_PATCH_SIDE, raster.height), min(_PATCH_SIDE, raster.width)
-    for row in np.unique(np.linspace(0, raster.height - rows, _PATCHES).astype(int)):
-        for col in np.unique(np.linspace(0, raster.width - cols, _PATCHES).astype(int)):
-            yield raster.read(Window(int(row), int(col), rows, cols))
+def _patches(raster: Raster) -> tuple[Patches, Patches]:
+    """Places at full resolution, and places or a decimated whole that show the border.
+
+    The whole of a small raster; of a large one the corners, the middles of its sides and its centre. Where places are
+    costly, one place within one of the file's own blocks, and the whole decimated.
+    """
+    height, width = raster.height, raster.width
+    if height <= _WHOLE_SIDE and width <= _WHOLE_SIDE:
+        whole = [raster.read(Window(0, 0, height, width))]
+        return whole, whole
+    if isinstance(raster, Scene) and raster.has_costly_places:
+        rows, cols = raster.block_shape
+        place = Window(height // 2 // rows * rows, width // 2 // cols * cols, _WHOLE_SIDE, _WHOLE_SIDE)
+        inside = place.intersection(Window(0, 0, height, width))
+        return [raster.read(inside)], [raster.sample(_WHOLE_SIDE)]
+    rows, cols = min(_PATCH_SIDE, height), min(_PATCH_SIDE, width)
+    places = [
+        raster.read(Window(int(row), int(col), rows, cols))
+        for row in np.unique(np.linspace(0, height - rows, _PATCHES).astype(int))
+        for col in np.unique(np.linspace(0, width - cols, _PATCHES).astype(int))
+    ]
+    return places, places

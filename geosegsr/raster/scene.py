@@ -31,6 +31,7 @@ _OWN_DOMAINS = {
     "COLOR_PROFILE", "DERIVED_SUBDATASETS", "GEOLOCATION", "IMAGE_STRUCTURE", "RPC", "SUBDATASETS", "rio_creation_kwds",
 }  # fmt: skip
 _SAMPLE_SIDE = 1024
+_LARGE_BLOCK = 1024 * 1024  # pixels
 # A mask is mostly empty and full, even if it fades at its edges; an image is mostly in between, at many levels.
 _IMAGE_SHARE_BETWEEN = 0.5
 _IMAGE_LEVELS = 16
@@ -139,6 +140,12 @@ class Scene:
                 hints=_hints(source, metadata, image_bands),
                 opened=opened,
             )
+
+    @property
+    def has_costly_places(self) -> bool:
+        """Whether a small place takes decoding far more than itself, while the whole is cheap to read decimated: JPEG 2000."""
+        rows, cols = self.block_shape
+        return bool(self.overviews) and rows * cols >= _LARGE_BLOCK
 
     def with_nodata(self, nodata: float) -> Scene:
         """The same scene with another nodata value, which its data type can hold."""

@@ -18,6 +18,8 @@ from geosegsr.imagery.config import DataConfig
 from geosegsr.imagery.images import open_images
 from geosegsr.pipeline.upscale import upscale
 from geosegsr.raster.bands import group_bands
+from geosegsr.raster.intake import look_at
+from geosegsr.raster.scene import Scene
 
 FIELD = Path(__file__).parents[3] / "shared" / "field"
 needs_field = pytest.mark.skipif(not FIELD.exists(), reason="needs the field inputs")
@@ -194,6 +196,25 @@ def test_other_bands_leave_classes_out_too():
     dropped = group_bands(("red", "", "green", "blue"), model="m", model_bands=3, model_band_names=("red", "green", "blue"),
                           other_bands="drop", repeated=(1,))  # fmt: skip
     assert [group.bands for group in dropped] == [(0, 2, 3)]
+
+
+def test_a_large_jpeg2000_is_read_in_one_place_and_decimated(tmp_path, monkeypatch):
+    """Each place would decode a block of 1024 x 1024 pixels."""
+    values = ground(1, 1200, 200, 3000, np.uint16)
+    values[:, :200] = 0
+    profile = {"driver": "JP2OpenJPEG", "QUALITY": "100", "REVERSIBLE": "YES"}
+    with rasterio.open(
+        tmp_path / "in.jp2", "w", count=1, height=1200, width=1200, dtype="uint16", crs="EPSG:32632",
+        transform=rasterio.Affine(10, 0, 600000, 0, -10, 5000000), **profile,
+    ) as target:  # fmt: skip
+        target.write(values)
+    scene, places = Scene.open(tmp_path / "in.jp2"), []
+    read = Scene.read
+    monkeypatch.setattr(Scene, "read", lambda self, window: places.append(window) or read(self, window))
+    intake = look_at(scene)
+    assert len(places) == 1
+    assert intake.kinds == ("image",)
+    assert intake.collar.value == 0 and intake.collar.share == pytest.approx(1 / 6, abs=0.02)
 
 
 @needs_field
