@@ -47,15 +47,15 @@ TOLD_ON = (
     "aerial RGB and near infrared (USDA NAIP of California and North Dakota, NOAA of South Carolina), forest and savanna "
     "(NEON), towns and villages (OpenAerialMap), the coast of California (USGS), drone and kite images of five places, "
     "WorldView-3 of Las Vegas (SpaceNet), Sentinel-2 and Landsat scenes, everyday photographs; low-resolution sides with "
-    "Gaussian blur of 0 to 1.3 lr pixels and MTF of 0.06 to 0.58, box and antialiased bicubic reduction, white and soft "
-    "noise up to 12 DN, JPEG of quality 38 to 98, each told to the network; 40 % by antialiased bicubic reduction alone"
+    "Gaussian blur of 0 to 1.3 lr pixels and MTF of 0.06 to 0.58 (0.92 at x4), box and antialiased bicubic reduction, white and soft "
+    "noise up to 12 DN, JPEG of quality 38 to 98, each told to the network; 20 to 40 % by antialiased bicubic reduction alone"
 )
 TOLD_LICENCE = (
     "weights: as the package; images: public domain (USDA, USGS, NOAA), CC0 (Dennis Baldwin, OpenDroneMap, Unsplash), CC BY "
     "4.0 (OpenAerialMap contributors; NAIP selection by J. Ventura; Lomiri), CC BY 3.0 (Andrew Zaborowski), CC BY-SA 4.0 "
     "(SpaceNet / Maxar; Ubuntu MATE; Lomiri), open data (NEON, Copernicus), BSD-2 (P. Toffanin), MIT (D. Montero)"
 )
-TOLD_NOTES = "Detail is what such ground looks like, not what was there. Aliased inputs, reduced without any blur, get strokes."
+TOLD_NOTES = "Detail is what such ground looks like, not what was there."
 
 
 def main() -> None:

@@ -67,7 +67,7 @@ def warn_of_misfit(raster: Raster, facts: Facts, groups: tuple[BandGroup, ...], 
     outside = [sensor for sensor in sensors if facts.card and not _was_told(facts.card, sensor)]
     if outside:
         warn(
-            f"'{raster.path}' is blurred, noisy or compressed beyond what '{facts.name}' was trained for ({outside[0]}): "
+            f"'{raster.path}' was imaged beyond what '{facts.name}' was trained for ({outside[0]}): "
             "expect artefacts. Compare the result with --model bicubic, or train with --degradation"
         )
 
