@@ -31,7 +31,10 @@ MIN_SIDE = 48
 """Pixels along a side that a patch must have."""
 WEIGHTS = Path(__file__).parent.parent / "weights" / "sensor.safetensors"
 _SHARED = 0.5  # share of a patch's variance that all patches of a scene have in common
-_COMPATIBLE = 2.0  # standard deviations within which a scene is taken for clean
+_COMPATIBLE = 2.5  # standard deviations within which a scene is taken for clean
+_ALIASED = 0.81
+"""MTF at Nyquist up to which a scene sharper than a clean one counts as clean: telling a network of weak aliases gains
+nothing, and a short-sighted estimate of them costs 0.1 dB."""
 _LEAST_CONTRAST = 1e-3  # standard deviation of a patch that says anything of blur, in the model's range
 _CHUNK = 8  # patches that the network sees together
 
@@ -120,10 +123,11 @@ def concluded(mean: Floats, deviation: Floats, quantised: float, spread: float) 
         spread: Its standard deviation.
     """
     off = np.abs(mean - _CLEAN) / deviation
+    barely = bool(_CLEAN[1] <= mean[1] <= _ALIASED)
     quarter = float(np.clip(mean[0], 0, 1))
     nyquist = float(np.clip(mean[1], 0, quarter))
     noise, more = (float(np.expm1(np.clip(score, 0, 5))) / 255 for score in (mean[2], mean[2] + deviation[2]))
-    sharp, silent = bool((off[:2] <= _COMPATIBLE).all()), bool(off[2] <= _COMPATIBLE)
+    sharp, silent = barely or bool((off[:2] <= _COMPATIBLE).all()), bool(off[2] <= _COMPATIBLE)
     sensor = SensorDescriptor(
         mtf_quarter=BICUBIC.mtf_quarter if sharp else quarter,
         mtf_nyquist=BICUBIC.mtf_nyquist if sharp else nyquist,
