@@ -106,11 +106,44 @@ def main(args: list[str] | None = None) -> None:
         click.echo(f"Error: {message}", err=True)
         answer.failed("failed", message, error)
         code = 1
+    except (MemoryError, ImportError) as error:
+        code = _report_lack_of_memory(error, answer)
     except Exception as bug:
-        click.echo(redacted(traceback.format_exc()), err=True, nl=False)
-        answer.failed("failed", f"{type(bug).__name__}: {bug}", bug)
-        code = 1
+        code = _report_bug(bug, answer)
     sys.exit(code)
+
+
+def _report_bug(bug: Exception, answer: Answer) -> int:
+    """Print a traceback; returns the exit code."""
+    click.echo(redacted(traceback.format_exc()), err=True, nl=False)
+    answer.failed("failed", f"{type(bug).__name__}: {bug}", bug)
+    return 1
+
+
+def _report_lack_of_memory(error: MemoryError | ImportError, answer: Answer) -> int:
+    """Print one line where memory was too little, or else a traceback; returns the exit code."""
+    message = _lack_of_memory(error)
+    if message is None:
+        return _report_bug(error, answer)
+    click.echo(f"Error: {message}", err=True)
+    answer.failed("failed", message, error)
+    return 1
+
+
+def _lack_of_memory(error: MemoryError | ImportError) -> str | None:
+    """What to do if there was too little memory, to work or to load a library; None if that was not the cause."""
+    reason = one_line(str(error)).rstrip(".") or "no memory left"
+    if isinstance(error, MemoryError):
+        return (
+            f"Cannot continue: out of memory ({reason}). Finished blocks are kept. "
+            "Pass a smaller --block, or raise the memory limit, and repeat the command."
+        )
+    if "failed to map segment" in reason or "annot allocate memory" in reason:
+        return (
+            f"Cannot load a library: too little memory ({reason}). torch alone takes some GB of address space. "
+            "Raise the limit of the shell (ulimit -v), the container or the job."
+        )
+    return None
 
 
 def _usage_message(error: click.UsageError) -> str:

@@ -98,15 +98,28 @@ def area_from_window(scene: Scene, window: Sequence[int]) -> Area:
 
 
 def area_from_bbox(scene: Scene, bbox: Sequence[float], crs: str | None = None) -> Area:
-    """An area from (west, south, east, north) in the scene's CRS or the one given."""
+    """An area from (west, south, east, north) in the scene's CRS or the one given.
+
+    In longitudes, a west that is more than east means a box that crosses 180 degrees.
+    """
     west, south, east, north = _four(bbox, float, "bbox", "numbers", "WEST SOUTH EAST NORTH")
+    own = _parse_crs(crs)
+    if np.isfinite(bbox).all() and south < north and _crosses_antimeridian(west, east, own or scene.crs):
+        box = shapely.box(west, south, east + 360, north)
+        both = shapely.union_all(_turned(box, own or scene.crs)[:2])  # in longitudes up to 180, and beyond
+        return _area(scene, both, own, whole_box=False)
     if not (np.isfinite(bbox).all() and west < east and south < north):
         raise WindowError(
             f"Cannot use bounding box {tuple(bbox)}: west must be less than east and south less than north, "
-            "and all four finite. "
+            "and all four finite. West may be more than east only in longitudes, where the box crosses 180 degrees. "
             "Pass --bbox W S E N."
         )
-    return _area(scene, shapely.box(west, south, east, north), _parse_crs(crs), whole_box=True)
+    return _area(scene, shapely.box(west, south, east, north), own, whole_box=True)
+
+
+def _crosses_antimeridian(west: float, east: float, crs: CRS | None) -> bool:
+    """Whether a box goes from one longitude eastwards over 180 degrees to the other, as RFC 7946 writes it."""
+    return crs is not None and crs.is_geographic and -180 <= east < west <= 180
 
 
 def _four(
@@ -189,12 +202,19 @@ def _read_vector_file(path: Path) -> tuple[Any, CRS | None]:
 
     try:
         meta, _, geometries, _ = pyogrio.raw.read(path, columns=[])
-    except pyogrio.errors.DataSourceError as error:
+        found = [] if geometries is None else shapely.from_wkb(geometries)
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise ConfigError(
             f"Cannot read area of interest '{path}': {str(error).partition(';')[0].rstrip('.')}. "
             "Pass --aoi with a vector file."
         ) from error
-    shapes = [shape for shape in shapely.from_wkb(geometries) if shape is not None]
+    except shapely.errors.ShapelyError as error:
+        reason = " ".join(str(error).removeprefix("ParseException: ").split())
+        raise ConfigError(
+            f"Cannot use area of interest '{path}': it holds geometries that are no plain polygons ({reason}). "
+            "Pass --aoi with polygons of straight edges: ogr2ogr -nlt CONVERT_TO_LINEAR OUT IN."
+        ) from error
+    shapes = [shape for shape in found if shape is not None]
     if not shapes:
         raise ConfigError(
             f"Cannot use area of interest '{path}': it holds no geometry. Pass --aoi with polygons."

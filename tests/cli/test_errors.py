@@ -674,3 +674,38 @@ def test_the_nearest_word_is_named(
     scene = str(factory.write_plain(tmp_path / "in.tif"))
     outcome = run_here(capfd, *(scene if arg == "SCENE" else arg for arg in args))
     assert_refused(outcome, 2, hint.replace("SCENE", scene))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "too little memory"),
+        (MemoryError("Unable to allocate 3.2 GiB"), "--block"),
+    ],
+)
+def test_too_little_memory_is_one_line(
+    error: Exception,
+    said: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise error
+
+    scene = factory.write_plain(tmp_path / "in.tif")
+    monkeypatch.setattr(import_module("geosegsr.pipeline.upscale"), "upscale", fail)
+    outcome = run_here(capfd, "upscale", scene, "-o", tmp_path / "out.tif", "--json")
+    assert_refused(outcome, 1, said, str(error))
+
+
+def test_another_failed_import_keeps_its_traceback(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise ImportError("no module of that name")
+
+    scene = factory.write_plain(tmp_path / "in.tif")
+    monkeypatch.setattr(import_module("geosegsr.pipeline.upscale"), "upscale", fail)
+    outcome = run_here(capfd, "upscale", scene, "-o", tmp_path / "out.tif")
+    assert outcome.code == 1 and "Traceback" in outcome.err

@@ -199,6 +199,7 @@ def test_areas_of_a_scene_across_the_antimeridian(tmp_path: Path) -> None:
     (after,) = area_from_bbox(scene, (-180, -30, -170, 0), "EPSG:4326").mask(scene.window)[24:25]
     assert before[0] and not before[-1] and after[-1] and not after[0]
     assert area_from_bbox(scene, (170, -30, 190, 0), "EPSG:4326").mask(scene.window).all()
+    assert area_from_bbox(scene, (170, -30, -170, 0), "EPSG:4326").mask(scene.window).all()
 
 
 @pytest.mark.parametrize("name", ["area.wkt", "area.geojson"])
@@ -229,3 +230,51 @@ def test_a_scene_without_geotransform_takes_windows_only(tmp_path: Path) -> None
     with pytest.raises(WindowError, match=r"it has no geotransform\. Pass --window"):
         area_from_bbox(scene, (0, 0, 1, 1))
     assert area_from_window(scene, (1, 2, 3, 4)).window == Window(2, 1, 4, 3)
+
+
+def test_a_box_whose_west_is_more_than_its_east_crosses_180_degrees(tmp_path: Path) -> None:
+    turn = Affine(1000.0, 0.0, 500_000.0 - 24_000.0, 0.0, -1000.0, 8_000_000.0)
+    scene = Scene.open(factory.write_plain(tmp_path / "fiji.tif", crs="EPSG:32701", transform=turn))
+    west, east = (
+        transform_coordinates("EPSG:32701", "EPSG:4326", [500_000 + x], [7_976_000])[0][0]
+        for x in (-20_000, 30_000)
+    )
+    assert -180 < west < east < -176
+    plain = area_from_bbox(scene, (west, -19, east, -17), "EPSG:4326")
+    # The same scene, from 180 degrees on; and one in longitudes on either side of it.
+    across = area_from_bbox(scene, (179.5, -19, east, -17), "EPSG:4326")
+    np.testing.assert_array_equal(plain.mask(scene.window)[:, 10:], across.mask(scene.window)[:, 10:])
+    for left in (178.0, -182.0):
+        pixels = Affine(0.1, 0.0, left, 0.0, -0.1, -15.0)
+        wide = Scene.open(factory.write_plain(tmp_path / "wide.tif", crs="EPSG:4326", transform=pixels))
+        mask = area_from_bbox(wide, (179, -19, -179, -15)).mask(wide.window)
+        np.testing.assert_array_equal(np.flatnonzero(mask.any(axis=0)), np.arange(10, 30))
+
+
+@pytest.mark.parametrize("bbox", [(20.0, 0.0, 10.0, 1.0), (190.0, 0.0, 10.0, 1.0)])
+def test_a_box_that_crosses_nothing_keeps_its_west_below_its_east(
+    bbox: tuple[float, float, float, float], scene: Scene
+) -> None:
+    with pytest.raises(WindowError, match="west must be less than east"):
+        area_from_bbox(scene, bbox)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("table.csv", "a,b\n1,2\n", "holds no geometry"),
+        (
+            "gone.vrt",
+            '<OGRVRTDataSource><OGRVRTLayer name="gone"><SrcDataSource>gone.shp</SrcDataSource></OGRVRTLayer>'
+            "</OGRVRTDataSource>",
+            "gone.shp",
+        ),
+    ],
+)
+def test_vector_files_without_polygons_are_one_line(
+    name: str, text: str, said: str, scene: Scene, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError, match=said) as caught:
+        area_from_geometry(scene, tmp_path / name)
+    assert "\n" not in str(caught.value)
