@@ -2,7 +2,7 @@
 
 Its network needs TensorFlow, so this runs in two steps, the second in an environment of its own:
 
-    python benchmarks/quality/multires_s2super.py prepare 10m.tif 20m.tif PROTOCOL.npz
+    python benchmarks/quality/multires_s2super.py prepare 10m.tif 20m.tif PROTOCOL.npz [--mtf 0.3]
     python -m venv OTHER; OTHER/bin/pip install "tensorflow-cpu<2.16"; OTHER/bin/pip install --no-deps s2super==1.2.30
     OTHER/bin/python benchmarks/quality/multires_s2super.py run PROTOCOL.npz [--refit]
 
@@ -22,10 +22,9 @@ from typing import Any
 import numpy as np
 
 PATCH, STEP, EDGE = 64, 40, 4
-MTF = 0.3
 
 
-def prepare(fine: str, coarse: str, target: str) -> None:
+def prepare(fine: str, coarse: str, target: str, mtf: float) -> None:
     """Reduce the bands, and write what the network reads."""
     import rasterio
 
@@ -38,7 +37,7 @@ def prepare(fine: str, coarse: str, target: str) -> None:
             wanted = None if names is None else [source.descriptions.index(name) + 1 for name in names]
             return source.read(wanted).astype(np.float64)
 
-    sampling, enlarge = sampling_of_mtf(2, MTF), Interpolator("bilinear", 2)
+    sampling, enlarge = sampling_of_mtf(2, mtf), Interpolator("bilinear", 2)
     guide = np.stack([degraded(band, sampling) for band in bands(fine, ("B02", "B03", "B04", "B08"))])
     truth = bands(coarse)
     low = np.stack([degraded(band, sampling) for band in truth])
@@ -131,12 +130,15 @@ def main() -> None:
     first = steps.add_parser("prepare")
     for name in ("fine", "coarse", "target"):
         first.add_argument(name)
+    first.add_argument(
+        "--mtf", type=float, default=0.3, help="of the protocol's blur; 0.7 is nearly a plain mean"
+    )
     second = steps.add_parser("run")
     second.add_argument("source")
     second.add_argument("--refit", action="store_true")
     options = parser.parse_args()
     if options.step == "prepare":
-        prepare(options.fine, options.coarse, options.target)
+        prepare(options.fine, options.coarse, options.target, options.mtf)
     else:
         run(options.source, options.refit)
 

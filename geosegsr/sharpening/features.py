@@ -3,6 +3,7 @@
     guide band                     at the pixel and, for a ratio of 2, at its eight neighbours
     guide band x guide band        where reflectance does not follow linearly
     detail of a guide band x coarse band      contrast that follows the local brightness
+    coarse band, smoothed          what the coarse band says itself where the guide says nothing
 
 All are arithmetic of single pixels, so a pixel's value does not depend on where an array begins.
 """
@@ -34,12 +35,18 @@ class Scaling:
 
 
 def feature_count(ratio: int, guides: int, bands: int) -> int:
-    """Number of planes for so many bands."""
-    return len(_offsets(ratio)) * guides + guides * (guides + 1) // 2 + guides * bands
+    """Number of planes for so many bands; the last ones, as many as there are coarse bands, need no guide."""
+    return len(_offsets(ratio)) * guides + guides * (guides + 1) // 2 + guides * bands + bands
 
 
 def planes(
-    scaling: Scaling, ratio: int, guide: Floats, detail: Floats, base: Floats, rows: slice
+    scaling: Scaling,
+    ratio: int,
+    guide: Floats,
+    detail: Floats,
+    base: Floats,
+    smooth: Floats,
+    rows: slice,
 ) -> Iterator[Floats]:
     """The features over some rows, one plane at a time.
 
@@ -49,6 +56,7 @@ def planes(
         guide: DN, shape (guide bands, h, w).
         detail: The part of the guide that its mean over coarse pixels does not hold, same shape.
         base: The coarse bands on the guide's grid without its help, shape (bands, h, w).
+        smooth: `smoothed` of these, same shape.
         rows: Which rows.
 
     Yields:
@@ -73,6 +81,20 @@ def planes(
     for band in detail[:, rows] / guide_deviation:
         for level in brightness:
             yield band * level
+    yield from (smooth[:, rows] - coarse_mean) / coarse_deviation
+
+
+def smoothed(bands: Floats, ratio: int) -> Floats:
+    """Bands without what is finer than a coarse pixel, as by linear interpolation; same dtype and shape (bands, h, w)."""
+    for axis in (1, 2):
+        reach, length = ratio - 1, bands.shape[axis]
+        padded = np.pad(bands, [(reach, reach) if side == axis else (0, 0) for side in range(3)], mode="edge")
+        total = np.zeros_like(bands)
+        for step in range(2 * reach + 1):  # in one order, wherever the array begins
+            weight = bands.dtype.type((ratio - abs(step - reach)) / ratio**2)
+            total += weight * padded.take(range(step, step + length), axis)
+        bands = total
+    return bands
 
 
 def _columns(mean: tuple[float, ...], deviation: tuple[float, ...], dtype: Any) -> tuple[Floats, Floats]:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from geosegsr.cpu import single_threaded_blas
 from geosegsr.sensor.consistency import Sampling, degraded, least_image, unseen
 from geosegsr.sharpening.blur import Sample, estimate_mtf, sampling_of_mtf
-from geosegsr.sharpening.features import Scaling, feature_count, planes
+from geosegsr.sharpening.features import Scaling, feature_count, planes, smoothed
 
 Floats: TypeAlias = NDArray[np.float64]
 _FOLDS = 2
@@ -46,7 +46,7 @@ class Quality:
     """How well a band's detail was predicted at the lower level, where the fit had not seen it."""
 
     explained: float
-    """Share of the variance of the detail; 0 where the guide is not used."""
+    """Share of the squared error without the guide that it removes; 0 where the guide is not used."""
     rmse: float
     """Error of the sharpened band, in DN."""
     rmse_alone: float
@@ -151,10 +151,12 @@ class _Table:
         guide = np.stack([degraded(band, sampling) for band in sample.guide])
         base = np.stack([least_image(degraded(band, sampling), sampling) for band in sample.coarse])
         detail = np.stack([unseen(band, sampling) for band in guide])
+        smooth = smoothed(base, ratio)
         kept = _kept(sample.usable, ratio)
         whole = slice(0, sample.usable.shape[0])
         features = [
-            unseen(plane, sampling)[kept] for plane in planes(scaling, ratio, guide, detail, base, whole)
+            unseen(plane, sampling)[kept]
+            for plane in planes(scaling, ratio, guide, detail, base, smooth, whole)
         ]
         detail = (sample.coarse - base)[:, kept].astype(np.float32)
         return cls(np.stack(features).astype(np.float32), detail, _folds(sample.usable.shape)[kept])
@@ -245,22 +247,37 @@ class _Products:
         )
 
     def solved(self) -> tuple[NDArray[np.float32], tuple[Quality, ...]]:
-        """The weights of the ridge that predicts the folds best, for each band on its own."""
+        """The weights that predict the folds best, for each band on its own: with the guide, without it, or none."""
+        features, bands = self.mixed.shape[1:]
         size = np.sqrt(np.maximum(self.features.sum(0).diagonal() / max(self.count.sum(), 1), 1e-12))
-        scaled = self.features / np.outer(size, size)
-        mixed = self.mixed / size[:, None]
+        scaled, mixed = self.features / np.outer(size, size), self.mixed / size[:, None]
+        count = max(float(self.count.sum()), 1.0)
+        with_guide, error = self._validated(scaled, mixed)
+        own = slice(features - bands, None)
+        without, error_without = self._validated(scaled[:, own, own], mixed[:, own])
+        weights, quality = np.zeros((bands, features)), []
+        for band, total in enumerate(self.own.sum(0)):
+            alone, explained = float(total), 0.0
+            if error_without[band] < (1 - _LEAST_GAIN) * total:
+                alone = float(error_without[band])
+                weights[band, own] = without[:, band]
+            if error[band] < (1 - _LEAST_GAIN) * alone:
+                explained = 1 - float(error[band]) / alone
+                weights[band] = with_guide[:, band]
+            quality.append(
+                Quality(
+                    explained, float(np.sqrt((1 - explained) * alone / count)), float(np.sqrt(alone / count))
+                )
+            )
+        rounded = np.stack([_rounded(found / size) for found in weights])
+        return rounded.astype(np.float32), tuple(quality)
+
+    def _validated(self, scaled: Floats, mixed: Floats) -> tuple[Floats, Floats]:
+        """For each band the weights of the ridge that predicts the folds best, shape (features, bands), and its squared error."""
         errors = np.stack([self._held_out(scaled, mixed, ridge) for ridge in _RIDGES])
-        total, count = self.own.sum(0), max(float(self.count.sum()), 1.0)
-        weights, quality = [], []
-        for band, best in enumerate(errors.argmin(0)):
-            explained = 1 - float(errors[best, band]) / float(total[band]) if total[band] > 0 else 0.0
-            used = explained > _LEAST_GAIN
-            found = _ridge(scaled.sum(0), mixed.sum(0)[:, band], _RIDGES[best]) / size
-            weights.append(_rounded(found) if used else np.zeros_like(found))
-            alone = float(np.sqrt(total[band] / count))
-            left = float(np.sqrt(errors[best, band] / count)) if used else alone
-            quality.append(Quality(explained if used else 0.0, left, alone))
-        return np.stack(weights).astype(np.float32), tuple(quality)
+        best = errors.argmin(0)
+        weights = [_ridge(scaled.sum(0), mixed.sum(0)[:, band], _RIDGES[at]) for band, at in enumerate(best)]
+        return np.stack(weights, axis=1), errors.min(0)
 
     def _held_out(self, scaled: Floats, mixed: Floats, ridge: float) -> Floats:
         """Squared error of each band over all folds, each predicted by a fit to the others; shape (bands,)."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from geosegsr.models.contract import FloatArray
 from geosegsr.sensor.consistency import least_image, project, quantum_of, unseen
-from geosegsr.sharpening.features import planes
+from geosegsr.sharpening.features import planes, smoothed
 from geosegsr.sharpening.fit import Fit
 
 Mask: TypeAlias = NDArray[np.bool_]
@@ -26,7 +26,7 @@ _STRIP = 64
 
 def margin(fit: Fit) -> int:
     """How far around a pixel its value depends on others, in coarse pixels."""
-    # Projection, and the detail of the guide that it projects; a neighbour; and the filling of invalid pixels.
+    # Projection, and the detail of the guide that it projects; neighbours and smoothing; and the filling of invalid pixels.
     return 2 * fit.sampling.margin + 1 + _FILL
 
 
@@ -61,12 +61,13 @@ def sharpen(
     if not fit.weights.any():
         return image
     base = image.copy()
+    smooth = smoothed(base, ratio)
     sharp = _filled(guide, guide_valid, _FILL * ratio, fit.scaling.guide_mean, dtype)
     detail = np.stack([unseen(band, sampling, corner) for band in sharp])
     weights = fit.weights.astype(dtype)
     for top in range(0, image.shape[1], _STRIP):
         rows = slice(top, min(top + _STRIP, image.shape[1]))
-        for number, plane in enumerate(planes(fit.scaling, ratio, sharp, detail, base, rows)):
+        for number, plane in enumerate(planes(fit.scaling, ratio, sharp, detail, base, smooth, rows)):
             for band in np.flatnonzero(weights[:, number]):
                 image[band, rows] += weights[band, number] * plane
     known = np.ones(filled.shape[1:], dtype=bool)
@@ -85,7 +86,7 @@ def working_bytes(fit: Fit, height: int, width: int, item: int) -> int:
         item: Bytes of a number that is computed with.
     """
     around = 2 * margin(fit) * fit.ratio
-    planes_held = 3 * len(fit.scaling.guide_mean) + 3 * len(fit.scaling.coarse_mean) + 3
+    planes_held = 3 * len(fit.scaling.guide_mean) + 4 * len(fit.scaling.coarse_mean) + 3
     return (height + around) * (width + around) * planes_held * item
 
 
