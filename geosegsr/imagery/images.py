@@ -26,7 +26,8 @@ def open_images(paths: Sequence[str], data: DataConfig) -> list[Scene]:
         BandError: They differ in their number of bands.
         ConfigError: They differ in dtype.
     """
-    scenes, failures = [], []
+    scenes: list[Scene] = []
+    failures: list[str] = []
     for path in paths:
         try:
             scene = Scene.open(path, bands=data.bands or None, nodata=data.nodata)
