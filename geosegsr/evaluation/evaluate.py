@@ -10,7 +10,7 @@ import numpy as np
 
 from geosegsr.errors import ConfigError, SceneError
 from geosegsr.evaluation.enlarge import Enlarger, as_file
-from geosegsr.evaluation.finished import read_patch, refuse_other_grid, scale_of
+from geosegsr.evaluation.finished import common_ground, read_patch, scale_of
 from geosegsr.evaluation.seams import file_seam, model_seam
 from geosegsr.evaluation.subjects import Subject, open_subjects
 from geosegsr.evaluation.table import EVERYTHING, Evaluation
@@ -106,7 +106,7 @@ def evaluate_file(
 
     Args:
         sr: The enlarged raster.
-        hr: The truth, on the same grid.
+        hr: The truth, on the same pixel grid; where it covers other ground, the common ground is measured.
         lr: The input; by default made from the truth by bicubic downsampling.
         scale: Output pixels per input pixel; by default as the file's tags say.
         tile: Side of the tiles that the file was made of, in lr pixels; by default as its tags say.
@@ -121,13 +121,15 @@ def evaluate_file(
     result, truth = Scene.open(sr), Scene.open(hr)
     source = None if lr is None else Scene.open(lr)
     scale = scale or scale_of(result, source)
-    refuse_other_grid(result, truth, source, scale)
+    ground = common_ground(result, truth, source, scale)
+    area = ground.window
     radiometry = resolve_radiometry(truth, {"kind": "auto"}, value_range)
     label = Label(str(sr), EVERYTHING, f"{truth.count} bands, {truth.dtype}")
     bicubic, tally = Interpolator("bicubic", scale), Tally(scale, border)
     with arithmetic_threads(idle_threads()):
-        for part in windows(truth.height, truth.width, LONGEST, scale):
-            patch, image = read_patch(result, truth, source, part, scale, radiometry)
+        for window in windows(area.height, area.width, LONGEST, scale):
+            part = window.shifted(area.row, area.col)
+            patch, image = read_patch((result, truth, source), ground, part, scale, radiometry)
             if is_measured(patch):
                 tally.add(label, patch, image, as_file(bicubic(patch.lr[None])[0], radiometry, truth.dtype))
         if not tally.images:
@@ -137,7 +139,10 @@ def evaluate_file(
     made = (
         f"lr '{lr}'" if lr is not None else "lr by bicubic downsampling of hr: pass --lr for the real input"
     )
-    return Evaluation(str(sr), scale, tally.rows(), seam, (made, f"value range {radiometry.describe()}"))
+    notes: tuple[str, ...] = (made, f"value range {radiometry.describe()}")
+    if (area.height, area.width) != (result.height, result.width):
+        notes += (f"on the {area.width} x {area.height} pixels that both files cover",)
+    return Evaluation(str(sr), scale, tally.rows(), seam, notes)
 
 
 def _load(

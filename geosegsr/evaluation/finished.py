@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +15,9 @@ from geosegsr.raster.radiometry import Radiometry
 from geosegsr.raster.scene import Scene
 from geosegsr.raster.window import Window
 from geosegsr.sensor.degradation import imresize_down
+
+_APART = 0.1
+"""Of a pixel: pixels that lie further off each other do not show the same ground."""
 
 
 def scale_of(result: Scene, source: Scene | None) -> int:
@@ -31,46 +36,92 @@ def scale_of(result: Scene, source: Scene | None) -> int:
     )
 
 
-def refuse_other_grid(result: Scene, truth: Scene, source: Scene | None, scale: int) -> None:
-    """Refuse files whose pixels do not lie on each other.
+@dataclass(frozen=True)
+class CommonGround:
+    """The ground that a result and its truth both cover."""
+
+    window: Window
+    """In the result's pixels; its sides and its corner are whole lr pixels."""
+    row: int
+    """Row of the truth's first pixel, in the result's pixels."""
+    col: int
+    """Column of it."""
+
+    def in_truth(self, window: Window) -> Window:
+        """A window of the result in the truth's pixels."""
+        return window.shifted(-self.row, -self.col)
+
+
+def common_ground(result: Scene, truth: Scene, source: Scene | None, scale: int) -> CommonGround:
+    """The ground that two files on one pixel grid have in common.
 
     Raises:
-        ConfigError: They differ in size, bands or place.
+        ConfigError: Their pixels do not lie on each other, they have no ground in common, or their bands differ.
     """
-    if (result.height, result.width, result.count) != (truth.height, truth.width, truth.count):
+    said = f"Cannot compare '{result.path}' with '{truth.path}'"
+    if result.count != truth.count:
         raise ConfigError(
-            f"Cannot compare '{result.path}' with '{truth.path}': the first has {result.count} bands of "
-            f"{result.width} x {result.height} pixels, the second {truth.count} of {truth.width} x {truth.height}. "
-            "Cut or warp the truth to the grid of the result."
+            f"{said}: the first has {result.count} bands, the second {truth.count}. Pass a truth with the same bands."
         )
-    apart = _pixels_apart(result, truth)
-    if apart > 0.1:
-        raise ConfigError(
-            f"Cannot compare '{result.path}' with '{truth.path}': they lie {apart:.2f} pixels apart. "
-            "Warp the truth to the grid of the result."
-        )
+    row, col = _offset(result, truth, said)
+    top, left = (-(-max(0, start) // scale) * scale for start in (row, col))
+    bottom, right = min(result.height, row + truth.height), min(result.width, col + truth.width)
+    height, width = (length // scale * scale for length in (bottom - top, right - left))
+    if height <= 0 or width <= 0:
+        raise ConfigError(f"{said}: they have no ground in common. Pass a truth of the same place.")
     if source is not None and (source.height * scale, source.width * scale) != (result.height, result.width):
         raise ConfigError(
             f"Cannot evaluate '{result.path}' at scale {scale}: its input '{source.path}' has "
             f"{source.width} x {source.height} pixels. Pass the raster that was enlarged, or another --scale."
         )
+    return CommonGround(Window(top, left, height, width), row, col)
 
 
-def _pixels_apart(result: Scene, truth: Scene) -> float:
-    """The largest distance between the same corner of both, along rows or columns; 0 where a place is not known."""
+def _offset(result: Scene, truth: Scene, said: str) -> tuple[int, int]:
+    """Row and column of the truth's first pixel in the result's pixels; 0 where a place is not known."""
     if result.transform is None or truth.transform is None:
-        return 0.0
-    corners = [(0, 0), (truth.width, truth.height)]
-    moved = [(~truth.transform) @ (result.transform @ corner) for corner in corners]
-    return float(np.abs(np.subtract(moved, corners)).max())
+        if (result.height, result.width) != (truth.height, truth.width):
+            raise ConfigError(
+                f"{said}: the first has {result.width} x {result.height} pixels, the second {truth.width} x "
+                f"{truth.height}, and not both have a place. Cut or warp the truth to the grid of the result."
+            )
+        return 0, 0
+    if result.crs is not None and truth.crs is not None and result.crs != truth.crs:
+        raise ConfigError(
+            f"{said}: the first is in {result.crs.to_string()}, the second in {truth.crs.to_string()}. "
+            "Warp the truth to the grid of the result."
+        )
+    corners = [(0, 0), (truth.width, 0), (0, truth.height), (truth.width, truth.height)]
+    moved = [(~result.transform) @ (truth.transform @ corner) for corner in corners]
+    places = np.subtract(moved, corners)
+    col, row = np.rint(places[0])
+    apart = float(np.abs(places - (col, row)).max())
+    if apart > _APART:
+        raise ConfigError(
+            f"{said}: their pixels lie up to {apart:.2f} pixels off each other. Warp the truth to the grid of the result."
+        )
+    return int(row), int(col)
 
 
 def read_patch(
-    result: Scene, truth: Scene, source: Scene | None, part: Window, scale: int, radiometry: Radiometry
+    files: tuple[Scene, Scene, Scene | None],
+    ground: CommonGround,
+    part: Window,
+    scale: int,
+    radiometry: Radiometry,
 ) -> tuple[Patch, Floats]:
-    """Input and truth in a window of hr pixels, and the result there, all in the model's range."""
+    """Input and truth in a window, and the result there, all in the model's range.
+
+    Args:
+        files: Result, truth and, if known, the input.
+        ground: What result and truth have in common.
+        part: In the result's pixels; on whole lr pixels.
+        scale: Of the result.
+        radiometry: Of the truth.
+    """
+    result, truth, source = files
     sr, sr_valid = _read(result, part, radiometry)
-    hr, hr_valid = _read(truth, part, radiometry)
+    hr, hr_valid = _read(truth, ground.in_truth(part), radiometry)
     valid = sr_valid & hr_valid
     if source is None:
         lr = imresize_down(hr, scale)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from click.testing import CliRunner
 from fakes import FAKE, Fake, Flat
 from geosegsr_cli.commands.evaluate import command
@@ -14,6 +15,7 @@ from training_kit import as_dtype, folder_of, ground, write
 from geosegsr.errors import ConfigError, GeoSegSRWarning, SceneError
 from geosegsr.evaluation.enlarge import Enlarger
 from geosegsr.evaluation.evaluate import evaluate_file, evaluate_model
+from geosegsr.evaluation.finished import common_ground
 from geosegsr.evaluation.table import table
 from geosegsr.imagery.sources import SceneSource
 from geosegsr.models.interpolation import Interpolator
@@ -266,14 +268,48 @@ def test_files_on_other_grids_are_refused(tmp_path):
     sr, hr, lr = finished(tmp_path)
     with rasterio.open(hr) as source:
         values = source.read()
-    small = write(tmp_path / "small.tif", values[:, 1:], pixel=5.0)
-    with pytest.raises(ConfigError, match="128 x 128 pixels, the second 3 of 128 x 127"):
-        evaluate_file(sr, small, lr)
-    shifted = write(tmp_path / "shifted.tif", values, pixel=5.0, east=500_000 + 5.0)
-    with pytest.raises(ConfigError, match=r"they lie 1\.00 pixels apart"):
+    fewer = write(tmp_path / "fewer.tif", values[:2], pixel=5.0)
+    with pytest.raises(ConfigError, match="has 3 bands, the second 2"):
+        evaluate_file(sr, fewer, lr)
+    shifted = write(tmp_path / "shifted.tif", values, pixel=5.0, east=500_000 + 2.0)
+    with pytest.raises(ConfigError, match=r"up to 0\.40 pixels off each other"):
         evaluate_file(sr, shifted, lr)
+    coarse = write(tmp_path / "coarse.tif", values, pixel=5.1)
+    with pytest.raises(ConfigError, match="off each other"):
+        evaluate_file(sr, coarse, lr)
+    far = write(tmp_path / "far.tif", values, pixel=5.0, east=500_000 + 640.0)
+    with pytest.raises(ConfigError, match="no ground in common"):
+        evaluate_file(sr, far, lr)
     with pytest.raises(ConfigError, match="Pass the raster that was enlarged"):
         evaluate_file(sr, hr, hr)
+
+
+@pytest.mark.parametrize(("row", "col"), [(0, 0), (6, 10), (3, 5)])
+def test_files_on_one_grid_are_compared_on_their_common_ground(tmp_path, row, col):
+    sr, hr, lr = finished(tmp_path)
+    with rasterio.open(hr) as source:
+        values, profile = source.read(), source.profile
+    profile |= {
+        "transform": source.transform @ Affine.translation(col, row),
+        "height": 128 - row - 20,
+        "width": 128 - col - 9,
+    }
+    part = tmp_path / "part.tif"
+    with rasterio.open(part, "w", **profile) as target:
+        target.write(values[:, row : 128 - 20, col : 128 - 9])
+    common = common_ground(Scene.open(sr), Scene.open(part), Scene.open(lr), 2)
+    top, left = -(-row // 2) * 2, -(-col // 2) * 2
+    assert common.window == Window(top, left, (108 - top) // 2 * 2, (119 - left) // 2 * 2)
+    found = evaluate_file(sr, part, lr, border=0)
+    assert any("that both files cover" in note for note in found.notes)
+    # All other pixels of the result may be anything.
+    with rasterio.open(sr) as source:
+        everything = source.read()
+    outside = np.ones(everything.shape[1:], bool)
+    outside[common.window.slices] = False
+    everything[:, outside] = 0
+    other = write(tmp_path / "other.tif", everything, pixel=5.0)
+    assert evaluate_file(other, part, lr, scale=2, border=0).total.model == found.total.model
 
 
 def run(*arguments):
