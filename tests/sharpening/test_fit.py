@@ -131,5 +131,7 @@ def test_sentinel_2_by_walds_protocol() -> None:
     scored = truth[:, 204:-4, 4:-4]
     errors = np.sqrt(((found[:, 204:-4, 4:-4] - scored) ** 2).mean((1, 2)))
     low, high = np.percentile(scored, [0.1, 99.9], axis=(1, 2))
-    assert (20 * np.log10((high - low) / errors)).mean() > 40.2
-    assert errors.mean() < 39
+    psnr = 20 * np.log10((high - low) / errors)
+    assert psnr.mean() > 40.4 and errors.mean() < 38
+    # The better of bicubic and the bundled network for each band, with 36 weights for the detail of the 10 m bands.
+    assert (psnr > [37.98, 38.83, 40.54, 40.98, 37.88, 39.44]).all()
