@@ -82,6 +82,16 @@ def test_info_tells_the_assumptions(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "rotated" in out
 
 
+def test_info_estimates_the_sensor_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = str(factory.write_plain(tmp_path / "in.tif", dtype="uint8"))
+    _, out, _ = run(capsys, "info", source)
+    assert "MTF" not in out
+    code, out, _ = run(capsys, "info", source, "--sensor")
+    line = next(line for line in out.splitlines() if line.startswith("sensor"))
+    assert code == 0 and "MTF" in line
+    assert "MTF" in json.loads(run(capsys, "info", source, "--sensor", "--json")[1])["sensor"]
+
+
 def test_options_may_be_negative_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = factory.write_plain(tmp_path / "in.tif", dtype="int16")
     code, _, err = run(

@@ -20,18 +20,32 @@ from geosegsr_cli.parts.options import Nodata, band_kind_option, json_option, on
     "--alpha", type=click.Choice(["auto", "mask", "image"]), default="auto", show_default=True,
     help="How to treat a band tagged alpha; auto decides by its values.",
 )  # fmt: skip
+@click.option(
+    "--sensor",
+    is_flag=True,
+    help="Estimate how the scene was imaged, as upscale does at x4. Takes some seconds.",
+)
 @json_option
-def command(file: str, nodata: Any, band_kinds: Any, alpha: Any, as_json: bool) -> None:
+def command(file: str, nodata: Any, band_kinds: Any, alpha: Any, sensor: bool, as_json: bool) -> None:
     """Show the metadata of the raster FILE, and what upscale would assume about it."""
     verbosity(quiet=False, verbose=0)
     from geosegsr.raster.describe import describe
 
     facts = describe(file, nodata=nodata, alpha=alpha, band_kinds=band_kinds)
+    if sensor and "bands" in facts:
+        facts["sensor"] = _sensor(file, nodata=nodata, alpha=alpha, band_kinds=band_kinds)
     if as_json:
         print_json(facts)
         return
     for name, value in [*_parts(facts), *(_lines(facts) if "bands" in facts else ())]:
         click.echo(one_line(f"{name:<11}{value}"))
+
+
+def _sensor(file: str, **options: Any) -> str:
+    """What upscale would take for the sensor; loads torch."""
+    from geosegsr.pipeline.plan import plan
+
+    return plan(file, **options).sensing.describe()
 
 
 def _parts(facts: dict[str, Any]) -> list[tuple[str, str]]:
@@ -60,6 +74,8 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("mask", f"{', '.join(facts['mask']) or 'none'}; {facts['valid_share']:.1%} valid in a sample"),
         ("range", f"{facts['value_range']}, unless the model's card says otherwise"),
     ]
+    if "sensor" in facts:
+        lines.append(("sensor", facts["sensor"]))
     lines += [(f"band {band['index']}", _band(band)) for band in facts["bands"]]
     lines += [("note", line) for line in facts["intake"]]
     if facts["alpha_looks_like_image"]:
