@@ -34,7 +34,7 @@ from geosegsr.raster.gdal import CACHE_BYTES, GDALError, forget_handles, gdal_re
 from geosegsr.raster.metadata import Metadata
 from geosegsr.raster.scene import AlphaPolicy, Scene
 from geosegsr.raster.stderr import captured_errors
-from geosegsr.raster.vrt import GDAL_TYPES, colour_name
+from geosegsr.raster.vrt import GDAL_TYPES, add_colour_table, add_gcps, add_tags, colour_name
 from geosegsr.raster.window import Window
 
 # For a VRT over many files: few open files and a small block cache bound the memory at any size.
@@ -337,16 +337,16 @@ def _vrt(metadata: Metadata, dtype: np.dtype[Any], blocks: Sequence[BlockFile], 
     if metadata.transform is not None:
         ET.SubElement(root, "GeoTransform").text = ", ".join(repr(v) for v in metadata.transform.to_gdal())
     if metadata.gcps:
-        _add_gcps(root, metadata)
-    _add_tags(root, metadata.tags)
+        add_gcps(root, metadata)
+    add_tags(root, metadata.tags)
     if metadata.rpcs:
-        _add_tags(root, metadata.rpcs, domain="RPC")
+        add_tags(root, metadata.rpcs, domain="RPC")
     gdal_type = GDAL_TYPES[dtype.name]
     for number, band in enumerate(metadata.bands, 1):
         element = ET.SubElement(root, "VRTRasterBand", dataType=gdal_type, band=str(number))
         if band.description:
             ET.SubElement(element, "Description").text = band.description
-        _add_tags(element, band.tags)
+        add_tags(element, band.tags)
         if metadata.nodata is not None:
             ET.SubElement(element, "NoDataValue").text = _number(metadata.nodata)
         if band.unit:
@@ -354,10 +354,7 @@ def _vrt(metadata: Metadata, dtype: np.dtype[Any], blocks: Sequence[BlockFile], 
         ET.SubElement(element, "Offset").text = _number(band.offset)
         ET.SubElement(element, "Scale").text = _number(band.scale)
         ET.SubElement(element, "ColorInterp").text = colour_name(band.colorinterp)
-        if band.colour_table:
-            table = ET.SubElement(element, "ColorTable")
-            for entry in band.colour_table:
-                ET.SubElement(table, "Entry", {f"c{n}": str(part) for n, part in enumerate(entry, 1)})
+        add_colour_table(element, band.colour_table)
         _add_sources(element, blocks, str(number), gdal_type)
     if has_mask:
         element = ET.SubElement(ET.SubElement(root, "MaskBand"), "VRTRasterBand", dataType="Byte")
@@ -368,25 +365,6 @@ def _vrt(metadata: Metadata, dtype: np.dtype[Any], blocks: Sequence[BlockFile], 
 
 def _number(value: float) -> str:
     return "nan" if value != value else repr(value)
-
-
-def _add_gcps(root: ET.Element, metadata: Metadata) -> None:
-    wkt = "" if metadata.gcps_crs is None else metadata.gcps_crs.wkt
-    gcps = ET.SubElement(root, "GCPList", Projection=wkt)
-    for gcp in metadata.gcps:
-        ET.SubElement(
-            gcps, "GCP", Id=str(gcp.id or ""), Info=str(gcp.info or ""),
-            Pixel=repr(float(gcp.col)), Line=repr(float(gcp.row)),
-            X=repr(float(gcp.x)), Y=repr(float(gcp.y)), Z=repr(float(gcp.z or 0)),
-        )  # fmt: skip
-
-
-def _add_tags(parent: ET.Element, tags: Mapping[str, str], domain: str | None = None) -> None:
-    if not tags:
-        return
-    element = ET.SubElement(parent, "Metadata", {} if domain is None else {"domain": domain})
-    for key, value in tags.items():
-        ET.SubElement(element, "MDI", key=key).text = value
 
 
 def _add_sources(parent: ET.Element, blocks: Sequence[BlockFile], band: str, gdal_type: str) -> None:

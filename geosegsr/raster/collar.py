@@ -14,6 +14,8 @@ from geosegsr.raster.contract import Raster
 
 _LEAST_SHARE = 0.01
 """Of a place, for the whole to be worth reading, and of the whole."""
+_MOST_SAMPLED = 1 << 28  # pixels
+_WHOLLY = 0.95
 _MOST_INSIDE = 0.05
 """Of the pixels with the value, the share that may lie apart from the border."""
 _MARKS = (0.0, -1.0, -9999.0, -32768.0, -32767.0, -99999.0)
@@ -48,11 +50,18 @@ def find_collar(raster: Raster, patches: Sequence[tuple[NDArray[Any], NDArray[np
         return None
     for value in _marks(raster.dtype):
         if any(np.mean(_equal(values, value)) >= _LEAST_SHARE for values, _ in patches):
-            sample, _ = raster.sample()
-            share = _share_along_border(_equal(sample, value))
+            share = _share(raster, patches, value)
             if share >= _LEAST_SHARE:
                 return Collar(value, share)
     return None
+
+
+def _share(raster: Raster, patches: Sequence[tuple[NDArray[Any], NDArray[np.bool_]]], value: float) -> float:
+    """The share of the scene that is a collar; of an enormous scene, whose sample could take minutes, that of the places."""
+    if raster.height * raster.width <= _MOST_SAMPLED:
+        return _share_along_border(_equal(raster.sample()[0], value))
+    shares = [float(np.mean(_equal(values, value))) for values, _ in patches]
+    return float(np.mean(shares)) if max(shares) > _WHOLLY and min(shares) < 1 - _WHOLLY else 0.0
 
 
 def _marks(dtype: np.dtype[Any]) -> list[float]:

@@ -25,7 +25,7 @@ EXPECTED = {
     "2^31 x 2^31 pixels in 126 bytes, one strip": WHOLE,
     "2^31 x 2^31 pixels in 126 bytes, strips of a row": WHOLE,
     "2^31 x 1 pixels": WHOLE,
-    "1 x 2^31 pixels": MANY,
+    "1 x 2^31 pixels": "damaged, incomplete or unreachable",  # the first places that are read are not there
     "300000 x 300000 empty pixels": MANY,
     "65535 bands": "more than 4,096",
     "tiles of 2^31": WHOLE,

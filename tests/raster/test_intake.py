@@ -7,6 +7,7 @@ import pytest
 from scipy import ndimage
 
 from geosegsr.errors import BandError, GeoSegSRWarning
+from geosegsr.raster import collar
 from geosegsr.raster.contract import BandHints
 from geosegsr.raster.intake import look_at, refuse_no_image, refuse_other_than_images, take_in
 from geosegsr.raster.kinds import asked_kinds, few_values, kind_of_name
@@ -182,3 +183,14 @@ def test_what_is_no_collar(kind):
     elif kind in ("declared", "other value"):
         values[:, :, :60] = 0 if kind == "declared" else 77
     assert look_at(Raster(values, nodata=0 if kind == "declared" else None)).collar is None
+
+
+def test_an_enormous_scene_is_not_read_for_its_collar(monkeypatch):
+    monkeypatch.setattr(collar, "_MOST_SAMPLED", 0)
+    monkeypatch.setattr(Raster, "sample", lambda self: pytest.fail("it was read"))
+    values = textured(3, 700, 10, 200, np.uint8)
+    assert look_at(Raster(values)).collar is None
+    values[:, :, :200] = 0
+    assert look_at(Raster(values)).collar.value == 0
+    values[:] = 0
+    assert look_at(Raster(values)).collar is None
