@@ -25,6 +25,7 @@ from rasterio.warp import reproject
 from geosegsr.errors import BandError, ConfigError, SceneError
 from geosegsr.imagery.ground import footprint
 from geosegsr.imagery.registration import phase_shift
+from geosegsr.models.segsr.config import SCALES
 from geosegsr.raster.nodata import fill_invalid
 from geosegsr.raster.radiometry import Radiometry, resolve_radiometry
 from geosegsr.raster.scene import Scene
@@ -34,6 +35,7 @@ __all__ = ["AlignedPair", "align", "match_images"]
 
 _ANY_CRS = "EPSG:3857"  # a stand-in if neither side has a CRS: both are in pixels then
 _LEAST_CORRELATION = 0.2
+_TOLERANCE = 0.05  # of the ratio of pixel sizes, which pairs of two sensors meet only roughly
 _WINDOW = 1024  # side, in lr pixels, of the square in which the shift is estimated
 
 
@@ -93,7 +95,7 @@ def align(
 
     Args:
         hr: High-resolution side.
-        lr: Low-resolution side, whose pixels are about `scale` times as large.
+        lr: Low-resolution side, whose pixels are about `scale` times as large, or larger.
         scale: hr pixels per lr pixel.
         policy: How DN of lr become the model's range; see `resolve_radiometry`.
         max_shift: Largest shift that is corrected, in lr pixels.
@@ -156,16 +158,18 @@ def _refuse_misfits(hr: Scene, lr: Scene, scale: int) -> None:
             "Pass --bands with bands that both have."
         )
     ratio = _pixel_ratio(hr, lr)
-    if abs(ratio / scale - 1) <= 0.05:
-        return
+    if ratio >= scale * (1 - _TOLERANCE):
+        return  # finer hr pixels than the scale needs are aggregated
     if abs(ratio * scale - 1) <= 0.05:
         raise ConfigError(
             f"Cannot use the pair '{hr.path}' and '{lr.path}': the pixels of the first are {scale} "
             "times as large as those of the second. lr and hr look swapped: exchange --hr and --lr."
         )
+    smaller = [number for number in SCALES if ratio >= number * (1 - _TOLERANCE)]
+    needed = f"Pass --scale {smaller[-1]}, or finer hr images" if smaller else "Pass finer hr images"
     raise ConfigError(
-        f"Cannot use the pair '{hr.path}' and '{lr.path}' at scale {scale}: lr pixels are {ratio:.3g} "
-        f"times as large as hr pixels. Pass --scale {max(2, round(ratio))}, or resample one side."
+        f"Cannot use the pair '{hr.path}' and '{lr.path}' at scale {scale}: lr pixels are only {ratio:.3g} "
+        f"times as large as hr pixels. {needed}."
     )
 
 
@@ -192,7 +196,7 @@ def _resampled(
     placed = (
         hr.transform is not None and lr.transform is not None and hr.crs is not None and lr.crs is not None
     )
-    source = hr.transform if placed else Affine.scale(1 / scale)
+    source = hr.transform if placed else _unplaced(hr, lr, scale)
     grid = (lr.transform if placed else Affine.identity()) @ Affine.scale(1 / scale)
     grid = grid @ Affine.translation(-shift[1] * scale, -shift[0] * scale)
     values, valid = hr.read(hr.window)
@@ -217,6 +221,12 @@ def _resampled(
     inside = np.greater(out_mask, 0.999)
     whole = fill_invalid(out, np.broadcast_to(inside, out.shape)) if inside.any() else out
     return whole, np.asarray(inside, bool)
+
+
+def _unplaced(hr: Scene, lr: Scene, scale: int) -> Affine:
+    """From hr pixels to lr pixels where only the sizes tell; a few pixels more or less at the end do not count."""
+    ratio = _pixel_ratio(hr, lr)
+    return Affine.scale(1 / (scale if abs(ratio / scale - 1) <= _TOLERANCE else ratio))
 
 
 def _quiet() -> Any:

@@ -13,6 +13,7 @@ from geosegsr.files import check_path, exists, is_file, is_folder, is_same
 from geosegsr.pipeline.job import Job
 
 _REMOTE = re.compile(r"[A-Za-z][\w+.-]+:/|/vsi\w+[/?]")
+_IMAGE_SUFFIX = re.compile(r"\.[A-Za-z]\w{1,4}")
 _SUFFIXES = ("", ".tif", ".tiff")
 
 
@@ -74,7 +75,7 @@ def check_name(target: Path) -> None:
     if target.suffix.lower() not in _SUFFIXES:
         better = (
             target.with_suffix(".tif")
-            if target.suffix[1:].isalnum()
+            if _IMAGE_SUFFIX.fullmatch(target.suffix)
             else target.with_name(target.name + ".tif")
         )
         raise SceneError(f"Cannot write '{target}': results are GeoTIFFs. Name it '{better}'.")

@@ -97,9 +97,19 @@ def test_swapped_sides_are_told(tmp_path):
 
 
 def test_another_scale_names_the_right_one(tmp_path):
-    hr, lr = pair_of(tmp_path, scale=4)
-    with pytest.raises(ConfigError, match=r"lr pixels are 4 times as large.*Pass --scale 4"):
-        aligned(hr, lr, scale=2)
+    hr, lr = pair_of(tmp_path, scale=2)
+    with pytest.raises(ConfigError, match=r"lr pixels are only 2 times as large.*Pass --scale 2, or finer"):
+        aligned(hr, lr, scale=4)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_finer_hr_pixels_are_aggregated(tmp_path, scale):
+    """lr pixels 4 times as large as hr pixels train every scale up to 4, as with hr of just the right size."""
+    hr, lr = pair_of(tmp_path, (0.5, 0.0), scale=4)
+    pair = aligned(hr, lr, scale=scale)
+    assert pair.hr.shape == (2, lr.height * scale, lr.width * scale)
+    assert pair.shift == pytest.approx((-0.5, 0.0), abs=0.1)
+    assert residual(pair, scale) < 0.012
 
 
 def test_other_bands_are_refused(tmp_path):

@@ -28,7 +28,7 @@ def test_names_of_results(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "better"),
-    [("x.png", "x.tif"), ("x.JP2", "x.tif"), ("x.vrt", "x.tif"), ("in.d/x.nc", "in.d/x.tif"), ("x.5 m", "x.5 m.tif")],
+    [("x.png", "x.tif"), ("x.JP2", "x.tif"), ("x.vrt", "x.tif"), ("in.d/x.nc", "in.d/x.tif"), ("x.5 m", "x.5 m.tif"), ("a.1", "a.1.tif")],
 )  # fmt: skip
 def test_another_suffix_is_refused_with_the_right_name(name: str, better: str) -> None:
     with pytest.raises(SceneError, match="GeoTIFF") as caught:

@@ -23,6 +23,7 @@ from rasterio.warp import transform_bounds
 
 from geosegsr import upscale
 from geosegsr.errors import ConfigError, GeoSegSRWarning, JobError, SceneError
+from geosegsr.pipeline.batch import upscale_batch
 from geosegsr.raster.footprint import bounding_box, footprint, ground_sample_distance
 from geosegsr.raster.metadata import Metadata
 from geosegsr.raster.stac import Acquired, build_item
@@ -307,20 +308,19 @@ def test_the_item_of_another_file_is_not_replaced(
 
 def test_two_results_do_not_share_an_item(tmp_path: Path) -> None:
     source = factory.write_plain(tmp_path / "in.tif", count=1)
-    upscale(source, tmp_path / "a.1", 2, "nearest", stac=True, acquired=WHEN)
+    upscale(source, tmp_path / "a.tif", 2, "nearest", stac=True, acquired=WHEN)
     kept = (tmp_path / "a.json").read_text()
     with pytest.raises(JobError, match="a STAC item of another file"):
-        upscale(source, tmp_path / "a.2", 2, "nearest", stac=True, acquired=WHEN)
-    assert (tmp_path / "a.json").read_text() == kept and not (tmp_path / "a.2").exists()
+        upscale(source, tmp_path / "a.tiff", 2, "nearest", stac=True, acquired=WHEN)
+    assert (tmp_path / "a.json").read_text() == kept and not (tmp_path / "a.tiff").exists()
 
 
-def test_two_results_of_a_batch_do_not_share_an_item(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    scenes = [factory.write_plain(tmp_path / f"a.{number}.tif", count=1) for number in (1, 2)]
-    command = ["upscale", *BICUBIC, *scenes, "-o", f"{tmp_path}/out/", "--name", "{stem}", "-s", 2]
-    said = run_here(capfd, *command, "--stac", "--datetime", WHEN, "-q")
-    assert_refused(said, 1, str(tmp_path / "out" / "a.json"), "--name")
+def test_two_results_of_a_batch_do_not_share_an_item(tmp_path: Path) -> None:
+    scenes = [factory.write_plain(tmp_path / f"{number}.tif", count=1) for number in (1, 2)]
+    targets = [tmp_path / "out" / name for name in ("a.tif", "a.tiff")]
+    pairs = [(str(scene), target) for scene, target in zip(scenes, targets, strict=True)]
+    with pytest.raises(ConfigError, match=r"a\.json'\. Pass a --name"):
+        list(upscale_batch(pairs, 2, "bicubic", stac=True, acquired=WHEN))
     assert not (tmp_path / "out").exists()
 
 
@@ -349,7 +349,7 @@ def test_an_item_has_a_file_of_its_own(tmp_path: Path) -> None:
     other = factory.write_plain(tmp_path / "scene.json", count=1)
     before = other.read_bytes()
     wanted: dict[str, Any] = {"stac": True, "acquired": WHEN, "overwrite": True}
-    with pytest.raises(JobError, match=r"the image itself has that name\. Pass another -o"):
+    with pytest.raises(SceneError, match=r"results are GeoTIFFs"):
         upscale(source, tmp_path / "x.json", 2, "nearest", **wanted)
     spread = {"ensemble": True, "uncertainty": tmp_path / "link" / "x.json"}
     (tmp_path / "link").symlink_to(tmp_path)
