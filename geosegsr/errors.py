@@ -90,10 +90,6 @@ class CheckpointError(GeoSegSRError, ValueError):
     """A model file is damaged, is no model of this package, or does not fit."""
 
 
-class DependencyError(GeoSegSRError, ImportError):
-    """An optional package is missing; the message names the extra to install."""
-
-
 class JobError(GeoSegSRError, RuntimeError):
     """A run cannot start or continue: another run is active, or the target exists."""
 

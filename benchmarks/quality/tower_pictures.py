@@ -27,8 +27,6 @@ SCENES = {"naip": 7, "aerial_eugene_or": 7, "drone": 0, "usgs": 2, "drone_copr_d
 COVERS = ("trees", "houses", "bare ground and sand")
 SIDE, REDUCED, LABEL, GAP = 256, 2, 18, 4
 
-Map = NDArray[np.float64]
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(

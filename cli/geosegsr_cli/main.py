@@ -1,6 +1,7 @@
 """Entry point: finds the command's module by name and turns errors into exit codes.
 
-Exit codes: 0 done, 1 one of our errors (one line on standard error), 2 wrong usage, 3 a training that gained nothing, 130 interrupted.
+Exit codes: 0 done, 1 one of our errors (one line on standard error), 2 wrong usage, 3 a training that gained nothing,
+130 interrupted.
 A bug keeps its traceback, and has exit code 1 as well.
 """
 

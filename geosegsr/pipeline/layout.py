@@ -16,7 +16,7 @@ from geosegsr.models.interpolation import is_repetition
 from geosegsr.notices import warn
 from geosegsr.pipeline.options import RenderOptions
 from geosegsr.pipeline.sensing import Sensing, sense
-from geosegsr.pipeline.suitability import has_to_agree, is_alike, warn_of_misfit
+from geosegsr.pipeline.suitability import calls_for_consistency, is_alike, warn_of_misfit
 from geosegsr.raster.bands import BandGroup, OtherBands, bands_alone, group_bands
 from geosegsr.raster.contract import Raster
 from geosegsr.raster.intake import Intake, refuse_no_image
@@ -75,7 +75,7 @@ def plan_rendering(
     sensing = sense(raster, upscaler.facts, groups, radiometry, options["sensor"])
     warn_of_misfit(raster, upscaler.facts, groups, sensing)
     consistent = wants_consistency(upscaler, options["consistency"]) and (
-        options["consistency"] is True or has_to_agree(upscaler.facts, groups, sensing)
+        options["consistency"] is True or calls_for_consistency(upscaler.facts, groups, sensing)
     )
     samplings: tuple[Sampling, ...] = ()
     if consistent or (measured and not upscaler.facts.linear):

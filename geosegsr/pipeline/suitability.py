@@ -17,8 +17,8 @@ from geosegsr.sensor.descriptor import BICUBIC, SensorDescriptor
 _APART = (0.08, 0.08, 1.5 / 255, 30.0)
 """Distance of each number from what a model was trained on at which its results are likely to suffer."""
 _UNLIKE = (0.08, 0.08, 0.5 / 255, 4.0)
-"""The same for an input that says what a result has to agree with. Noise and compression are no part of the ground: at
-JPEG quality 90, agreement with the input costs 0.3 dB."""
+"""The same for an input with which a result is made consistent. Noise and compression are no part of the ground: at JPEG
+quality 90, consistency costs 0.3 dB."""
 _BEYOND = (0.05, 0.05, 2.0 / 255, 15.0)
 """How far a number may lie beyond what a network was told of in its training; estimates err by about half of it."""
 
@@ -38,10 +38,10 @@ def is_alike(facts: Facts, sensor: SensorDescriptor) -> bool:
     return sensor.same_as(trained_on(facts), _APART)
 
 
-def has_to_agree(facts: Facts, groups: tuple[BandGroup, ...], sensing: Sensing) -> bool:
-    """Whether results have to agree with their input.
+def calls_for_consistency(facts: Facts, groups: tuple[BandGroup, ...], sensing: Sensing) -> bool:
+    """Whether results are made consistent with their input where the user says nothing.
 
-    They do where all bands that the model was trained on, or else all that go through it, were imaged as its training
+    They are where all bands that the model was trained on, or else all that go through it, were imaged as its training
     images.
     """
     main = _through_model(groups, sensing)

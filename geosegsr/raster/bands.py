@@ -98,11 +98,9 @@ def group_bands(
         other_bands = "model"
     if other_bands is None or (other_bands == "model" and not knows_grey):
         names = f" ({', '.join(model_band_names)})" if model_band_names else ""
-        many = f"it has {count} band{'' if count == 1 else 's'}"
-        raise BandError(
-            f"Cannot upscale '{scene}': {many}, but model '{model}' was trained on {model_bands}{names}"
-            f"{' and never on single bands' if other_bands == 'model' else ''}. "
-            f"Pass --bands with {model_bands} of them, or --other-bands bicubic|drop."
+        never = " and never on single bands" if other_bands == "model" else ""
+        raise _too_many(
+            count, scene, f"model '{model}' was trained on {model_bands}{names}{never}", model_bands
         )
     if positions is None and other_bands != "model":
         raise BandError(
@@ -111,12 +109,26 @@ def group_bands(
         )
     together = () if positions is None else (BandGroup(positions, "model"),)
     rest = [band for band in range(count) if positions is None or band not in positions]
+    return (*together, *_alone(rest, other_bands, positions))
+
+
+def _alone(
+    bands: list[int], other_bands: OtherBands | None, positions: tuple[int, ...] | None
+) -> tuple[BandGroup, ...]:
+    """Bands beyond the model's, each by itself; none if they are dropped."""
     if other_bands == "drop":
-        return together
+        return ()
     if other_bands == "bicubic":
-        return (*together, *(BandGroup((band,), "bicubic") for band in rest))
+        return tuple(BandGroup((band,), "bicubic") for band in bands)
     guide = positions if positions is not None and len(positions) == 3 else None
-    return (*together, *(BandGroup((band,), "grey", guide) for band in rest))
+    return tuple(BandGroup((band,), "grey", guide) for band in bands)
+
+
+def _too_many(count: int, scene: str, known: str, model_bands: int) -> BandError:
+    return BandError(
+        f"Cannot upscale '{scene}': it has {count} band{'' if count == 1 else 's'}, but {known}. "
+        f"Pass --bands with {model_bands} of them, or --other-bands bicubic|drop."
+    )
 
 
 def _at(group: BandGroup, places: list[int]) -> BandGroup:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from geosegsr.errors import ConfigError, GeoSegSRWarning
 from geosegsr.raster.gdal import reading
-from geosegsr.raster.intake import take_in
+from geosegsr.raster.intake import Intake, take_in
 from geosegsr.raster.products import parts_of_source
 from geosegsr.raster.radiometry import resolve_radiometry
 from geosegsr.raster.scene import AlphaPolicy, Scene
@@ -45,7 +45,6 @@ def describe(
         own = None if isinstance(nodata, str) else nodata
         scene = Scene.open(path, nodata=own, alpha=alpha).with_band_kinds(band_kinds)
     scene, intake = take_in(scene, scene.with_nodata, find_nodata=nodata == "auto")
-    kinds = dict(zip(scene.image_bands, intake.kinds, strict=True))
     collar = intake.collar
     metadata = scene.metadata
     _, valid = scene.sample()
@@ -74,19 +73,24 @@ def describe(
         "value_range": _range(scene),
         "tags": metadata.tags,
         "parts": [part.to_dict() for part in parts],
-        "bands": [
-            {
-                "index": band.index,
-                "colour": band.colorinterp,
-                "description": band.description,
-                "unit": band.unit,
-                "scale": band.scale,
-                "offset": band.offset,
-                "role": "mask" if band.index == scene.alpha_band else kinds[band.index],
-            }
-            for band in metadata.bands
-        ],
+        "bands": _bands(scene, intake),
     }
+
+
+def _bands(scene: Scene, intake: Intake) -> list[dict[str, Any]]:
+    kinds = dict(zip(scene.image_bands, intake.kinds, strict=True))
+    return [
+        {
+            "index": band.index,
+            "colour": band.colorinterp,
+            "description": band.description,
+            "unit": band.unit,
+            "scale": band.scale,
+            "offset": band.offset,
+            "role": "mask" if band.index == scene.alpha_band else kinds[band.index],
+        }
+        for band in scene.metadata.bands
+    ]
 
 
 def _has_bands(path: str | Path) -> bool:

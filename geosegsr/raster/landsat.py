@@ -66,17 +66,9 @@ def _bands(archive: Archive, values: dict[str, dict[str, str]]) -> Iterator[Prod
         colours = _OLI if match["scene"][3:4] in "89" else _TM
         group, key = _GROUPS[level]
         scale, offset = (_number(values, group, key.format(what, number)) for what in ("MULT", "ADD"))
-        kind = "image" if number in colours and level != "ST" else "other"
-        yield ProductBand(
-            name,
-            path,
-            1,
-            "image" if kind == "image" else "other",
-            colours.get(number, "undefined"),
-            scale,
-            offset,
-            0.0,
-        )
+        is_image = number in colours and level != "ST"
+        colour = colours.get(number, "undefined")
+        yield ProductBand(name, path, 1, "image" if is_image else "other", colour, scale, offset, 0.0)
 
 
 def _order(name: str) -> tuple[int, str]:

@@ -17,7 +17,7 @@ from rasterio.crs import CRS
 from geosegsr.errors import SceneError, did_you_mean
 from geosegsr.raster.gdal import reading
 from geosegsr.raster.kinds import BandKind
-from geosegsr.raster.vrt import GDAL_TYPES, colour_name
+from geosegsr.raster.vrt import GDAL_TYPES, add_tags, colour_name
 
 _ENOUGH_BANDS = 3
 ProductKind = Literal["Sentinel-2", "Landsat", "STAC item", "single bands", "subdatasets"]
@@ -233,9 +233,7 @@ def _vrt(part: Part) -> str:
         ET.SubElement(root, "SRS").text = grid.crs.wkt
     if grid.transform != Affine.identity():
         ET.SubElement(root, "GeoTransform").text = ", ".join(repr(v) for v in grid.transform.to_gdal())
-    metadata = ET.SubElement(root, "Metadata")
-    for key, value in part.tags.items():
-        ET.SubElement(metadata, "MDI", key=key).text = value
+    add_tags(root, part.tags)
     headers = [_header(band) for band in part.bands]
     dtype = np.result_type(*(header["dtype"] for header in headers))
     for number, (band, header) in enumerate(zip(part.bands, headers, strict=True), 1):
@@ -269,8 +267,7 @@ def _add_band(
         root, "VRTRasterBand", dataType=kind, band=str(number), blockXSize=str(cols), blockYSize=str(rows)
     )
     if header["nbits"] is not None:
-        structure = ET.SubElement(element, "Metadata", domain="IMAGE_STRUCTURE")
-        ET.SubElement(structure, "MDI", key="NBITS").text = header["nbits"]
+        add_tags(element, {"NBITS": header["nbits"]}, "IMAGE_STRUCTURE")
     ET.SubElement(element, "Description").text = band.name
     nodata = header["nodata"] if band.nodata is None else band.nodata
     if nodata is not None:

@@ -103,11 +103,7 @@ class Scene:
         renew(path)
         with reading(opened or path, name=str(path)) as source:
             refuse_unfit(source, str(path))
-            if len(source.subdatasets) > 1:
-                warn(
-                    f"'{path}' holds {len(source.subdatasets)} rasters: the first is used. "
-                    f"Pass the name of another in place of the file: '{source.subdatasets[1]}'"
-                )
+            _warn_of_others(source, path)
             selected = selected_bands(source, bands)
             tagged = [i for i, colour in enumerate(source.colorinterp, 1) if colour == ColorInterp.alpha]
             looks_like_image = bool(tagged) and source.count > 1 and _looks_like_image(source, tagged[-1])
@@ -292,6 +288,14 @@ class Scene:
             lambda source: source.read(
                 bands, window=rio_window(window), out_shape=out_shape, resampling=Resampling.nearest
             ),
+        )
+
+
+def _warn_of_others(source: Any, path: str | Path) -> None:
+    if len(source.subdatasets) > 1:
+        warn(
+            f"'{path}' holds {len(source.subdatasets)} rasters: the first is used. "
+            f"Pass the name of another in place of the file: '{source.subdatasets[1]}'"
         )
 
 

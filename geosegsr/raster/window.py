@@ -35,6 +35,11 @@ class Window:
         """The same ground on a grid `scale` times as fine."""
         return Window(self.row * scale, self.col * scale, self.height * scale, self.width * scale)
 
+    def reduced(self, ratio: int) -> Window:
+        """The pixels of a grid `ratio` times as coarse that lie over it, wholly or in part."""
+        row, col = self.row // ratio, self.col // ratio
+        return Window(row, col, -(-self.row_stop // ratio) - row, -(-self.col_stop // ratio) - col)
+
     def intersection(self, other: Window) -> Window:
         """The pixels both hold; they must share some."""
         row, col = max(self.row, other.row), max(self.col, other.col)

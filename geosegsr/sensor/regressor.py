@@ -36,11 +36,6 @@ def noise_to_score(noise: Tensor) -> Tensor:
     return torch.log1p(noise * 255)
 
 
-def score_to_noise(score: Tensor) -> Tensor:
-    """The inverse of `noise_to_score`, not below 0."""
-    return torch.expm1(score).clamp_min(0) / 255
-
-
 def planes_of(bands: Tensor) -> Tensor:
     """Luminance and two colour differences.
 

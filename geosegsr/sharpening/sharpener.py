@@ -58,9 +58,7 @@ class Sharpener:
 
     def coarse_window(self, window: Window) -> Window:
         """The coarse pixels on which a window of the fine grid depends; the guide's are those over them."""
-        ratio = self.nesting.ratio
-        row, col = window.row // ratio, window.col // ratio
-        own = Window(row, col, -(-window.row_stop // ratio) - row, -(-window.col_stop // ratio) - col)
+        own = window.reduced(self.nesting.ratio)
         return own.grown(margin(self.fit), self.height, self.width)
 
     def working_bytes(self, height: int, width: int) -> int:

@@ -36,9 +36,8 @@ class RepeatedScene(Scene):
     def read(self, window: Window) -> Pixels:
         """Repeated pixels and their validity."""
         ratio = self.nesting.ratio
-        row, col = window.row // ratio, window.col // ratio
-        wide = Window(row, col, -(-window.row_stop // ratio) - row, -(-window.col_stop // ratio) - col)
-        part = (slice(None), *window.shifted(-row * ratio, -col * ratio).slices)
+        wide = window.reduced(ratio)
+        part = (slice(None), *window.shifted(-wide.row * ratio, -wide.col * ratio).slices)
         values, valid = self.coarse.read(wide)
         return repeat_pixels(values, ratio)[part], repeat_pixels(valid, ratio)[part]
 

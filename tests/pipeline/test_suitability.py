@@ -27,14 +27,14 @@ def model(tmp_path):
     return network_file(tmp_path / "told.safetensors")
 
 
-def test_no_result_has_to_agree_with_noise(tmp_path, model):
+def test_no_result_is_made_consistent_with_noise(tmp_path, model):
     noisy = scene(tmp_path, texture(noise=9))
     assert plan(noisy, 2, model, sensor="bicubic").rendering.consistent
     assert not plan(noisy, 2, model).rendering.consistent
     assert plan(noisy, 2, model, consistency=True).rendering.consistent
 
 
-def test_no_result_has_to_agree_with_a_fine_jpeg(tmp_path, model):
+def test_no_result_is_made_consistent_with_a_fine_jpeg(tmp_path, model):
     file = scene(tmp_path, compressed(texture(), 90))
     planned = plan(file, 2, model, sensor=SensorDescriptor(quantisation=20))
     assert not planned.rendering.consistent

@@ -27,7 +27,10 @@ from geosegsr_cli.parts.options import Nodata, band_kind_option, json_option, on
 )
 @json_option
 def command(file: str, nodata: Any, band_kinds: Any, alpha: Any, sensor: bool, as_json: bool) -> None:
-    """Show the metadata of the raster FILE, and what upscale would assume about it."""
+    """Show the metadata of the raster FILE, and what upscale would assume about it.
+
+    FILE may be a product, such as a Sentinel-2 .SAFE folder: its parts are listed first.
+    """
     verbosity(quiet=False, verbose=0)
     from geosegsr.raster.describe import describe
 

@@ -90,7 +90,9 @@ _PLACES = {
 )
 @click.option("-s", "--scale", type=Scale(), help="Upscaling factor: 2, 3, 4 or 8. Default: 4.")
 @click.option(
-    "--preset", metavar="NAME", help="Network and recipe: compact (default), segsr, segsr-swinir, segsr-rcan."
+    "--preset",
+    metavar="NAME",
+    help="Network and recipe: compact (default), compact-sensor, segsr, segsr-swinir, segsr-rcan.",
 )
 @click.option(
     "--config", type=click.Path(path_type=Path), help="TOML file with settings, such as a run's config.toml."

@@ -199,7 +199,7 @@ def command(
 ) -> None:
     """Upscale the raster SRC into a Cloud-Optimized GeoTIFF on the same ground.
 
-    SRC is a path or anything GDAL opens. Re-run the same command to resume an interrupted run. A finished result is
+    SRC is a path, a Sentinel-2 or Landsat product, or anything GDAL opens. Re-run the same command to resume an interrupted run. A finished result is
     left untouched.
 
     Several SRC, a folder, a quoted pattern such as "in/**/*.tif", or a list are written to a folder. Each scene is
@@ -209,13 +209,8 @@ def command(
     dst = _named_output(dst, src)
     is_batch = batch.is_folder(dst) or not batch.is_one_file(src, listed)
     _refuse_misplaced(dst, is_batch, uncertainty, pattern or on_error or exclude or unsuitable)
-    how: dict[str, Any] = {
-        "creation": dict(creation),
-        "stac": stac,
-        "acquired": acquired,
-        "overwrite": overwrite,
-        "resume": not no_resume,
-    }
+    how: dict[str, Any] = {"creation": dict(creation), "stac": stac, "acquired": acquired}
+    how |= {"overwrite": overwrite, "resume": not no_resume}
     at = _scheduler(scheduler, scheduler_ca, scheduler_cert, scheduler_key)
     run: dict[str, Any] = how | {"workers": workers, "scheduler": at, "quiet": quiet}
     if is_batch:
