@@ -22,6 +22,9 @@ from geosegsr.raster.intake import look_at
 from geosegsr.raster.scene import Scene
 
 FIELD = Path(__file__).parents[3] / "shared" / "field"
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*was imaged beyond what"
+)  # as `ground` is: it is very smooth
 needs_field = pytest.mark.skipif(not FIELD.exists(), reason="needs the field inputs")
 
 
@@ -159,7 +162,17 @@ def test_nodata_is_found_when_asked(tmp_path, capfd):
     for name, nodata in {"auto": "auto", "zero": 0}.items():
         assert (
             run_here(
-                capfd, "upscale", path, "-o", tmp_path / f"{name}.tif", "-s", 2, "--nodata", nodata
+                capfd,
+                "upscale",
+                path,
+                "-o",
+                tmp_path / f"{name}.tif",
+                "-s",
+                2,
+                "--nodata",
+                nodata,
+                "--sensor",
+                "bicubic",
             ).warned
             == []
         )

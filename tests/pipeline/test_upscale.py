@@ -310,7 +310,9 @@ def test_windows_of_a_geotransform_move_with_the_area(tmp_path: Path) -> None:
         np.testing.assert_array_equal(after.read()[:, ::2, ::2], before.read()[:, 7:18, 5:25])
 
 
-@pytest.mark.filterwarnings("ignore::geosegsr.errors.GeoSegSRWarning")  # aliases beyond the training, names of GCPs
+@pytest.mark.filterwarnings(
+    "ignore::geosegsr.errors.GeoSegSRWarning"
+)  # aliases beyond the training, names of GCPs
 @pytest.mark.parametrize(
     "name", ["landsat8_rgb_uint16_tilted_collar", "rgba", "rpcs", "scale_offset", "gcps_110_uint16"]
 )
