@@ -17,6 +17,7 @@ from geosegsr.errors import BandError, redacted
 from geosegsr.files import exists
 from geosegsr.notices import warn
 from geosegsr.raster.metadata import BandMetadata
+from geosegsr.raster.products import container_of
 from geosegsr.raster.scene import Scene
 from geosegsr.raster.window import Window
 from geosegsr.sensor.consistency import degraded, footprint
@@ -79,7 +80,10 @@ class SharpenedScene(Scene):
     @property
     def guide_name(self) -> str:
         """The guide's file, or its bands where they belong to the same product."""
-        if self.guide.path.partition(":")[0] != self.coarse.path.partition(":")[0]:
+        of_guide, of_coarse = (
+            Path(container_of(scene.path)).absolute() for scene in (self.guide, self.coarse)
+        )
+        if of_guide != of_coarse:
             return Path(redacted(self.guide.path)).name
         return ", ".join(name or "?" for name in self.guide.descriptions)
 

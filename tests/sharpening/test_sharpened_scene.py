@@ -1,5 +1,6 @@
 """A sharpened scene: any window gives the same pixels, and reduced again they are the input."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,16 @@ def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     coarse, _ = made.write(folder, nodata=0)
     short = np.rint(made.guide[:, :, : 85 * ratio - 1]).astype(np.uint16)
     return opened(coarse, write(folder / "short.tif", short, 10.0, nodata=0))
+
+
+def test_a_guide_is_named_by_its_file_wherever_it_lies(scene: SharpenedScene) -> None:
+    far = replace(
+        scene,
+        coarse=replace(scene.coarse, path="https://host/coarse.tif"),
+        guide=replace(scene.guide, path="https://host/sharp.tif?sig=1"),
+    )
+    assert far.guide_name.startswith("sharp.tif") and "sig" not in far.guide_name
+    assert scene.describe().startswith("short.tif: ")
 
 
 def test_metadata_is_that_of_the_coarse_raster_on_the_finer_grid(scene: SharpenedScene) -> None:
