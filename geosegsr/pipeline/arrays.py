@@ -20,7 +20,7 @@ from geosegsr.pipeline.array_raster import ArrayRaster, bands_of
 from geosegsr.pipeline.array_result import Packing, dressed, dressed_dataset
 from geosegsr.pipeline.layout import plan_rendering
 from geosegsr.pipeline.options import RenderOptions, listed, with_defaults
-from geosegsr.raster.intake import take_in
+from geosegsr.raster.intake import look_at, take_in
 from geosegsr.raster.nodata import is_invalid
 from geosegsr.raster.window import Window
 from geosegsr.sharpening.nesting import Grid, Nesting
@@ -136,7 +136,9 @@ def _sharpened(data: xr.DataArray, guide: xr.DataArray, nodata: float | None) ->
     """An array on its guide's grid, lazily; the fit reads parts of both at once."""
     coarse = ArrayRaster.wrap(data, nodata)
     sharp = ArrayRaster.wrap(guide)
-    sharpener = Sharpener.fitted(Nesting.of(_grid(coarse), _grid(sharp)), coarse, sharp)
+    sharpener = Sharpener.fitted(
+        Nesting.of(_grid(coarse), _grid(sharp)), coarse, sharp, look_at(coarse).kinds
+    )
     ratio, shared = sharpener.nesting.ratio, delayed(sharpener, pure=False, traverse=False)
     height, width = coarse.height * ratio, coarse.width * ratio
     rows = []

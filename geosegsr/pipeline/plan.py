@@ -13,7 +13,7 @@ from typing import Any, Unpack
 import numpy as np
 import psutil
 
-from geosegsr.errors import ConfigError, redacted
+from geosegsr.errors import BandError, ConfigError, redacted
 from geosegsr.models.catalogue import check_scale, model_at, shared_upscaler
 from geosegsr.models.contract import DEFAULT_MODEL, Upscaler, workspace_bytes
 from geosegsr.models.ensemble import Ensemble
@@ -23,7 +23,7 @@ from geosegsr.pipeline.options import PlanOptions, listed, with_defaults
 from geosegsr.pipeline.sensing import ASSUMED, Sensing
 from geosegsr.raster.area import Area, area_from_bbox, area_from_geometry, area_from_window
 from geosegsr.raster.identity import source_identity
-from geosegsr.raster.intake import Intake, take_in
+from geosegsr.raster.intake import Intake, look_at, take_in
 from geosegsr.raster.metadata import BandMetadata, Metadata
 from geosegsr.raster.products import locate
 from geosegsr.raster.radiometry import working_dtype
@@ -317,7 +317,25 @@ def plan(
 def _open_scene(src: str | Path, options: PlanOptions) -> tuple[Scene, Intake]:
     scene, intake = _open_source(src, options)
     guide = options["guide"]
-    return (scene if guide is None else SharpenedScene.of(scene, Scene.open(guide))), intake
+    if guide is None:
+        return scene, intake
+    return SharpenedScene.of(scene, _open_guide(guide), intake.kinds), intake
+
+
+def _open_guide(path: str | Path) -> Scene:
+    """The bands of a guide that are images: classes say nothing about the detail of others."""
+    guide = Scene.open(path)
+    intake = look_at(guide)
+    images = [band for band, kind in zip(guide.image_bands, intake.kinds, strict=True) if kind == "image"]
+    if not images:
+        raise BandError(
+            f"Cannot sharpen by '{guide.path}': none of its bands is an image. Pass another --guide."
+        )
+    if len(images) == guide.count:
+        return guide
+    others = [name for name, kind in zip(intake.names, intake.kinds, strict=True) if kind != "image"]
+    warn(f"{', '.join(others)} of the guide '{guide.path}' cannot guide and is left out: it is no image")
+    return Scene.open(path, images)
 
 
 def _open_raster(src: str | Path, options: PlanOptions, nodata: float | None) -> Scene:

@@ -84,7 +84,9 @@ class Nesting:
             col, row = col - 0.5, row - 0.5
         if max(abs(row - round(row)), abs(col - round(col))) > _OFF_GRID:
             raise _not_nested(
-                coarse, guide, f"their corners are {row:.3g} rows and {col:.3g} columns of the second apart"
+                coarse,
+                guide,
+                f"their corners are {abs(row):.3g} rows and {abs(col):.3g} columns of the second apart",
             )
         nesting = cls(ratio, round(row), round(col), guide.height, guide.width, half)
         if nesting.read(Window(0, 0, coarse.height * ratio, coarse.width * ratio)) is None:

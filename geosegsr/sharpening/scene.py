@@ -6,7 +6,7 @@ To the pipeline it is a raster like any other, so blocks, seams, resume and area
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -16,12 +16,12 @@ from affine import Affine
 from geosegsr.errors import BandError, redacted
 from geosegsr.files import exists
 from geosegsr.notices import warn
+from geosegsr.raster.kinds import BandKind
 from geosegsr.raster.metadata import BandMetadata
 from geosegsr.raster.products import container_of
 from geosegsr.raster.scene import Scene
 from geosegsr.raster.window import Window
 from geosegsr.sensor.consistency import degraded, footprint
-from geosegsr.sharpening.fit import Fit
 from geosegsr.sharpening.nesting import Grid, Nesting
 from geosegsr.sharpening.sharpener import Pixels, Sharpener
 
@@ -42,15 +42,20 @@ class SharpenedScene(Scene):
     """The sharper raster."""
     sharpener: Sharpener
     consistency: tuple[float, ...]
-    """RMS difference of each band, reduced again, from the coarse raster, in DN; NaN where nothing can be compared."""
+    """RMS difference of each sharpened band, reduced again, from the coarse raster, in DN; NaN where nothing can be compared."""
 
     @classmethod
-    def of(cls, coarse: Scene, guide: Scene) -> SharpenedScene:
+    def of(cls, coarse: Scene, guide: Scene, kinds: Sequence[BandKind] | None = None) -> SharpenedScene:
         """Fit a guide to a coarse raster.
+
+        Args:
+            coarse: The raster to sharpen.
+            guide: The sharper raster; all its bands are images.
+            kinds: What each image band of `coarse` holds; pixels of all but images are repeated. Images by default.
 
         Raises:
             SceneError: The grids do not nest, or a file cannot be read.
-            BandError: The coarse raster has a band that is a mask, which has no detail.
+            BandError: The coarse raster has an alpha band, which has no detail, or no image.
         """
         if coarse.alpha_band is not None:
             raise BandError(
@@ -58,8 +63,8 @@ class SharpenedScene(Scene):
                 "Pass --alpha image if it holds an image, or mark pixels without data by --nodata V and leave it out."
             )
         coarse, guide = _absolute(coarse), _absolute(guide)
-        sharpener = Sharpener.fitted(Nesting.of(grid_of(coarse), grid_of(guide)), coarse, guide)
-        _warn_of_poor_guide(coarse, guide, sharpener.fit)
+        sharpener = Sharpener.fitted(Nesting.of(grid_of(coarse), grid_of(guide)), coarse, guide, kinds)
+        _warn_of_poor_guide(coarse, guide, sharpener)
         nesting = sharpener.nesting
         metadata = coarse.metadata.scaled(nesting.ratio)
         if nesting.half and guide.transform is not None:
@@ -99,20 +104,19 @@ class SharpenedScene(Scene):
 
     @property
     def quality(self) -> tuple[dict[str, float | str | None], ...]:
-        """How well the detail of each band was predicted, for the report."""
-        bands = zip(
-            self.image_bands, self.descriptions, self.sharpener.fit.quality, self.consistency, strict=True
-        )
+        """How well the detail of each sharpened band was predicted, for the report."""
+        names = _sharpened_names(self.coarse, self.sharpener)
+        bands = zip(names, self.sharpener.fit.quality, self.consistency, strict=True)
         return tuple(
             {
-                "band": name or f"band {band}",
+                "band": name,
                 "guide": self.guide_name,
                 "explained": round(quality.explained, 4),
                 "rmse": _number(quality.rmse),
                 "rmse_alone": _number(quality.rmse_alone),
                 "consistency": _number(rms),
             }
-            for band, name, quality, rms in bands
+            for name, quality, rms in bands
         )
 
     def working_bytes(self, height: int, width: int) -> int:
@@ -139,7 +143,7 @@ class SharpenedScene(Scene):
         return self.coarse.sample(side)
 
     def _measured(self) -> tuple[float, ...]:
-        """RMS difference of each band, reduced again, from the input, in the middle of the scene; NaN where it has no data."""
+        """RMS difference of each sharpened band, reduced again, from the input, in the middle of the scene; NaN where it has no data."""
         sampling = self.sharpener.fit.sampling
         side, inner = _MEASURED_SIDE + 2 * sampling.reach, slice(sampling.reach, -sampling.reach)
         rows, cols = min(side, self.coarse.height), min(side, self.coarse.width)
@@ -147,7 +151,8 @@ class SharpenedScene(Scene):
         lr, valid = self.coarse.read(window)
         values, _ = self.read(window.scaled(sampling.scale))
         found = []
-        for band, known, hr in zip(lr, valid, values, strict=True):
+        for at in self.sharpener.images:
+            band, known, hr = lr[at], valid[at], values[at]
             compared = footprint(known, sampling)[inner, inner]
             off = (degraded(hr.astype(np.float64), sampling) - band)[inner, inner][compared]
             found.append(float(np.sqrt(np.mean(off**2))) if off.size else math.nan)
@@ -155,12 +160,13 @@ class SharpenedScene(Scene):
 
     def _described(self) -> Iterator[BandMetadata]:
         """The bands, with tags that say how well their detail was predicted."""
+        quality = dict(zip(self.sharpener.images, self.quality, strict=True))
         for band in self.metadata.bands:
-            found = self.quality[self.image_bands.index(band.index)]
+            found = quality.get(self.image_bands.index(band.index), {})
             tags = {
                 f"GEOSEGSR_DETAIL_{name.upper()}": f"{found[name]:.4g}"
                 for name in ("explained", "rmse", "rmse_alone", "consistency")
-                if found[name] is not None
+                if found.get(name) is not None
             }
             yield replace(band, tags={**band.tags, **tags})
 
@@ -187,11 +193,16 @@ def _number(value: float) -> float | None:
     return float(f"{value:.4g}") if math.isfinite(value) else None
 
 
-def _warn_of_poor_guide(coarse: Scene, guide: Scene, fit: Fit) -> None:
-    names = zip(coarse.image_bands, coarse.descriptions, fit.quality, strict=True)
-    unused = [name or f"band {band}" for band, name, quality in names if quality.explained == 0]
+def _sharpened_names(coarse: Scene, sharpener: Sharpener) -> list[str]:
+    """What messages and reports call the bands that are sharpened."""
+    return [coarse.descriptions[at] or f"band {coarse.image_bands[at]}" for at in sharpener.images]
+
+
+def _warn_of_poor_guide(coarse: Scene, guide: Scene, sharpener: Sharpener) -> None:
+    names = zip(_sharpened_names(coarse, sharpener), sharpener.fit.quality, strict=True)
+    unused = [name for name, quality in names if quality.explained == 0]
     if unused:
         warn(
             f"'{guide.path}' says nothing about the detail of {', '.join(unused)} of '{coarse.path}': "
-            "enlarged without it. Does it show the same ground at the same time?"
+            "enlarged without it. Check that it shows the same ground at the same time"
         )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from geosegsr.errors import BandError
 from geosegsr.models.interpolation import repeat_pixels
 from geosegsr.raster.contract import Raster
+from geosegsr.raster.kinds import BandKind
 from geosegsr.raster.nodata import avoid_nodata, nodata_marker
 from geosegsr.raster.radiometry import to_dtype, working_dtype
 from geosegsr.raster.window import Window
@@ -42,18 +44,38 @@ class Sharpener:
     """Of the coarse raster and of the result."""
     nodata: float | None
     """Likewise."""
+    images: tuple[int, ...]
+    """Positions of the coarse bands that are sharpened. The pixels of the others, such as classes, are repeated."""
 
     @classmethod
-    def fitted(cls, nesting: Nesting, coarse: Raster, guide: Raster) -> Sharpener:
-        """Fit a guide to parts of a coarse raster."""
-        samples = list(_samples(nesting, coarse, guide))
-        fitted = fit(samples, nesting.ratio, guide.count, coarse.count, half=nesting.half)
-        return cls(nesting, fitted, coarse.height, coarse.width, coarse.dtype, coarse.nodata)
+    def fitted(
+        cls, nesting: Nesting, coarse: Raster, guide: Raster, kinds: Sequence[BandKind] | None = None
+    ) -> Sharpener:
+        """Fit a guide to parts of a coarse raster.
+
+        Args:
+            nesting: Where the guide lies.
+            coarse: The raster to sharpen.
+            guide: The sharper raster; all its bands are images.
+            kinds: What each band of `coarse` holds; images by default.
+
+        Raises:
+            BandError: None of the coarse bands is an image.
+        """
+        images = tuple(band for band in range(coarse.count) if kinds is None or kinds[band] == "image")
+        if not images:
+            raise BandError(
+                f"Cannot sharpen '{coarse.path}': none of its bands is an image, and nothing else has detail. "
+                "Leave --guide out and pass --model nearest to repeat its pixels."
+            )
+        samples = list(_samples(nesting, coarse, guide, images))
+        fitted = fit(samples, nesting.ratio, guide.count, len(images), half=nesting.half)
+        return cls(nesting, fitted, coarse.height, coarse.width, coarse.dtype, coarse.nodata, images)
 
     @property
     def key(self) -> str:
         """Changes with all that decides the pixels beside those of the two rasters."""
-        numbers = (self.nesting, self.fit.mtf, self.fit.scaling)
+        numbers = (self.nesting, self.fit.mtf, self.fit.scaling, self.images)
         return hashlib.sha256(repr(numbers).encode() + self.fit.weights.tobytes()).hexdigest()[:16]
 
     def coarse_window(self, window: Window) -> Window:
@@ -66,7 +88,7 @@ class Sharpener:
         return working_bytes(self.fit, height, width, working_dtype(self.dtype, linear=True).itemsize)
 
     def __call__(self, window: Window, coarse: Pixels, guide: Pixels) -> Pixels:
-        """Sharpen a window of the fine grid.
+        """Sharpen a window of the fine grid; bands that are no images are repeated.
 
         Args:
             window: The window.
@@ -78,13 +100,15 @@ class Sharpener:
             pixels hold nodata, or else the value of their coarse pixel.
         """
         values, valid = coarse
+        images = list(self.images)
         ratio, wide = self.nesting.ratio, self.coarse_window(window)
         sharp = sharpen(
-            self.fit, values, valid, *self.nesting.spread(wide.scaled(ratio), *guide), (wide.row, wide.col),
+            self.fit, values[images], valid[images], *self.nesting.spread(wide.scaled(ratio), *guide), (wide.row, wide.col),
             working_dtype(self.dtype, linear=True),
         )  # fmt: skip
         part = (slice(None), *window.shifted(-wide.row * ratio, -wide.col * ratio).slices)
-        image = to_dtype(sharp[part], self.dtype)
+        image = repeat_pixels(values, ratio)[part]
+        image[images] = to_dtype(sharp[part], self.dtype)
         known = repeat_pixels(valid, ratio)[part]
         if self.nodata is not None:
             avoid_nodata(image, self.nodata)
@@ -94,7 +118,7 @@ class Sharpener:
         return image, known
 
 
-def _samples(nesting: Nesting, coarse: Raster, sharp: Raster) -> Iterator[Sample]:
+def _samples(nesting: Nesting, coarse: Raster, sharp: Raster, images: tuple[int, ...]) -> Iterator[Sample]:
     """Parts spread over the scene, those without data left out."""
     ratio = nesting.ratio
     for window in _places(coarse.height, coarse.width, ratio):
@@ -102,7 +126,7 @@ def _samples(nesting: Nesting, coarse: Raster, sharp: Raster) -> Iterator[Sample
         part = nesting.read(fine)
         if part is None:
             continue
-        values, valid = coarse.read(window)
+        values, valid = (pixels[list(images)] for pixels in coarse.read(window))
         guide, guide_valid = nesting.spread(fine, *sharp.read(part))
         seen = guide_valid.all(0).reshape(window.height, ratio, window.width, ratio).all((1, 3))
         usable = valid.all(0) & seen & ~_saturated(values)

@@ -11,12 +11,12 @@ import rasterio
 import rioxarray
 import xarray as xr
 from command_line import assert_refused, run_here
-from guided_scenes import GuidedScene, rmse
+from guided_scenes import GuidedScene, rmse, write
 from metadata_oracle import metadata_differences
 from rio_cogeo.cogeo import cog_validate
 
 import geosegsr
-from geosegsr.errors import ConfigError, JobError, SceneError
+from geosegsr.errors import BandError, ConfigError, JobError, SceneError
 from geosegsr.pipeline.report import Progress
 from geosegsr.pipeline.worker_check import probe
 from geosegsr.raster.window import Window
@@ -136,6 +136,40 @@ def test_another_guide_is_another_result(files: tuple[Path, Path], tmp_path: Pat
     _, other = GuidedScene.make(side=100, seed=3).write(tmp_path / "other")
     with pytest.raises(JobError, match="another source"), pytest.warns(match="same ground"):
         geosegsr.upscale(files[0], target, 1, guide=other)
+
+
+CLASSES = (np.indices((100, 100)).sum(0) // 20 % 5 + 4).astype(np.uint16)
+
+
+@pytest.mark.parametrize("name", ["SCL", "unnamed"])
+def test_classes_beside_the_bands_are_repeated(name: str, files: tuple[Path, Path], tmp_path: Path) -> None:
+    mixed, target = tmp_path / "mixed.tif", tmp_path / "out.tif"
+    write(mixed, np.stack([CLASSES, *pixels(files[0])]), 20.0, (name, "B11", "B12"))
+    report = geosegsr.upscale(mixed, target, 1, guide=files[1])
+    geosegsr.upscale(files[0], tmp_path / "bands.tif", 1, guide=files[1])
+    np.testing.assert_array_equal(pixels(target)[0], CLASSES.repeat(2, 0).repeat(2, 1))
+    np.testing.assert_array_equal(pixels(target)[1:], pixels(tmp_path / "bands.tif"))
+    assert [band["band"] for band in report.sharpened] == ["B11", "B12"]
+    with rasterio.open(target) as out:
+        assert "GEOSEGSR_DETAIL_RMSE" in out.tags(2) and "GEOSEGSR_DETAIL_RMSE" not in out.tags(1)
+    coarse, guide = (rioxarray.open_rasterio(path) for path in (mixed, files[1]))
+    assert isinstance(coarse, xr.DataArray) and isinstance(guide, xr.DataArray)
+    np.testing.assert_array_equal(geosegsr.super_resolve(coarse, 1, guide=guide).values, pixels(target))
+
+
+def test_classes_of_a_guide_are_left_out(files: tuple[Path, Path], tmp_path: Path) -> None:
+    fine, only = CLASSES.repeat(2, 0).repeat(2, 1), tmp_path / "only.tif"
+    write(tmp_path / "more.tif", np.stack([fine, *pixels(files[1])]), 10.0, ("SCL", "B04", "B03", "B08"))
+    write(only, fine[None], 10.0, ("SCL",))
+    with pytest.warns(match=r"band 1 \(SCL\) of the guide"):
+        geosegsr.upscale(files[0], tmp_path / "more_out.tif", 1, guide=tmp_path / "more.tif")
+    geosegsr.upscale(files[0], tmp_path / "out.tif", 1, guide=files[1])
+    np.testing.assert_array_equal(pixels(tmp_path / "more_out.tif"), pixels(tmp_path / "out.tif"))
+    with pytest.raises(BandError, match="another --guide"):
+        geosegsr.upscale(files[0], tmp_path / "none.tif", 1, guide=only)
+    write(tmp_path / "coarse_only.tif", CLASSES[None], 20.0, ("SCL",))
+    with pytest.raises(BandError, match="--model nearest"):
+        geosegsr.upscale(tmp_path / "coarse_only.tif", tmp_path / "none.tif", 1, guide=files[1])
 
 
 def test_what_cannot_be_done_is_said(files: tuple[Path, Path], tmp_path: Path) -> None:

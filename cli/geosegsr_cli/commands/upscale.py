@@ -107,7 +107,11 @@ if TYPE_CHECKING:
 @click.option("--bbox", type=float, nargs=4, metavar="W S E N", help="Area of interest: a bounding box.")
 @click.option("--aoi-crs", help="CRS of --aoi or --bbox. Default: the file's own, else the scene's.")
 @click.option(
-    "--window", type=int, nargs=4, metavar="COL ROW W H", help="Area of interest: a window in input pixels."
+    "--window",
+    type=int,
+    nargs=4,
+    metavar="COL ROW W H",
+    help="Area of interest: a window in input pixels; with --guide, in pixels of the guide's size.",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
