@@ -123,7 +123,9 @@ def _check_range(value_range: Any) -> None:
     except (TypeError, ValueError):
         right = False
     if not right:
-        shown = " to ".join(map(str, value_range)) if isinstance(value_range, Sequence) else str(value_range)
+        several = isinstance(value_range, Sequence) and not isinstance(value_range, str)
+        ends = value_range if several else (value_range,)
+        shown = " to ".join(f"{end:g}" if isinstance(end, int | float) else str(end) for end in ends)
         raise ConfigError(
             f"Cannot use range {shown}: it must be two finite numbers, LO below HI. Pass --range LO HI, or in Python "
             "value_range=(LO, HI)."
