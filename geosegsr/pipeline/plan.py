@@ -291,6 +291,10 @@ def plan(
     check_scale(scale, guided=chosen["groups"] is not None or bool(sharpened_parts(scene)))
     model = model_at(scale, model)
     device, precision, ensemble = chosen["device"], chosen["precision"], chosen["ensemble"]
+    if scale == 1 and (ensemble or uncertainty):
+        raise ConfigError(
+            "Cannot use --ensemble or --uncertainty at --scale 1: no model runs there. Leave them out, or pass --scale 2."
+        )
     upscaler = shared_upscaler(model, scale, device=device, precision=precision, elsewhere=elsewhere)
     if ensemble:
         upscaler = Ensemble.of(upscaler)
@@ -319,23 +323,30 @@ def _open_scene(src: str | Path, options: PlanOptions) -> tuple[Scene, Intake]:
     guide = options["guide"]
     if guide is None:
         return scene, intake
-    return SharpenedScene.of(scene, _open_guide(guide), intake.kinds), intake
+    found = _open_guide(guide, find_nodata=options["nodata"] == "auto")
+    return SharpenedScene.of(scene, found, intake.kinds), intake
 
 
-def _open_guide(path: str | Path) -> Scene:
+def _open_guide(path: str | Path, *, find_nodata: bool) -> Scene:
     """The bands of a guide that are images: classes say nothing about the detail of others."""
     guide = Scene.open(path)
     intake = look_at(guide)
+    if (collar := intake.collar) is not None and not find_nodata:
+        warn(
+            f"the guide '{guide.path}' declares no nodata, but {collar.describe()}: they guide as data. "
+            f"If they hold none, pass --nodata auto, or declare it: gdal_translate -a_nodata {collar.value:g} IN OUT"
+        )
+    nodata = collar.value if collar is not None and find_nodata else None
     images = [band for band, kind in zip(guide.image_bands, intake.kinds, strict=True) if kind == "image"]
     if not images:
         raise BandError(
             f"Cannot sharpen by '{guide.path}': none of its bands is an image. Pass another --guide."
         )
     if len(images) == guide.count:
-        return guide
+        return guide if nodata is None else guide.with_nodata(nodata)
     others = [name for name, kind in zip(intake.names, intake.kinds, strict=True) if kind != "image"]
     warn(f"{', '.join(others)} of the guide '{guide.path}' cannot guide and is left out: it is no image")
-    return Scene.open(path, images)
+    return Scene.open(path, images, nodata)
 
 
 def _open_raster(src: str | Path, options: PlanOptions, nodata: float | None) -> Scene:

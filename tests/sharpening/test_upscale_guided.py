@@ -172,9 +172,26 @@ def test_classes_of_a_guide_are_left_out(files: tuple[Path, Path], tmp_path: Pat
         geosegsr.upscale(tmp_path / "coarse_only.tif", tmp_path / "none.tif", 1, guide=files[1])
 
 
+def test_an_undeclared_collar_of_a_guide_is_warned_of_and_found(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    bands = pixels(files[1])
+    bands[:, :, 120:] = 0
+    names = ("B04", "B03", "B08")
+    plain = write(tmp_path / "plain.tif", bands, 10.0, names)
+    declared = write(tmp_path / "declared.tif", bands, 10.0, names, 0)
+    with pytest.warns(match=r"the guide .*40% of the pixels are 0 .*-a_nodata 0"):
+        geosegsr.upscale(files[0], tmp_path / "warned.tif", 1, guide=plain)
+    geosegsr.upscale(files[0], tmp_path / "found.tif", 1, guide=plain, nodata="auto")
+    geosegsr.upscale(files[0], tmp_path / "declared_out.tif", 1, guide=declared)
+    np.testing.assert_array_equal(pixels(tmp_path / "found.tif"), pixels(tmp_path / "declared_out.tif"))
+
+
 def test_what_cannot_be_done_is_said(files: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--guide FILE"):
         geosegsr.upscale(files[0], tmp_path / "out.tif", 1)
+    with pytest.raises(ConfigError, match="no model runs there"):
+        geosegsr.upscale(files[0], tmp_path / "out.tif", 1, guide=files[1], ensemble=True)
     with pytest.raises(SceneError, match="Cannot sharpen"):
         geosegsr.upscale(files[1], tmp_path / "out.tif", 1, guide=files[0])
     with pytest.raises(JobError, match="this run reads it"):
