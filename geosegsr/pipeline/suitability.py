@@ -20,7 +20,7 @@ _UNLIKE = (0.08, 0.08, 0.5 / 255, 4.0)
 """The same for an input with which a result is made consistent. Noise and compression are no part of the ground: at JPEG
 quality 90, consistency costs 0.3 dB."""
 _BEYOND = (0.05, 0.05, 2.0 / 255, 15.0)
-"""How far a number may lie beyond what a network was told of in its training; estimates err by about half of it."""
+"""How far a number may lie above what a network was told of in its training; estimates err by about half of it."""
 
 
 def trained_on(facts: Facts) -> SensorDescriptor:
@@ -79,10 +79,13 @@ def _through_model(groups: tuple[BandGroup, ...], sensing: Sensing) -> list[Sens
 
 
 def _was_told(card: ModelCard, sensor: SensorDescriptor) -> bool:
-    """Whether the training of a network covered a sensor; True where its card is silent."""
+    """Whether the training of a network covered a sensor's aliases, noise and compression; True where its card is silent.
+
+    More blur than in the training leaves a result soft, and makes no artefacts.
+    """
     spans = [card.told.get(name) for name in sensor.to_dict()]
     return all(
-        span is None or span[0] - beyond <= value <= span[1] + beyond
+        span is None or value <= span[1] + beyond
         for value, span, beyond in zip(sensor.numbers, spans, _BEYOND, strict=True)
     )
 

@@ -14,6 +14,8 @@ from geosegsr.raster.contract import Raster
 
 _LEAST_SHARE = 0.01
 """Of a place, for the whole to be worth reading, and of the whole."""
+_LEAST_SCENE = 16
+"""Pixels along a side: in a smaller scene a single dark pixel is more than that share."""
 _MOST_SAMPLED = 1 << 28  # pixels
 _WHOLLY = 0.95
 _MOST_INSIDE = 0.05
@@ -37,7 +39,7 @@ class Collar:
 
 
 def find_collar(raster: Raster, patches: Sequence[tuple[NDArray[Any], NDArray[np.bool_]]]) -> Collar | None:
-    """The region without data of a raster that declares none; None if it declares nodata, or has no such region.
+    """The region without data of a raster that declares none; None if it declares nodata, is tiny, or has no such region.
 
     The value must be an end of the data type, or a customary mark. Values are searched at the places in `patches`, and
     only where one is suspicious the whole scene is read, decimated.
@@ -46,7 +48,9 @@ def find_collar(raster: Raster, patches: Sequence[tuple[NDArray[Any], NDArray[np
         raster: Where the sample comes from.
         patches: Values and validity at some places, those along the border among them, shape (bands, h, w).
     """
-    if raster.nodata is not None or not all(valid.all() for _, valid in patches):
+    if raster.nodata is not None or min(raster.height, raster.width) < _LEAST_SCENE:
+        return None
+    if not all(valid.all() for _, valid in patches):
         return None
     for value in _marks(raster.dtype):
         if any(np.mean(_equal(values, value)) >= _LEAST_SHARE for values, _ in patches):

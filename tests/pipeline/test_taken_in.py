@@ -22,9 +22,6 @@ from geosegsr.raster.intake import look_at
 from geosegsr.raster.scene import Scene
 
 FIELD = Path(__file__).parents[3] / "shared" / "field"
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*was imaged beyond what"
-)  # as `ground` is: it is very smooth
 needs_field = pytest.mark.skipif(not FIELD.exists(), reason="needs the field inputs")
 
 
@@ -171,8 +168,6 @@ def test_nodata_is_found_when_asked(tmp_path, capfd):
                 2,
                 "--nodata",
                 nodata,
-                "--sensor",
-                "bicubic",
             ).warned
             == []
         )
