@@ -32,7 +32,7 @@ from geosegsr.raster.window import Window
 from geosegsr.sensor.consistency import Sampling
 from geosegsr.sharpening.product import groups_of, open_whole
 from geosegsr.sharpening.scene import SharpenedScene
-from geosegsr.sharpening.stack import sharpened_parts
+from geosegsr.sharpening.stack import rasters_of, sharpened_parts
 from geosegsr.tiling.grid import TileGrid
 from geosegsr.tiling.group import output_bands
 from geosegsr.tiling.render import Rendering
@@ -288,7 +288,7 @@ def plan(
     chosen = with_defaults(options)
     check_scale(scale, guided=True)  # whether there is a guide, the scene will tell
     scene, intake = _open_scene(src, chosen)
-    check_scale(scale, guided=chosen["groups"] is not None or bool(sharpened_parts(scene)))
+    check_scale(scale, guided=chosen["groups"] is not None or len(rasters_of(scene)) > 1)
     model = model_at(scale, model)
     device, precision, ensemble = chosen["device"], chosen["precision"], chosen["ensemble"]
     if scale == 1 and (ensemble or uncertainty):

@@ -87,6 +87,10 @@ def test_a_sentinel_2_product(tmp_path: Path, capfd: pytest.CaptureFixture[str])
         classes = out.read(5)
     fine = np.repeat(np.repeat(classes[::2, ::2], 2, 0), 2, 1)
     np.testing.assert_array_equal(classes, fine)
+    beside = tmp_path / "beside.tif"  # no band between the sharpest and the classes
+    done = run_here(capfd, "upscale", source, "-o", beside, "-s", "1", "--bands", "B04,SCL")
+    assert done.code == 0, done
+    np.testing.assert_array_equal(read(beside)[1], classes)
     assert_refused(run_here(capfd, "upscale", source, "-o", target, "-b", "B99"), 1, "Cannot find 'B99'")
 
 
