@@ -356,7 +356,7 @@ def _open_raster(src: str | Path, options: PlanOptions, nodata: float | None) ->
             f"Cannot choose --groups of '{src}': it is one raster, not a product of several. Leave the option out."
         )
     if located is not None and located.chosen and (groups is not None or len(groups_of(located.product)) > 1):
-        scene = open_whole(located.product, groups, options["bands"], nodata)
+        scene = open_whole(located.product, groups, options["bands"], nodata, options["band_kinds"])
     else:
         scene = Scene.open(src, options["bands"], nodata, options["alpha"])
     return scene.with_band_kinds(options["band_kinds"])

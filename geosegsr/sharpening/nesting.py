@@ -56,8 +56,13 @@ class Nesting:
     """Whether the coarse raster lies half a fine pixel up and to the left of the fine grid, as in Landsat."""
 
     @classmethod
-    def of(cls, coarse: Grid, guide: Grid) -> Nesting:
+    def of(cls, coarse: Grid, guide: Grid, least: int = 2) -> Nesting:
         """Find the place from two grids.
+
+        Args:
+            coarse: Of the coarse raster.
+            guide: Of the guide.
+            least: The smallest ratio: 2 to sharpen, 1 to lay pixels over others.
 
         Raises:
             SceneError: The grids do not nest.
@@ -74,7 +79,7 @@ class Nesting:
         # How far the last pixels of the coarse raster are from where they would be on the divided grid.
         side = max(coarse.height, coarse.width)
         off = max(abs(step.a - ratio), abs(step.e - ratio), abs(step.b), abs(step.d)) * side
-        if not 2 <= ratio <= MOST_RATIO or off > 0.5:
+        if not least <= ratio <= MOST_RATIO or off > 0.5:
             raise _not_nested(
                 coarse, guide, f"a pixel of the first covers {step.a:.6g} x {step.e:.6g} of the second"
             )

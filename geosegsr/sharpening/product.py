@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from geosegsr.errors import BandError, ConfigError, did_you_mean
 from geosegsr.notices import warn
@@ -29,6 +29,7 @@ def open_whole(
     groups: Sequence[str] | None = None,
     bands: Sequence[int | str] | None = None,
     nodata: float | None = None,
+    band_kinds: Mapping[int, str] | None = None,
 ) -> Scene:
     """Open several parts of a product as one scene on the grid of the finest.
 
@@ -38,10 +39,12 @@ def open_whole(
         bands: Bands in the order they are wanted, by name ("B8A", "SCL"), or by number from 1 in the default order; by default
             all images in the order of their numbers. Bands that are not wanted still guide coarser ones.
         nodata: Overrides the value of pixels without data.
+        band_kinds: What a user says that bands hold, by their 1-based number in the result; see `geosegsr.raster.kinds`.
+            Bands that are no images are not sharpened and guide no others: their pixels are repeated.
 
     Raises:
         ConfigError: There is no such group.
-        BandError: There is no such band.
+        BandError: There is no such band, or none of the finest is an image.
         SceneError: The parts do not nest, or cannot be read.
     """
     parts = _chosen(product, groups)
@@ -53,14 +56,42 @@ def open_whole(
         )
     wanted = _wanted(product, parts, bands)
     classes = [name for name in wanted if not any(name in part.band_names for part in parts)]
-    images = [part for part in parts if any(name in part.band_names for name in wanted)]
-    used = parts[: parts.index(images[-1]) + 1] if images else parts[:1]
-    scene = Scene.open(
-        used[0].source, None if len(used) > 1 or classes else _numbers(used[0], wanted), nodata
-    )
-    for part in used[1:]:
+    used = _used(parts, wanted)
+    if len(used) == 1 and not classes:
+        return Scene.open(used[0].source, _numbers(used[0], wanted), nodata)
+    said = [name for n, name in enumerate(wanted, 1) if (band_kinds or {}).get(n, "image") != "image"]
+    classes = [name for name in wanted if name in classes or name in said]
+    used = _used(parts, [name for name in wanted if name not in classes])
+    return _stacked(product, used, wanted, classes, nodata)
+
+
+def _used(parts: Sequence[Part], images: Sequence[str]) -> Sequence[Part]:
+    """The parts down to the coarsest that holds one of some images: finer ones guide it, and the finest is the grid."""
+    last = max((at for at, part in enumerate(parts) if set(images) & set(part.band_names)), default=0)
+    return parts[: last + 1]
+
+
+def _stacked(
+    product: Product,
+    used: Sequence[Part],
+    wanted: Sequence[str],
+    classes: Sequence[str],
+    nodata: float | None,
+) -> Scene:
+    """The wanted bands on the grid of the finest part; pixels of `classes` are repeated."""
+    guides = [[name for name in part.band_names if name not in classes] for part in used]
+    if not guides[0]:
+        raise BandError(
+            f"Cannot bring '{product.path}' to the grid of its {used[0].name} bands: --band-kind leaves no image there. "
+            f"Leave it out for one of {', '.join(used[0].band_names)}, or pass --groups without {used[0].name}."
+        )
+    scene = Scene.open(used[0].source, _numbers(used[0], guides[0]), nodata)
+    for part, guide in zip(used[1:], guides[1:], strict=True):
         last = part is used[-1]
-        coarse = Scene.open(part.source, _numbers(part, wanted) if last else None, nodata)
+        images = [name for name in wanted if name in guide] if last else guide
+        if not images:
+            continue
+        coarse = Scene.open(part.source, _numbers(part, images), nodata)
         names = wanted if last and not classes else None
         scene = StackedScene.of(product.path, scene, SharpenedScene.of(coarse, scene), names)
     for name in classes:

@@ -27,7 +27,7 @@ class RepeatedScene(Scene):
     @classmethod
     def of(cls, coarse: Scene, finer: Scene) -> RepeatedScene:
         """Lay the pixels of one raster over those of another."""
-        nesting = Nesting.of(grid_of(coarse), grid_of(finer))
+        nesting = Nesting.of(grid_of(coarse), grid_of(finer), least=1)
         own = {field.name: getattr(coarse, field.name) for field in fields(Scene)}
         return cls(
             **(own | {"metadata": coarse.metadata.scaled(nesting.ratio)}), coarse=coarse, nesting=nesting

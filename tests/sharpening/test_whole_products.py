@@ -67,6 +67,33 @@ def test_groups_and_bands_choose(tmp_path: Path) -> None:
         geosegsr.upscale(target, tmp_path / "no.tif", 1, groups=["10m"])
 
 
+@pytest.mark.parametrize(
+    ("name", "fewer"), [("B08", ["B03", "B04", "B11", "B12"]), ("B11", ["B03", "B04", "B08", "B12"])]
+)
+def test_a_band_that_is_said_to_hold_classes_is_repeated_and_guides_no_other(
+    name: str, fewer: list[str], tmp_path: Path
+) -> None:
+    source, target, bands = folder_of(tmp_path / "scene"), tmp_path / "out.tif", [*fewer, name]
+    kinds = {bands.index(name) + 1: "class"}
+    geosegsr.upscale(source, target, 1, bands=bands, band_kinds=kinds)
+    with rasterio.open(source / f"scene_{name}.tif") as band:
+        plain = band.read(1)
+    times = 192 // len(plain)
+    np.testing.assert_array_equal(read(target)[4], plain.repeat(times, 0).repeat(times, 1))
+    (source / f"scene_{name}.tif").unlink()
+    geosegsr.upscale(source, tmp_path / "fewer.tif", 1, bands=fewer)
+    np.testing.assert_array_equal(read(target)[:4], read(tmp_path / "fewer.tif"))
+
+
+def test_without_an_image_on_the_finest_grid_there_is_no_result(tmp_path: Path) -> None:
+    source, bands = folder_of(tmp_path / "scene"), ["B03", "B04", "B08", "B11"]
+    kinds = dict.fromkeys((1, 2, 3), "class")
+    with pytest.raises(BandError, match=r"no image there.*--groups without 10m"):
+        geosegsr.upscale(source, tmp_path / "no.tif", 1, bands=bands, band_kinds=kinds)
+    with pytest.raises(BandError, match="the bands in use are 1, 2, 3, 4"):
+        geosegsr.upscale(source, tmp_path / "no.tif", 1, bands=bands, band_kinds={5: "class"})
+
+
 def test_a_plain_raster_takes_names_too(tmp_path: Path) -> None:
     path = write(tmp_path / "in.tif", np.rint(MADE.coarse).astype(np.uint16), 20.0, ("B11", "B12"))
     geosegsr.upscale(path, tmp_path / "out.tif", 2, "nearest", bands=["B12"])
