@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,6 +47,17 @@ class ArrayRaster:
     def with_nodata(self, nodata: float) -> ArrayRaster:
         """The same array with another nodata value."""
         return replace(self, nodata=nodata)
+
+    def with_bands(self, positions: Sequence[int]) -> ArrayRaster:
+        """Some of the bands, by their positions from 0."""
+        return replace(
+            self,
+            data=self.data[list(positions)],
+            scales=tuple(self.scales[at] for at in positions),
+            offsets=tuple(self.offsets[at] for at in positions),
+            colours=tuple(self.colours[at] for at in positions),
+            hints=tuple(self.hints[at] for at in positions),
+        )
 
     @classmethod
     def wrap(cls, data: xr.DataArray, nodata: float | None = None) -> ArrayRaster:

@@ -18,6 +18,7 @@ from geosegsr.models.ensemble import Ensemble
 from geosegsr.notices import warn
 from geosegsr.pipeline.array_raster import ArrayRaster, bands_of
 from geosegsr.pipeline.array_result import Packing, dressed, dressed_dataset
+from geosegsr.pipeline.guide import what_guides
 from geosegsr.pipeline.layout import plan_rendering
 from geosegsr.pipeline.options import RenderOptions, listed, with_defaults
 from geosegsr.raster.intake import look_at, take_in
@@ -108,7 +109,7 @@ def _enlarged(
     nodata = chosen["nodata"]
     asked = None if nodata == "auto" else nodata
     if guide is not None:
-        data = _sharpened(data, guide, asked)
+        data = _sharpened(data, guide, asked, find_nodata=nodata == "auto")
     if scale == 1:
         return data
     raster = ArrayRaster.wrap(data, asked)
@@ -117,9 +118,13 @@ def _enlarged(
     if chosen["ensemble"]:
         upscaler = Ensemble.of(upscaler)
     # An interpolation reads nothing before it is computed; a network needs the range of the values anyway.
-    raster, intake = take_in(
-        raster, raster.with_nodata, find_nodata=nodata == "auto", by_values=not upscaler.facts.linear
-    )
+    by_values = not upscaler.facts.linear
+    if guide is not None:  # a collar was found or warned of before
+        intake = look_at(raster, by_values=by_values)
+    else:
+        raster, intake = take_in(
+            raster, raster.with_nodata, find_nodata=nodata == "auto", by_values=by_values
+        )
     whole = Window(0, 0, raster.height, raster.width)
     rendering = plan_rendering(raster, upscaler, whole, chosen, intake, measured=False).rendering
     pixels = _fitted(_lazy_blocks(raster, rendering), data)
@@ -132,13 +137,14 @@ def _fitted(pixels: Any, data: xr.DataArray) -> Any:
     return pixels if packing is None else pixels.map_blocks(packing.fitted, dtype=pixels.dtype)
 
 
-def _sharpened(data: xr.DataArray, guide: xr.DataArray, nodata: float | None) -> xr.DataArray:
+def _sharpened(
+    data: xr.DataArray, guide: xr.DataArray, nodata: float | None, *, find_nodata: bool
+) -> xr.DataArray:
     """An array on its guide's grid, lazily; the fit reads parts of both at once."""
-    coarse = ArrayRaster.wrap(data, nodata)
-    sharp = ArrayRaster.wrap(guide)
-    sharpener = Sharpener.fitted(
-        Nesting.of(_grid(coarse), _grid(sharp)), coarse, sharp, look_at(coarse).kinds
-    )
+    wrapped = ArrayRaster.wrap(data, nodata)
+    coarse, intake = take_in(wrapped, wrapped.with_nodata, find_nodata=find_nodata)
+    sharp = _guide_of(ArrayRaster.wrap(guide), find_nodata=find_nodata)
+    sharpener = Sharpener.fitted(Nesting.of(_grid(coarse), _grid(sharp)), coarse, sharp, intake.kinds)
     ratio, shared = sharpener.nesting.ratio, delayed(sharpener, pure=False, traverse=False)
     height, width = coarse.height * ratio, coarse.width * ratio
     rows = []
@@ -159,6 +165,17 @@ def _sharpened(data: xr.DataArray, guide: xr.DataArray, nodata: float | None) ->
         rows.append(da.concatenate(cols, axis=2))
     pixels = _fitted(da.concatenate(rows, axis=1), data)
     return dressed(data, coarse, pixels, tuple(range(coarse.count)), ratio)
+
+
+def _guide_of(guide: ArrayRaster, *, find_nodata: bool) -> ArrayRaster:
+    """The bands of a guide that are images; see `geosegsr.pipeline.guide`."""
+    images, nodata = what_guides(
+        guide,
+        find_nodata=find_nodata,
+        advice="pass nodata='auto', or declare it: guide.rio.write_nodata({value:g})",
+    )
+    chosen = guide if len(images) == guide.count else guide.with_bands(images)
+    return chosen if nodata is None else chosen.with_nodata(nodata)
 
 
 def _sharpen(

@@ -13,17 +13,18 @@ from typing import Any, Unpack
 import numpy as np
 import psutil
 
-from geosegsr.errors import BandError, ConfigError, redacted
+from geosegsr.errors import ConfigError, redacted
 from geosegsr.models.catalogue import check_scale, model_at, shared_upscaler
 from geosegsr.models.contract import DEFAULT_MODEL, Upscaler, workspace_bytes
 from geosegsr.models.ensemble import Ensemble
 from geosegsr.notices import warn
+from geosegsr.pipeline.guide import open_guide
 from geosegsr.pipeline.layout import plan_rendering
 from geosegsr.pipeline.options import PlanOptions, listed, with_defaults
 from geosegsr.pipeline.sensing import ASSUMED, Sensing
 from geosegsr.raster.area import Area, area_from_bbox, area_from_geometry, area_from_window
 from geosegsr.raster.identity import source_identity
-from geosegsr.raster.intake import Intake, look_at, take_in
+from geosegsr.raster.intake import Intake, take_in
 from geosegsr.raster.metadata import BandMetadata, Metadata
 from geosegsr.raster.products import locate
 from geosegsr.raster.radiometry import working_dtype
@@ -323,30 +324,8 @@ def _open_scene(src: str | Path, options: PlanOptions) -> tuple[Scene, Intake]:
     guide = options["guide"]
     if guide is None:
         return scene, intake
-    found = _open_guide(guide, find_nodata=options["nodata"] == "auto")
+    found = open_guide(guide, find_nodata=options["nodata"] == "auto")
     return SharpenedScene.of(scene, found, intake.kinds), intake
-
-
-def _open_guide(path: str | Path, *, find_nodata: bool) -> Scene:
-    """The bands of a guide that are images: classes say nothing about the detail of others."""
-    guide = Scene.open(path)
-    intake = look_at(guide)
-    if (collar := intake.collar) is not None and not find_nodata:
-        warn(
-            f"the guide '{guide.path}' declares no nodata, but {collar.describe()}: they guide as data. "
-            f"If they hold none, pass --nodata auto, or declare it: gdal_translate -a_nodata {collar.value:g} IN OUT"
-        )
-    nodata = collar.value if collar is not None and find_nodata else None
-    images = [band for band, kind in zip(guide.image_bands, intake.kinds, strict=True) if kind == "image"]
-    if not images:
-        raise BandError(
-            f"Cannot sharpen by '{guide.path}': none of its bands is an image. Pass another --guide."
-        )
-    if len(images) == guide.count:
-        return guide if nodata is None else guide.with_nodata(nodata)
-    others = [name for name, kind in zip(intake.names, intake.kinds, strict=True) if kind != "image"]
-    warn(f"{', '.join(others)} of the guide '{guide.path}' cannot guide and is left out: it is no image")
-    return Scene.open(path, images, nodata)
 
 
 def _open_raster(src: str | Path, options: PlanOptions, nodata: float | None) -> Scene:

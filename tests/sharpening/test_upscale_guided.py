@@ -16,7 +16,7 @@ from metadata_oracle import metadata_differences
 from rio_cogeo.cogeo import cog_validate
 
 import geosegsr
-from geosegsr.errors import BandError, ConfigError, JobError, SceneError
+from geosegsr.errors import BandError, ConfigError, GeoSegSRWarning, JobError, SceneError
 from geosegsr.pipeline.report import Progress
 from geosegsr.pipeline.worker_check import probe
 from geosegsr.raster.window import Window
@@ -29,6 +29,12 @@ MADE = GuidedScene.make(side=100)
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, Path]:
     return MADE.write(tmp_path)
+
+
+def opened(path: Path) -> xr.DataArray:
+    array = rioxarray.open_rasterio(path)
+    assert isinstance(array, xr.DataArray)
+    return array
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -165,8 +171,14 @@ def test_classes_of_a_guide_are_left_out(files: tuple[Path, Path], tmp_path: Pat
         geosegsr.upscale(files[0], tmp_path / "more_out.tif", 1, guide=tmp_path / "more.tif")
     geosegsr.upscale(files[0], tmp_path / "out.tif", 1, guide=files[1])
     np.testing.assert_array_equal(pixels(tmp_path / "more_out.tif"), pixels(tmp_path / "out.tif"))
+    coarse, guide, classes = map(opened, (files[0], tmp_path / "more.tif", only))
+    with pytest.warns(match=r"band 1 \(SCL\) of the guide"):
+        fine = geosegsr.super_resolve(coarse, 1, guide=guide)
+    np.testing.assert_array_equal(fine.values, pixels(tmp_path / "out.tif"))
     with pytest.raises(BandError, match="another --guide"):
         geosegsr.upscale(files[0], tmp_path / "none.tif", 1, guide=only)
+    with pytest.raises(BandError, match="another --guide"):
+        geosegsr.super_resolve(coarse, 1, guide=classes)
     write(tmp_path / "coarse_only.tif", CLASSES[None], 20.0, ("SCL",))
     with pytest.raises(BandError, match="--model nearest"):
         geosegsr.upscale(tmp_path / "coarse_only.tif", tmp_path / "none.tif", 1, guide=files[1])
@@ -185,6 +197,28 @@ def test_an_undeclared_collar_of_a_guide_is_warned_of_and_found(
     geosegsr.upscale(files[0], tmp_path / "found.tif", 1, guide=plain, nodata="auto")
     geosegsr.upscale(files[0], tmp_path / "declared_out.tif", 1, guide=declared)
     np.testing.assert_array_equal(pixels(tmp_path / "found.tif"), pixels(tmp_path / "declared_out.tif"))
+    with pytest.warns(match=r"the guide .*40% of the pixels are 0 .*write_nodata\(0\)"):
+        warned = geosegsr.super_resolve(opened(files[0]), 1, guide=opened(plain))
+    np.testing.assert_array_equal(warned.values, pixels(tmp_path / "warned.tif"))
+    found = geosegsr.super_resolve(opened(files[0]), 1, guide=opened(plain), nodata="auto")
+    np.testing.assert_array_equal(found.values, pixels(tmp_path / "found.tif"))
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_an_arrays_own_undeclared_collar_is_found_before_it_is_sharpened(
+    scale: int, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    bands, target = pixels(files[0]), tmp_path / "out.tif"
+    bands[:, :, 60:] = 0
+    collared = write(tmp_path / "collared.tif", bands, 20.0, ("B11", "B12"))
+    geosegsr.upscale(collared, target, scale, "bicubic", guide=files[1], nodata="auto")
+    coarse, guide = opened(collared), opened(files[1])
+    found = geosegsr.super_resolve(coarse, scale, "bicubic", guide=guide, nodata="auto")
+    np.testing.assert_array_equal(found.values, pixels(target))
+    assert found.rio.nodata == 0
+    with pytest.warns(GeoSegSRWarning, match="declares no nodata") as warned:
+        geosegsr.super_resolve(coarse, scale, "bicubic", guide=guide)
+    assert sum(issubclass(warning.category, GeoSegSRWarning) for warning in warned) == 1
 
 
 def test_what_cannot_be_done_is_said(files: tuple[Path, Path], tmp_path: Path) -> None:
