@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _loaded: dict[tuple[str, int, str, str], Upscaler] = {}
 _loading = threading.Lock()
+_BUILT_IN = (BUNDLED, *interpolation.KERNELS)
 _FOLDER = Path(__file__).resolve().parents[1] / "weights"
 
 
@@ -53,11 +54,7 @@ def resolve_upscaler(
         path = bundled_checkpoint(scale) if model == BUNDLED else Path(model)
         found = (describe_upscaler if elsewhere else load_upscaler)(path, device=device, precision=precision)
     else:
-        names = ", ".join([BUNDLED, *interpolation.KERNELS])
-        raise ConfigError(
-            f"Cannot find a model '{model}': it is neither a file nor a built-in model ({names}). "
-            "Pass --model NAME or --model FILE.safetensors."
-        )
+        raise _unknown(model)
     if not isinstance(found, Upscaler):
         raise ConfigError(
             f"Cannot use an object of type '{type(found).__name__}' as a model: it has no 'facts', or cannot be called. "
@@ -97,10 +94,23 @@ def shared_upscaler(
 
 
 def model_at(scale: int, model: str | Path | Upscaler) -> str | Upscaler:
-    """What enlarges pixels: the model, as a name or an object; at a scale of 1 they stay as they are."""
+    """What enlarges pixels: the model, as a name or an object; at a scale of 1 they stay as they are.
+
+    Raises:
+        ConfigError: No model runs at a scale of 1, but there is none of that name either.
+    """
     if scale == 1:
+        if isinstance(model, str | Path) and not (str(model) in _BUILT_IN or is_file(model)):
+            raise _unknown(model)
         return "nearest"
     return str(model) if isinstance(model, Path) else model
+
+
+def _unknown(model: str | Path) -> ConfigError:
+    return ConfigError(
+        f"Cannot find a model '{model}': it is neither a file nor a built-in model ({', '.join(_BUILT_IN)}). "
+        "Pass --model NAME or --model FILE.safetensors."
+    )
 
 
 def check_scale(scale: int, *, guided: bool = False) -> None:

@@ -12,7 +12,7 @@ from dask.delayed import delayed
 from numpy.typing import NDArray
 
 from geosegsr.errors import ConfigError
-from geosegsr.models.catalogue import check_scale, shared_upscaler
+from geosegsr.models.catalogue import check_scale, model_at, shared_upscaler
 from geosegsr.models.contract import DEFAULT_MODEL, Upscaler
 from geosegsr.models.ensemble import Ensemble
 from geosegsr.notices import warn
@@ -106,6 +106,11 @@ def _enlarged(
     chosen: RenderOptions,
 ) -> xr.DataArray:
     """`super_resolve` for one array."""
+    model = model_at(scale, model)
+    if scale == 1 and chosen["ensemble"]:
+        raise ConfigError(
+            "Cannot use ensemble=True at a scale of 1: no model runs there. Leave it out, or pass scale=2."
+        )
     nodata = chosen["nodata"]
     asked = None if nodata == "auto" else nodata
     if guide is not None:

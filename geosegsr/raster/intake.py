@@ -155,7 +155,7 @@ def refuse_no_image(raster: Raster, intake: Intake, verb: str = "upscale") -> No
     else:
         other = f", or --band-kind {raster.hints[0].index}=image if it is an image"
     raise UnsuitableError(
-        f"Cannot {verb} '{raster.path}': {what}, which has no values in between. "
+        f"Cannot {verb} '{raster.path}': {what}, and values in between mean nothing. "
         f"Pass --model nearest to repeat its pixels{other}."
     )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from geosegsr.errors import BandError, ConfigError, did_you_mean
 from geosegsr.notices import warn
 from geosegsr.raster.product import Part, Product
@@ -94,8 +96,14 @@ def _stacked(
         coarse = Scene.open(part.source, _numbers(part, images), nodata)
         names = wanted if last and not classes else None
         scene = StackedScene.of(product.path, scene, SharpenedScene.of(coarse, scene), names)
+    dtype = scene.dtype
     for name in classes:
         repeated = RepeatedScene.of(Scene.open(product.part(name).source, None, nodata), scene)
+        if (common := np.result_type(dtype, repeated.dtype)) != dtype:
+            warn(
+                f"all bands of '{product.path}' come out as {common}: {name} holds {repeated.dtype}, the images {dtype}. "
+                f"To keep {dtype}, leave {name} out of --bands"
+            )
         scene = StackedScene.of(product.path, scene, repeated, wanted if name == classes[-1] else None)
     return scene
 

@@ -115,8 +115,8 @@ def test_colours_are_images_whatever_they_hold():
     [
         (BandHints(1, palette=True), ["colour table", "--model nearest", "-expand rgb"]),
         (BandHints(1, palette=True, nbits=1), ["colour table", "--model nearest"]),
-        (BandHints(1, nbits=1), ["a mask (1 bit)", "--band-kind 1=image"]),
-        (BandHints(7, "SCL"), ["classes (named 'SCL')", "--band-kind 7=image"]),
+        (BandHints(1, nbits=1), ["a mask (1 bit), and values", "--band-kind 1=image"]),
+        (BandHints(7, "SCL"), ["classes (named 'SCL'), and values", "--band-kind 7=image"]),
     ],
 )
 def test_a_lone_class_band_is_refused_with_a_word_that_helps(hints, words):

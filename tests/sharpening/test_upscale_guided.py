@@ -226,6 +226,12 @@ def test_what_cannot_be_done_is_said(files: tuple[Path, Path], tmp_path: Path) -
         geosegsr.upscale(files[0], tmp_path / "out.tif", 1)
     with pytest.raises(ConfigError, match="no model runs there"):
         geosegsr.upscale(files[0], tmp_path / "out.tif", 1, guide=files[1], ensemble=True)
+    with pytest.raises(ConfigError, match="Cannot find a model 'bicubik'"):
+        geosegsr.upscale(files[0], tmp_path / "out.tif", 1, "bicubik", guide=files[1])
+    with pytest.raises(ConfigError, match="no model runs there"):
+        geosegsr.super_resolve(opened(files[0]), 1, guide=opened(files[1]), ensemble=True)
+    with pytest.raises(ConfigError, match="Cannot find a model 'bicubik'"):
+        geosegsr.super_resolve(opened(files[0]), 1, "bicubik", guide=opened(files[1]))
     with pytest.raises(SceneError, match="Cannot sharpen"):
         geosegsr.upscale(files[1], tmp_path / "out.tif", 1, guide=files[0])
     with pytest.raises(JobError, match="this run reads it"):

@@ -1,5 +1,6 @@
 """Products whole: all images on the grid of the sharpest, by name, in the product's order."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import rasterio
 from command_line import assert_refused, run_here
 from guided_scenes import GuidedScene, rmse, write
-from product_factory import write_landsat, write_safe
+from product_factory import write_band, write_landsat, write_safe
 
 import geosegsr
 from geosegsr.errors import BandError, ConfigError, GeoSegSRWarning
@@ -146,6 +147,25 @@ def test_landsats_panchromatic_band_sharpens_the_others(tmp_path: Path) -> None:
         assert out.descriptions == ("B4", "B5", "B8") and out.res == (15, 15)
         np.testing.assert_array_equal(out.read(3), np.rint(scene.guide[2]))
     assert [band["band"] for band in report.sharpened] == ["B4", "B5"]
+
+
+def test_a_band_of_another_dtype_that_changes_all_is_warned_of(tmp_path: Path) -> None:
+    top = tmp_path / "LC09_L1TP_195028_20240501_20240502_02_T1"
+    for name, size, dtype in (
+        ("B8", 15, "uint16"), ("B4", 30, "uint16"), ("QA_PIXEL", 30, "uint16"), ("SAA", 30, "int16"),
+    ):  # fmt: skip
+        write_band(top / f"{top.name}_{name}.TIF", size, dtype)
+    for bands, dtype in ((["B8", "QA_PIXEL"], "uint16"), (["B8", "QA_PIXEL", "SAA"], "int32")):
+        target = tmp_path / f"{dtype}.tif"
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", GeoSegSRWarning)
+            geosegsr.upscale(top, target, 1, bands=bands, nodata=0)
+        said = [str(warning.message) for warning in caught if "come out as" in str(warning.message)]
+        with rasterio.open(target) as out:
+            assert out.dtypes == (dtype,) * len(bands)
+        assert len(said) == (dtype == "int32")
+    assert "as int32: SAA holds int16, the images uint16" in said[0]
+    assert "leave SAA out of --bands" in said[0]
 
 
 @pytest.mark.filterwarnings("ignore:.*is a product")
