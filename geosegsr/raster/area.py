@@ -20,6 +20,7 @@ from rasterio.features import rasterize
 from rasterio.warp import transform as transform_coordinates
 
 from geosegsr.errors import ConfigError, WindowError
+from geosegsr.raster.crossings import refuse_tangles
 from geosegsr.raster.gdal import GDALError
 from geosegsr.raster.scene import Scene
 from geosegsr.raster.window import Window
@@ -146,6 +147,10 @@ def area_from_geometry(scene: Scene, source: str | Path, crs: str | None = None)
         source: A vector file (GeoJSON, GeoPackage, Shapefile, ...; a .wkt file too), WKT or GeoJSON text.
         crs: CRS of the coordinates; by default the file's own, longitude and latitude for GeoJSON text, and
             the scene's for WKT.
+
+    Raises:
+        WindowError: The area lies outside the scene, has no polygon on it, or crosses itself too often to repair.
+        ConfigError: The source cannot be read, or is no geometry.
     """
     geometry, own_crs = _load_geometry(str(source))
     try:
@@ -170,9 +175,10 @@ def _load_geometry(source: str) -> tuple[Any, CRS | None]:
         if is_file and path.suffix.lower() != ".wkt":
             return _read_vector_file(path)
         text = _read_text(path) if is_file else source
-        if text.lstrip().startswith("{"):
-            return shapely.from_geojson(text), CRS.from_epsg(4326)
-        return shapely.from_wkt(text), None
+        is_geojson = text.lstrip().startswith("{")
+        geometry = shapely.from_geojson(text) if is_geojson else shapely.from_wkt(text)
+        refuse_tangles([geometry])
+        return geometry, CRS.from_epsg(4326) if is_geojson else None
     except (shapely.errors.ShapelyError, UnicodeDecodeError) as error:
         shown = source if len(source) <= 80 else source[:77] + "..."
         # Only text with brackets was meant as coordinates, so that the parser's reason helps.
@@ -219,7 +225,15 @@ def _read_vector_file(path: Path) -> tuple[Any, CRS | None]:
         raise ConfigError(
             f"Cannot use area of interest '{path}': it holds no geometry. Pass --aoi with polygons."
         )
-    return shapely.union_all(shapes), _parse_crs(meta["crs"])
+    refuse_tangles(shapes)
+    return _union(shapes), _parse_crs(meta["crs"])
+
+
+def _union(shapes: list[Any]) -> Any:
+    try:
+        return shapely.union_all(shapes)
+    except shapely.errors.GEOSException:  # shapes that cross themselves where they meet others
+        return shapely.union_all(shapely.make_valid(shapes))
 
 
 def _parse_crs(text: str | None) -> CRS | None:

@@ -278,3 +278,47 @@ def test_vector_files_without_polygons_are_one_line(
     with pytest.raises(ConfigError, match=said) as caught:
         area_from_geometry(scene, tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+BOW_TIE = ((2.3, 2.4), (30.3, 30.4), (30.3, 2.4), (2.3, 30.4))
+
+
+def test_a_polygon_that_crosses_itself_a_few_times_is_its_two_halves(scene: Scene) -> None:
+    halves = shapely.MultiPolygon(
+        [polygon(scene, BOW_TIE[i], (16.3, 16.4), BOW_TIE[j]) for i, j in ((0, 3), (1, 2))]
+    )
+    whole = area_from_geometry(scene, polygon(scene, *BOW_TIE).wkt)
+    assert whole == Area(Window(2, 2, 29, 29), whole.polygon)
+    np.testing.assert_array_equal(
+        whole.mask(scene.window), area_from_geometry(scene, halves.wkt).mask(scene.window)
+    )
+
+
+def test_a_file_may_hold_a_polygon_that_crosses_itself_beside_others(scene: Scene, tmp_path: Path) -> None:
+    box = polygon(scene, (9.3, 9.2), (40.3, 9.2), (40.3, 40.2), (9.3, 40.2))
+    parts = [polygon(scene, *BOW_TIE), box]
+    features = [{"type": "Feature", "properties": {}, "geometry": part.__geo_interface__} for part in parts]
+    (tmp_path / "area.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    mask = area_from_geometry(scene, tmp_path / "area.geojson", scene.crs.to_wkt()).mask(scene.window)
+    either = (area_from_geometry(scene, part.wkt).mask(scene.window) for part in parts)
+    np.testing.assert_array_equal(mask, np.logical_or(*either))
+
+
+@pytest.mark.parametrize("name", ["area.wkt", "area.geojson", "features.geojson"])
+def test_a_polygon_that_crosses_itself_millions_of_times_is_refused(
+    name: str, scene: Scene, tmp_path: Path
+) -> None:
+    pixels = np.random.default_rng(0).uniform(0, 40, (4_000, 2))
+    tangle = polygon(scene, *pixels)
+    feature = {"type": "Feature", "properties": {}, "geometry": tangle.__geo_interface__}
+    text = {
+        "area.wkt": tangle.wkt,
+        "area.geojson": shapely.to_geojson(tangle),
+        "features.geojson": json.dumps({"type": "FeatureCollection", "features": [feature, feature]}),
+    }[name]
+    (tmp_path / name).write_text(text)
+    for source in (tmp_path / name, text) if name == "area.wkt" else (tmp_path / name,):
+        with pytest.raises(
+            WindowError, match=r"4,001 vertices, cross each other more than 5,000 times\. .*--bbox"
+        ):
+            area_from_geometry(scene, source, scene.crs.to_wkt())
