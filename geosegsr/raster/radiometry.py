@@ -63,7 +63,8 @@ class Radiometry:
         if not (np.isfinite(dn.min()) and np.isfinite(dn.max())):
             raise SceneError(
                 f"Cannot compute the scene: the model's results are not finite for DN in the range {self.describe()}. "
-                "Pass --nodata V if some pixels hold a mark such as -3.4028235e+38 in place of data, or --range LO HI."
+                "Pass --precision fp32 if the model ran in fp16, --range LO HI around the scene's values, or --nodata V if some "
+                "pixels hold a mark such as -3.4028235e+38 in place of data."
             )
         return dn
 

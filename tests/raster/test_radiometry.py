@@ -68,7 +68,7 @@ def test_floats_are_clipped_to_the_end_of_the_dtype_and_nan_stays(computed: str,
 
 def test_results_that_are_no_numbers_end_in_what_to_type() -> None:
     for value in (np.nan, np.inf):
-        with pytest.raises(SceneError, match="Pass --nodata V"):
+        with pytest.raises(SceneError, match=r"Pass --precision fp32 .*--range LO HI .*--nodata V"):
             Radiometry((0.0,), (1.0,)).from_model(np.array([[[0.5, value]]], np.float32))
 
 
