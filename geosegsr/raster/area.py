@@ -322,8 +322,8 @@ def _reproject(geometry: Any, source: CRS, scene: Scene) -> Any:
 
 def _moved(geometry: Any, step: float, source: CRS, target: CRS) -> Any | None:
     """A geometry in another CRS, with a vertex at every step along its edges; None if it has no coordinates there."""
-    # A straight edge in one CRS is a curve in another.
-    fine = shapely.segmentize(geometry, step)
+    # A straight edge in one CRS is a curve in another. Of a polygon that crosses itself, segmentize would drop parts.
+    fine = shapely.segmentize(shapely.make_valid(geometry), step)
     try:
         moved = shapely.transform(fine, lambda xy: _transformed(xy, source, target))
     except (RasterioError, GDALError):

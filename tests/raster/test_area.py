@@ -294,6 +294,19 @@ def test_a_polygon_that_crosses_itself_a_few_times_is_its_two_halves(scene: Scen
     )
 
 
+def test_a_polygon_that_crosses_itself_keeps_both_halves_in_another_crs(scene: Scene) -> None:
+    def moved(shape: shapely.Geometry) -> str:
+        def to_degrees(xy: np.ndarray) -> np.ndarray:
+            return np.column_stack(transform_coordinates(scene.crs, "EPSG:4326", xy[:, 0], xy[:, 1]))
+
+        return shapely.transform(shape, to_degrees).wkt
+
+    there = area_from_geometry(scene, moved(polygon(scene, *BOW_TIE)), "EPSG:4326")
+    halves = [polygon(scene, BOW_TIE[i], (16.3, 16.4), BOW_TIE[j]) for i, j in ((0, 3), (1, 2))]
+    each = [area_from_geometry(scene, moved(half), "EPSG:4326").mask(scene.window) for half in halves]
+    np.testing.assert_array_equal(there.mask(scene.window), np.logical_or(*each))
+
+
 def test_a_file_may_hold_a_polygon_that_crosses_itself_beside_others(scene: Scene, tmp_path: Path) -> None:
     box = polygon(scene, (9.3, 9.2), (40.3, 9.2), (40.3, 40.2), (9.3, 40.2))
     parts = [polygon(scene, *BOW_TIE), box]
