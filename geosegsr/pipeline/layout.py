@@ -185,10 +185,14 @@ def samplings_by_band(
     *own, other = samplings_of(upscaler)
     by_band = [other] * count
     for group, sensor in zip(groups, sensing.sensors, strict=True):
-        trained = own if group.through == "model" and own else [other] * len(group.bands)
+        if not is_alike(upscaler.facts, sensor):
+            trained = [sampling_of(sensor, upscaler.facts.scale)] * len(group.bands)
+        elif group.through == "model" and own:
+            trained = own
+        else:
+            trained = [other] * len(group.bands)
         for band, sampling in zip(group.bands, trained, strict=True):
-            alike = is_alike(upscaler.facts, sensor)
-            by_band[band] = sampling if alike else sampling_of(sensor, upscaler.facts.scale)
+            by_band[band] = sampling
     return tuple(by_band)
 
 

@@ -22,17 +22,7 @@ from geosegsr.models.contract import Facts, Upscaler
 from geosegsr.models.inference import choose_device, choose_precision
 from geosegsr.models.segsr.network import SeGSR, preset
 from geosegsr.models.segsr.precision import without_tf32
-
-SMALL = {
-    "width": 16,
-    "depths": (1, 1),
-    "tower_width": 32,
-    "tower_layers": 1,
-    "tower_heads": 2,
-    "tower_grid": 2,
-    "tower_output": 16,
-    "prompt_heads": 2,
-}
+from tests.kits.small_network import SMALL
 
 
 @pytest.fixture(scope="module")

@@ -6,17 +6,7 @@ import torch
 from geosegsr.models.catalogue import bundled_checkpoint
 from geosegsr.models.checkpoint import load_checkpoint
 from geosegsr.models.segsr.network import SeGSR, preset
-
-SMALL = {
-    "width": 16,
-    "depths": (1, 1),
-    "tower_width": 32,
-    "tower_layers": 1,
-    "tower_heads": 2,
-    "tower_grid": 2,
-    "tower_output": 16,
-    "prompt_heads": 2,
-}
+from tests.kits.small_network import SMALL
 
 
 def fill_freed_memory_with_nan() -> None:
