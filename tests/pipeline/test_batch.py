@@ -792,6 +792,7 @@ def test_those_who_wait_for_their_turn_can_be_stopped() -> None:
     assert len(engine.begun) == 1
 
 
+@pytest.mark.filterwarnings("ignore:.*declares no nodata, but")  # the collar of gcps_110_uint16.tif
 def test_real_scenes(real_scenes: Path, tmp_path: Path) -> None:
     names = ("rgba.tif", "rpcs.tif", "scale_offset.tif", "gcps_110_uint16.tif")
     pairs = [(str(real_scenes / name), tmp_path / "out" / name) for name in names]
