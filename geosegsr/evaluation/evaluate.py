@@ -10,7 +10,7 @@ import numpy as np
 
 from geosegsr.errors import ConfigError, SceneError
 from geosegsr.evaluation.enlarge import Enlarger, as_file
-from geosegsr.evaluation.finished import common_ground, read_patch, scale_of
+from geosegsr.evaluation.finished import common_ground, read_patch, scale_of, warped
 from geosegsr.evaluation.seams import file_seam, model_seam
 from geosegsr.evaluation.subjects import Subject, open_subjects
 from geosegsr.evaluation.table import EVERYTHING, Evaluation
@@ -101,12 +101,13 @@ def evaluate_file(
     value_range: tuple[float, float] | None = None,
     border: int | None = None,
     picture: Path | None = None,
+    warp: bool = False,
 ) -> Evaluation:
     """Measure a finished file.
 
     Args:
         sr: The enlarged raster.
-        hr: The truth, on the same pixel grid; where it covers other ground, the common ground is measured.
+        hr: The truth, on the same pixel grid unless `warp`; where it covers other ground, the common ground is measured.
         lr: The input; by default made from the truth by bicubic downsampling.
         scale: Output pixels per input pixel; by default as the file's tags say.
         tile: Side of the tiles that the file was made of, in lr pixels; by default as its tags say.
@@ -114,6 +115,7 @@ def evaluate_file(
         value_range: LO and HI in DN that count as 0 and 1; by default by dtype, declared scale or percentiles of hr.
         border: Pixels left out at each edge; by default as many as the scale.
         picture: A PNG to write: lr, bicubic, sr and hr of some windows.
+        warp: Whether to resample a truth on another grid, or in another CRS, onto the grid of the result.
 
     Raises:
         GeoSegSRError: The files do not lie on one grid, or cannot be read.
@@ -121,6 +123,7 @@ def evaluate_file(
     result, truth = Scene.open(sr), Scene.open(hr)
     source = None if lr is None else Scene.open(lr)
     scale = scale or scale_of(result, source)
+    truth, moved = warped(truth, result) if warp else (truth, "")
     ground = common_ground(result, truth, source, scale)
     area = ground.window
     radiometry = resolve_radiometry(truth, {"kind": "auto"}, value_range)
@@ -140,6 +143,8 @@ def evaluate_file(
         f"lr '{lr}'" if lr is not None else "lr by bicubic downsampling of hr: pass --lr for the real input"
     )
     notes: tuple[str, ...] = (made, f"value range {radiometry.describe()}")
+    if moved:
+        notes += (moved,)
     if (area.height, area.width) != (result.height, result.width):
         notes += (f"on the {area.width} x {area.height} pixels that both files cover",)
     return Evaluation(str(sr), scale, tally.rows(), seam, notes)

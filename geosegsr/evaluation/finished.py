@@ -13,6 +13,7 @@ from geosegsr.models.interpolation import repeat_pixels
 from geosegsr.raster.nodata import fill_invalid
 from geosegsr.raster.radiometry import Radiometry
 from geosegsr.raster.scene import Scene
+from geosegsr.raster.warp import WarpedScene
 from geosegsr.raster.window import Window
 from geosegsr.sensor.degradation import imresize_down
 
@@ -68,7 +69,7 @@ def common_ground(result: Scene, truth: Scene, source: Scene | None, scale: int)
     bottom, right = min(result.height, row + truth.height), min(result.width, col + truth.width)
     height, width = (length // scale * scale for length in (bottom - top, right - left))
     if height <= 0 or width <= 0:
-        raise ConfigError(f"{said}: they have no ground in common. Pass a truth of the same place.")
+        raise _nothing_in_common(said)
     if source is not None and (source.height * scale, source.width * scale) != (result.height, result.width):
         raise ConfigError(
             f"Cannot evaluate '{result.path}' at scale {scale}: its input '{source.path}' has "
@@ -77,30 +78,56 @@ def common_ground(result: Scene, truth: Scene, source: Scene | None, scale: int)
     return CommonGround(Window(top, left, height, width), row, col)
 
 
+def warped(truth: Scene, result: Scene) -> tuple[Scene, str]:
+    """The truth on the pixel grid of the result, and what was done, in words; "" where it lies on that grid already.
+
+    Raises:
+        ConfigError: Not both have a place, or they have no ground in common.
+        SceneError: There is no way from one CRS to the other.
+    """
+    if truth.transform is None or result.transform is None or not _apart(result, truth):
+        return truth, ""
+    placed = WarpedScene.onto(truth, result)
+    if placed is None:
+        raise _nothing_in_common(f"Cannot compare '{result.path}' with '{truth.path}'")
+    where = "" if truth.crs is None else f"{truth.crs.to_string()}, "
+    width, height = truth.resolution or (0.0, 0.0)
+    return (
+        placed,
+        f"hr warped onto the grid of the result by cubic convolution, from {where}pixels of {width:g} x {height:g}",
+    )
+
+
+def _nothing_in_common(said: str) -> ConfigError:
+    return ConfigError(f"{said}: they have no ground in common. Pass a truth of the same place.")
+
+
 def _offset(result: Scene, truth: Scene, said: str) -> tuple[int, int]:
     """Row and column of the truth's first pixel in the result's pixels; 0 where a place is not known."""
     if result.transform is None or truth.transform is None:
         if (result.height, result.width) != (truth.height, truth.width):
             raise ConfigError(
                 f"{said}: the first has {result.width} x {result.height} pixels, the second {truth.width} x "
-                f"{truth.height}, and not both have a place. Cut or warp the truth to the grid of the result."
+                f"{truth.height}, and not both have a geotransform. Cut or warp the truth to the grid of the result."
             )
         return 0, 0
+    if fault := _apart(result, truth):
+        raise ConfigError(f"{said}: {fault}. Pass --warp to resample the truth onto the grid of the result.")
+    col, row = np.rint((~result.transform) @ (truth.transform @ (0, 0)))
+    return int(row), int(col)
+
+
+def _apart(result: Scene, truth: Scene) -> str:
+    """Why the pixels of two rasters with transforms do not lie on each other; "" where they do."""
+    assert result.transform is not None
+    assert truth.transform is not None
     if result.crs is not None and truth.crs is not None and result.crs != truth.crs:
-        raise ConfigError(
-            f"{said}: the first is in {result.crs.to_string()}, the second in {truth.crs.to_string()}. "
-            "Warp the truth to the grid of the result."
-        )
+        return f"the first is in {result.crs.to_string()}, the second in {truth.crs.to_string()}"
     corners = [(0, 0), (truth.width, 0), (0, truth.height), (truth.width, truth.height)]
     moved = [(~result.transform) @ (truth.transform @ corner) for corner in corners]
     places = np.subtract(moved, corners)
-    col, row = np.rint(places[0])
-    apart = float(np.abs(places - (col, row)).max())
-    if apart > _APART:
-        raise ConfigError(
-            f"{said}: their pixels lie up to {apart:.2f} pixels off each other. Warp the truth to the grid of the result."
-        )
-    return int(row), int(col)
+    apart = float(np.abs(places - np.rint(places[0])).max())
+    return f"their pixels lie up to {apart:.2f} pixels off each other" if apart > _APART else ""
 
 
 def read_patch(

@@ -9,6 +9,8 @@ from affine import Affine
 from click.testing import CliRunner
 from fakes import FAKE, Fake, Flat
 from geosegsr_cli.commands.evaluate import command
+from rasterio.enums import Resampling
+from rasterio.warp import calculate_default_transform, reproject
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from training_kit import as_dtype, folder_of, ground, write
 
@@ -312,6 +314,57 @@ def test_files_on_one_grid_are_compared_on_their_common_ground(tmp_path, row, co
     assert evaluate_file(other, part, lr, scale=2, border=0).total.model == found.total.model
 
 
+def test_a_truth_on_another_grid_is_warped_only_when_asked(tmp_path):
+    sr, hr, lr = finished(tmp_path)
+    on_grid = evaluate_file(sr, hr, lr, border=4)
+    with rasterio.open(hr) as source:
+        values = source.read()
+    # The same ground, with its corner at the centre of a pixel: smoother, so bicubic comes closer to it.
+    between = (
+        values[:, :-1, :-1].astype(float) + values[:, 1:, :-1] + values[:, :-1, 1:] + values[:, 1:, 1:]
+    ) / 4
+    other = write(tmp_path / "other.tif", np.rint(between).astype("uint8"), pixel=5.0, east=500_000 + 2.5)
+    with rasterio.open(other, "r+") as target:
+        target.transform @= Affine.translation(0, 0.5)
+    with pytest.raises(ConfigError, match=r"0\.50 pixels off each other. Pass --warp"):
+        evaluate_file(sr, other, lr)
+    found = evaluate_file(sr, other, lr, border=4, warp=True)
+    assert any("hr warped onto the grid of the result" in line for line in table(found).splitlines())
+    assert any("EPSG:" in note and "pixels of 5 x 5" in note for note in found.notes)
+    assert found.total.model["psnr"] > on_grid.total.model["psnr"]
+    assert evaluate_file(sr, hr, lr, border=4, warp=True).to_dict() == on_grid.to_dict()
+    far = write(tmp_path / "far.tif", values, pixel=5.0, east=510_001)
+    with pytest.raises(ConfigError, match="no ground in common"):
+        evaluate_file(sr, far, lr, warp=True)
+
+
+def test_a_truth_in_another_crs_is_warped(tmp_path):
+    sr, hr, lr = finished(tmp_path)
+    on_grid = evaluate_file(sr, hr, lr, border=8).total.model["psnr"]
+    degrees = tmp_path / "degrees.tif"
+    with rasterio.open(hr) as source:
+        transform, width, height = calculate_default_transform(
+            source.crs, "EPSG:4326", source.width, source.height, *source.bounds, resolution=2e-5
+        )
+        profile = source.profile | {
+            "crs": "EPSG:4326", "transform": transform, "width": width, "height": height, "nodata": 0
+        }  # fmt: skip
+        with rasterio.open(degrees, "w", **profile) as target:
+            for band in source.indexes:
+                reproject(
+                    rasterio.band(source, band),
+                    rasterio.band(target, band),
+                    resampling=Resampling.cubic,
+                    tolerance=0,
+                )
+    with pytest.raises(ConfigError, match=r"the second in EPSG:4326\. Pass --warp"):
+        evaluate_file(sr, degrees, lr)
+    result = run(sr, "--hr", degrees, "--lr", lr, "--border", 8, "--warp", "--json")
+    found = json.loads(result.stdout)
+    assert any("from EPSG:4326" in note for note in found["notes"])
+    assert found["rows"][0]["model"]["psnr"] > on_grid
+
+
 def run(*arguments):
     return CliRunner().invoke(command, [str(a) for a in arguments], catch_exceptions=False)
 
@@ -337,3 +390,6 @@ def test_the_command_wants_a_file_or_a_model(images):
         result = CliRunner().invoke(command, [str(a) for a in arguments])
         assert result.exit_code == 2
         assert "either a file SR or --model" in result.output
+    result = CliRunner().invoke(command, ["--model", "bicubic", "--warp", "--hr", str(images)])
+    assert result.exit_code == 2
+    assert "--warp is for a file SR" in result.output

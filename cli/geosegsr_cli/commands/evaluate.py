@@ -50,6 +50,11 @@ from geosegsr_cli.parts.options import BandList, Places, Scale, json_option, one
     metavar="LO HI",
     help="DN that count as 0 and 1. Default: as for upscale.",
 )
+@click.option(
+    "--warp",
+    is_flag=True,
+    help="Resample --hr onto the grid of SR, also from another CRS, by cubic convolution.",
+)
 @click.option("--border", type=int, help="Pixels to ignore at each edge. Default: the scale.")
 @click.option(
     "--tile", type=int, help="Tile side of SR, in lr pixels, for the seam score. Default: from its tags."
@@ -82,6 +87,7 @@ def command(
     degradation: str | None,
     bands: tuple[int, ...] | None,
     value_range: tuple[float, float] | None,
+    warp: bool,
     border: int | None,
     tile: int | None,
     overlap: int | None,
@@ -113,9 +119,11 @@ def command(
             raise click.UsageError("A file SR is compared with a single --hr and at most one --lr.")
         found = evaluate.evaluate_file(
             sr, hr[0], lr[0] if lr else None, scale=scale, tile=tile, overlap=overlap, value_range=value_range,
-            border=border, picture=picture,
+            border=border, picture=picture, warp=warp,
         )  # fmt: skip
     else:
+        if warp:
+            raise click.UsageError("--warp is for a file SR. Pairs of a model are aligned without it.")
         from geosegsr.sensor.degradation import Degradation
 
         assert model is not None
