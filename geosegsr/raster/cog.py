@@ -20,7 +20,6 @@ from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 from rasterio.windows import Window as RasterioWindow
-from rio_cogeo.cogeo import cog_validate
 
 from geosegsr.errors import ConfigError, SceneError, VerificationError
 from geosegsr.raster.cog_options import (
@@ -255,6 +254,8 @@ def verify_cog(
     Raises:
         VerificationError: The file differs; the message says how.
     """
+    from rio_cogeo.cogeo import cog_validate  # loads pydantic and more, which no block needs
+
     # rio-cogeo's strict check expects overviews above 512 pixels; a COG of one block has none, nor one without by request.
     bare = options["OVERVIEWS"].upper() == "NONE" or max(metadata.height, metadata.width) <= int(
         options["BLOCKSIZE"]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from geosegsr.raster.contract import Raster
 
@@ -88,7 +88,7 @@ def _share_along_border(marked: NDArray[np.bool_]) -> float:
     """The share of the pixels that are marked and connected to the border; 0 if many others are marked, or all are."""
     if marked.all() or not marked.any():
         return 0.0
-    regions, _ = ndimage.label(marked)
+    regions, _ = scipy.ndimage.label(marked)
     edge = np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]])
     touching = np.isin(regions, np.unique(edge[edge > 0]))
     if np.count_nonzero(marked & ~touching) > _MOST_INSIDE * np.count_nonzero(marked):

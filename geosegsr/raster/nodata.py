@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 
 def fill_invalid(values: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[Any]:
@@ -33,7 +33,7 @@ def fill_invalid(values: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[Any]
             filled[band] = _mean(values[valid])
             continue
         if nearest is None or band == 0 or not np.array_equal(mask, valid[band - 1]):
-            nearest = ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)
+            nearest = scipy.ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)
         filled[band] = values[band][tuple(nearest)]
     return filled
 

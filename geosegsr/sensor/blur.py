@@ -15,8 +15,8 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from geosegsr.models.kernels import keys
 from geosegsr.sensor.consistency import Sampling
@@ -134,7 +134,7 @@ def sampling_matrix(
 
 @lru_cache(maxsize=512)
 def _sparse(size: int, scale: int, kernel: Kernel) -> Any:
-    return csr_array(sampling_matrix(size, scale, kernel.name, kernel.mtf, kernel.blur))
+    return scipy.sparse.csr_array(sampling_matrix(size, scale, kernel.name, kernel.mtf, kernel.blur))
 
 
 def sampled(hr: Array, scale: int, down: Kernel, across: Kernel) -> Array:

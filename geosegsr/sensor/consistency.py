@@ -27,9 +27,9 @@ from functools import lru_cache, reduce
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from geosegsr.cpu import single_threaded_blas
 from geosegsr.models.contract import FloatArray
@@ -267,7 +267,7 @@ def footprint(ground: NDArray[np.bool_], sampling: Sampling) -> NDArray[np.bool_
     if sampling.reach == 0 or ground.all():
         return ground
     side = 2 * sampling.reach + 1
-    eroded: NDArray[np.bool_] = ndimage.minimum_filter(ground, size=side, mode="constant", cval=True)
+    eroded: NDArray[np.bool_] = scipy.ndimage.minimum_filter(ground, size=side, mode="constant", cval=True)
     return eroded
 
 

@@ -7,8 +7,8 @@ import math
 from typing import TypeAlias
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from geosegsr.errors import ConfigError
 
@@ -33,7 +33,7 @@ def noisy(lr: Array, read: float, shot: float, soft: bool, rng: np.random.Genera
     """
     noise = rng.standard_normal(lr.shape, dtype=np.float32)
     if soft:
-        mean = ndimage.uniform_filter(noise, (1, 3, 3), mode="wrap")
+        mean = scipy.ndimage.uniform_filter(noise, (1, 3, 3), mode="wrap")
         noise = (noise + 2 * mean) / np.float32(math.sqrt(1 + 8 / 9))  # of variance 1 again
     strength = np.sqrt(read**2 + shot * np.clip(lr, 0, None))
     return np.asarray(lr + strength * noise)

@@ -13,8 +13,8 @@ from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from geosegsr.sensor.consistency import Sampling, degraded
 
@@ -102,7 +102,7 @@ def _unexplained(samples: Sequence[Sample], sampling: Sampling) -> float:
     for sample in samples:
         seen = np.stack([degraded(band, sampling) for band in sample.guide])
         detail = np.stack([_fine_detail(band) for band in (*seen, *sample.coarse)])
-        alike = ndimage.minimum_filter(sample.usable, size=_FINE_DETAIL, mode="constant", cval=False)
+        alike = scipy.ndimage.minimum_filter(sample.usable, size=_FINE_DETAIL, mode="constant", cval=False)
         alike[:_EDGE], alike[-_EDGE:], alike[:, :_EDGE], alike[:, -_EDGE:] = False, False, False, False
         values = detail[:, alike].astype(np.float64)
         products += values @ values.T
@@ -114,5 +114,5 @@ def _unexplained(samples: Sequence[Sample], sampling: Sampling) -> float:
 
 
 def _fine_detail(band: Floats) -> Floats:
-    smooth: Floats = ndimage.uniform_filter(band, _FINE_DETAIL)
+    smooth: Floats = scipy.ndimage.uniform_filter(band, _FINE_DETAIL)
     return band - smooth

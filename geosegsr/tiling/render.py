@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from geosegsr.models.contract import FloatArray, Upscaler
 from geosegsr.models.interpolation import is_repetition, repeat_pixels
@@ -256,10 +256,10 @@ def _saturated(
     """
     axes = rendering.grid.rows, rendering.grid.cols
     known = all(axis.overlap >= 2 * _FLAT_SIDE or axis.tile >= axis.size for axis in axes)
-    if rendering.top is None or call.linear or not known:
+    if rendering.top is None or call.linear or not known or values[read].max() < rendering.top:
         return None
     flat: NDArray[np.bool_] = (
-        ndimage.minimum_filter(values, size=_FLAT_SIDE, mode="nearest")[read] >= rendering.top
+        scipy.ndimage.minimum_filter(values, size=_FLAT_SIDE, mode="nearest")[read] >= rendering.top
     )
     return flat if flat.any() else None
 
