@@ -59,7 +59,7 @@ class Outcome:
     kind: str | None = None
     """The error's type."""
     sha256: str | None = None
-    """Of the result's file, if this call made it."""
+    """Of the result's file, if this call made it; None where each band became a file."""
     report: Report | None = None
     """What was done; of a scene that was skipped, what its result is."""
 
@@ -155,7 +155,7 @@ class _Each:
         _make_folder(target)
         task = self.request.prepare(source, target)
         report = carry_out(task, self.engine, lambda event: self.tell(source, event))
-        if report.status == "skipped":
+        if report.status == "skipped" or report.files:
             return Outcome(source, str(target), report.status, report=report)
         with target.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -186,18 +186,22 @@ def _follow(
             wait([future for future in left if future.running()], timeout=_GOODBYE_S)
 
 
-def without_results(scenes: Sequence[tuple[str, Path]]) -> list[tuple[str, Path]]:
+def without_results(scenes: Sequence[tuple[str, Path]], *, separate: bool = False) -> list[tuple[str, Path]]:
     """Leave out scenes that are results of other scenes in the list.
 
     If results lie beside their sources, a pattern that finds the sources will find the results, too, the next time.
 
+    Args:
+        scenes: Each source with the name of its result.
+        separate: Whether each band becomes a file of its own.
+
     Raises:
-        JobError: A result would replace a source that geosegsr did not make.
+        JobError: A result would replace a source that geosegsr did not make, or might, if it is that of a band.
     """
     by_target = {real_path(target): source for source, target in scenes}
     kept = []
     for source, target in scenes:
-        maker = by_target.get(real_path(source))
+        maker = _named_after(by_target, source) if separate else by_target.get(real_path(source))
         if maker is None or maker == source:
             kept.append((source, target))
         elif read_tag(source, RESULT_KEY_TAG) is None:
@@ -206,6 +210,14 @@ def without_results(scenes: Sequence[tuple[str, Path]]) -> list[tuple[str, Path]
                 "Pass another -o or --name."
             )
     return kept
+
+
+def _named_after(by_target: Mapping[str, str], source: str) -> str | None:
+    """The scene one of whose bands may become the file of this source."""
+    path = Path(real_path(source))
+    ends = [at for at, letter in enumerate(path.stem) if letter == "_" and at]
+    makers = (by_target.get(str(path.with_stem(path.stem[:at]))) for at in ends)
+    return next((maker for maker in makers if maker is not None), None)
 
 
 def check_for_all(request: Request, scenes: Sequence[tuple[str, Path]]) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from geosegsr.cpu import single_threaded_blas
 from geosegsr.errors import JobError, SceneError
 from geosegsr.models.interpolation import repeat_pixels
-from geosegsr.pipeline.job_folder import IMAGE, UNCERTAINTY, write_block
+from geosegsr.pipeline.job_folder import IMAGE, UNCERTAINTY, band_kind, write_block
 from geosegsr.pipeline.plan import Plan
 from geosegsr.pipeline.records import BlockRecord, FileRecord
 from geosegsr.raster.cog import SMALL_BYTES, block_bytes, pixel_checksum
@@ -70,11 +70,13 @@ def read_render_write(planned: Plan, folder: Path, run_id: str, index: int) -> B
     if alpha is not None and planned.scene.alpha_position is not None:
         fine_alpha = repeat_pixels(np.where(area[core.slices], alpha, 0).astype(alpha.dtype), planned.scale)
     fine_wanted = repeat_pixels(wanted[kept][(slice(None), *core.slices)], planned.scale)
-    mask = np.any(fine_wanted, axis=0) if planned.has_mask else None
     packed = planned.output_bytes >= SMALL_BYTES
-    data = block_bytes(_with_alpha(image, fine_alpha, planned), mask, packed=packed)
-    _write(folder, index, IMAGE, data)
-    files = {IMAGE: _record(data, image, fine_alpha, fine_wanted)}
+    files = {}
+    for kind, bands in _image_files(planned, len(image)):
+        mask = np.any(fine_wanted[bands], axis=0) if planned.has_mask else None
+        data = block_bytes(_with_alpha(image[bands], fine_alpha, planned), mask, packed=packed)
+        _write(folder, index, kind, data)
+        files[kind] = _record(data, image[bands], fine_alpha, fine_wanted[bands])
     if rendered.uncertainty is not None:
         data = block_bytes(rendered.uncertainty, None, packed=packed)
         _write(folder, index, UNCERTAINTY, data)
@@ -95,6 +97,13 @@ def read_render_write(planned: Plan, folder: Path, run_id: str, index: int) -> B
             "write": done - blended,
         },
     )
+
+
+def _image_files(planned: Plan, bands: int) -> list[tuple[str, slice]]:
+    """The kinds of files of the image, and which of its bands each holds."""
+    if not planned.separate:
+        return [(IMAGE, slice(0, bands))]
+    return [(band_kind(at + 1), slice(at, at + 1)) for at in range(bands)]
 
 
 def _write(folder: Path, index: int, kind: str, data: bytes) -> None:

@@ -4,7 +4,8 @@ out.tif.geosegsr/           beside the target, removed once the target is in pla
     lock                    held by the running process; the system releases it however that ends
     manifest.json           identity of the run: source, model, options
     done.jsonl              one line per finished block: file, size, checksum, and a seal that only this run can make
-    blocks/000000.tif ...   written under another name, then moved into place; the uncertainty as 000000.uncertainty.tif
+    blocks/000000.tif ...   written under another name, then moved into place; the uncertainty as 000000.uncertainty.tif,
+                            and bands that become files of their own as 000000.band1.tif ...
     blocks/result.vrt       the blocks as one raster, of which the COG is made
     result-1a2b3c4d.tif     the COG while it is written and verified, under a name of this process
     run-1a2b3c4d5e6f        lets workers on a cluster check that they see this folder
@@ -32,7 +33,6 @@ from geosegsr.pipeline.job_folder import (
     JOURNAL,
     LOCK,
     MANIFEST,
-    UNCERTAINTY,
     JobFolder,
     block_path,
     job_key,
@@ -44,12 +44,15 @@ from geosegsr.pipeline.records import BlockRecord, FileRecord
 class Job:
     """The folder of one run; as a context manager it holds the lock."""
 
-    def __init__(self, target: Path, uncertainty_target: Path | None = None) -> None:
-        """Name the job of a target and its uncertainty; no file is touched yet."""
+    def __init__(self, target: Path, targets: Mapping[str, Path] | None = None) -> None:
+        """Name a job; no file is touched yet.
+
+        Args:
+            target: After which the folder is named.
+            targets: The files that the job makes, by their kind; by default `target`, of the kind IMAGE.
+        """
         self.target = target
-        self.targets = {IMAGE: target} | (
-            {} if uncertainty_target is None else {UNCERTAINTY: uncertainty_target}
-        )
+        self.targets = {IMAGE: target} if targets is None else dict(targets)
         self.folder = target.with_name(target.name + JOB_SUFFIX)
         self._opened = JobFolder(self.folder)
         self._token = uuid.uuid4().hex[:8]
@@ -207,7 +210,7 @@ class Job:
         self.done[record.index] = record
 
     def commit(self, may_replace: Callable[[Path], bool], then: Callable[[], object] | None = None) -> None:
-        """Move the verified files into place, the image last, call `then`, and delete the folder.
+        """Move the verified files into place, from the last to the first, call `then`, and delete the folder.
 
         Args:
             may_replace: Whether a file that exists at a target by now may be replaced.

@@ -26,17 +26,18 @@ from geosegsr.notices import warn
 from geosegsr.raster.cog import is_block
 
 IMAGE, UNCERTAINTY = "image", "uncertainty"
-"""Kinds of files: the upscaled scene, or the standard deviation over an ensemble."""
+"""Kinds of files: the upscaled scene, or the standard deviation over an ensemble; `band_kind` names those of one band."""
 MANIFEST, JOURNAL, LOCK, BLOCKS = "manifest.json", "done.jsonl", "lock", "blocks"
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _OTHERS_WRITE, _OTHERS_ENTER = S_IWGRP | S_IWOTH, S_IXGRP | S_IXOTH
 _PART = r"(\.[0-9a-f]+\.part)?"  # of files.whole_file
-_RESULTS = r"result(-[0-9a-f]{8}(_\d+_\d+)?)?\.[a-z.]+"  # and what GDAL writes beside a COG in the making
+_RESULTS = r"result(-[0-9a-f]{8}(_\d+_\d+)?)?\.[a-z0-9.]+"  # and what GDAL writes beside a COG in the making
 _NAMES = re.compile(
     rf"{LOCK}|({re.escape(MANIFEST)}|{re.escape(JOURNAL)}){_PART}|{_RESULTS}|run-[0-9a-f]{{12}}(-[0-9a-f]{{8}})?"
 )
-_BLOCK_NAMES = re.compile(rf"\d{{6,}}(\.{UNCERTAINTY})?\.tif{_PART}|result\.vrt")
+_BAND = "band"
+_BLOCK_NAMES = re.compile(rf"\d{{6,}}(\.({UNCERTAINTY}|{_BAND}\d+))?\.tif{_PART}|result\.vrt")
 _FILE_SYSTEMS_OWN = re.compile(r"\.nfs[0-9a-f]+")  # a deleted file that some process still has open
 _SHOWN = 3
 
@@ -49,6 +50,11 @@ def block_path(folder: Path, index: int, kind: str = IMAGE) -> Path:
 def suffix_of(kind: str) -> str:
     """The end of the names of a kind of files."""
     return ".tif" if kind == IMAGE else f".{kind}.tif"
+
+
+def band_kind(number: int) -> str:
+    """The kind of files that hold one band, by its 1-based number in the output."""
+    return f"{_BAND}{number}"
 
 
 def job_key(identity: Mapping[str, Any]) -> str:

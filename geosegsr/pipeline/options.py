@@ -70,6 +70,8 @@ class PlanOptions(RenderOptions, total=False):
     """CRS of `aoi` or `bbox`; by default the file's own, else the scene's."""
     window: Sequence[int] | None
     """Area of interest in input pixels (of the guide's grid, if there is one): column, row, width, height."""
+    separate: bool
+    """Whether each band becomes a COG of its own: out.tif is then a name for out_B02.tif, out_B03.tif and so on."""
 
 
 DEFAULTS: PlanOptions = {
@@ -88,6 +90,7 @@ DEFAULTS: PlanOptions = {
     "bbox": None,
     "aoi_crs": None,
     "window": None,
+    "separate": False,
     "device": "auto",
     "precision": "auto",
     "sensor": "auto",

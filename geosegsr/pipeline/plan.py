@@ -13,7 +13,7 @@ from typing import Any, Unpack
 import numpy as np
 import psutil
 
-from geosegsr.errors import ConfigError, redacted
+from geosegsr.errors import BandError, ConfigError, redacted
 from geosegsr.models.catalogue import check_scale, model_at, shared_upscaler
 from geosegsr.models.contract import DEFAULT_MODEL, Upscaler, workspace_bytes
 from geosegsr.models.ensemble import Ensemble
@@ -70,6 +70,8 @@ class Plan:
     """How the scene was imaged."""
     intake: Intake
     """What was decided for the scene."""
+    separate: bool = False
+    """Whether each band becomes a COG of its own."""
 
     @property
     def scale(self) -> int:
@@ -233,7 +235,11 @@ class Plan:
         rendering = self.rendering
         polygon = self.area.polygon
         keys = [part.key for part in sharpened_parts(self.scene)]
-        return ({"guide": keys} if keys else {}) | {
+        of_some = {
+            "guide": keys,
+            "separate": self.separate,
+        }  # only where they are used: keys of other results stay
+        return {name: value for name, value in of_some.items() if value} | {
             "version": __version__,
             "source": source_identity(self.scene.path, self.scene.files),
             "model": self._fingerprints if rendering.told else rendering.upscaler.facts.fingerprint,
@@ -303,6 +309,11 @@ def plan(
         raise ConfigError(
             "Cannot write --uncertainty without --ensemble: it is the standard deviation over the ensemble. Pass both."
         )
+    if chosen["separate"] and scene.alpha_position is not None:
+        raise BandError(
+            f"Cannot write the bands of '{scene.path}' to files of their own: band {scene.alpha_band} is an alpha band, which "
+            "belongs to all of them. Pass --bands without it: each file then gets a mask."
+        )
     area = _area(scene, chosen)
     layout = plan_rendering(scene, upscaler, area.window, chosen, intake, uncertainty=uncertainty)
     return Plan(
@@ -316,6 +327,7 @@ def plan(
         ensemble,
         layout.sensing,
         intake,
+        chosen["separate"],
     )
 
 

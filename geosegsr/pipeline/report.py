@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from geosegsr.pipeline.job_folder import IMAGE
+from geosegsr.pipeline.job_folder import UNCERTAINTY
 from geosegsr.pipeline.records import BlockRecord
 from geosegsr.pipeline.sensing import ASSUMED
 from geosegsr.pipeline.task import Task
@@ -25,7 +25,7 @@ class Report:
     """What a run did."""
 
     path: str
-    """The finished COG."""
+    """The finished COG; where each band became one, the name that theirs are made of."""
     status: Status
     """"done", or "skipped" because the result was finished already."""
     width: int
@@ -51,7 +51,7 @@ class Report:
     valid_pixels: tuple[int, ...]
     """Valid output pixels of each image band."""
     bytes: int
-    """Size of the COG."""
+    """Size of the COG, or of those of all bands."""
     seconds: dict[str, float]
     """Wall time by stage, and time in blocks (read, model, blend, consistency, write) summed over threads."""
     sensor: str | None = None
@@ -73,6 +73,8 @@ class Report:
     """What was assumed."""
     stac: str | None = None
     """The STAC item beside the COG."""
+    files: tuple[str, ...] = ()
+    """The COGs of the bands, in their order, where each band became one."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -121,12 +123,15 @@ def report_of(
         for s in ("read", "model", "blend", "consistency", "write")
     }
     radiometry = planned.rendering.radiometry
-    valid = [record.files[IMAGE].valid for record in records.values()]
+    images = [product for product in task.products if product.kind != UNCERTAINTY]
+    valid = [
+        [count for image in images for count in record.files[image.kind].valid] for record in records.values()
+    ]
     residuals = zip(*(record.residuals for record in records.values()), strict=True)
     return Report(
         path=str(task.target),
         status="done" if records else "skipped",
-        stac=None if task.write_item is None else str(task.target.with_suffix(".json")),
+        stac=None if not task.request.stac else str(task.target.with_suffix(".json")),
         width=metadata.width,
         height=metadata.height,
         bands=len(metadata.bands),
@@ -141,7 +146,7 @@ def report_of(
         tiles_computed=sum(r.tiles for r in records.values()),
         tiles_empty=sum(r.empty for r in records.values()),
         valid_pixels=tuple(np.sum(valid, axis=0).tolist()) if valid else (),
-        bytes=task.target.stat().st_size,
+        bytes=sum(image.target.stat().st_size for image in images),
         seconds={key: round(value, 3) for key, value in {**seconds, **stages}.items()},
         sensor=None if planned.sensing.origin == ASSUMED else planned.sensing.describe(),
         value_range=None if radiometry is None else radiometry.describe(),
@@ -150,4 +155,5 @@ def report_of(
         uncertainty=None if task.uncertainty_target is None else str(task.uncertainty_target),
         intake=planned.intake.decisions,
         warnings=task.assumed,
+        files=tuple(str(image.target) for image in images) if planned.separate else (),
     )

@@ -19,7 +19,7 @@ from geosegsr.pipeline.plan import Plan
 from geosegsr.pipeline.records import BlockRecord
 from geosegsr.pipeline.report import Progress, Report, report_of, timed
 from geosegsr.pipeline.standing import is_result, needs_run
-from geosegsr.pipeline.targets import has_item
+from geosegsr.pipeline.targets import has_item, write_item
 from geosegsr.pipeline.task import Product, Task
 from geosegsr.pipeline.worker_check import Preflight
 from geosegsr.raster.cog import BlockFile, verify_cog, write_cog
@@ -47,7 +47,7 @@ def carry_out(task: Task, engine: Engine, progress: Tell | None = None) -> Repor
     seconds = {"plan": task.seconds}
     with timed(seconds, "plan"):
         wanted = needs_run(task)
-    job = Job(task.target, task.uncertainty_target)
+    job = Job(task.target, {product.kind: product.target for product in task.products})
     if not wanted and not job.exists():
         return _skip(task, seconds)
     with job:
@@ -60,14 +60,15 @@ def carry_out(task: Task, engine: Engine, progress: Tell | None = None) -> Repor
 
 def _skip(task: Task, seconds: dict[str, float]) -> Report:
     """A finished result is left untouched; its item is written where it is missing or its time is given."""
-    if task.write_item is not None and (task.request.acquired is not None or not has_item(task.target)):
-        task.write_item()
+    request = task.request
+    if request.stac and (request.acquired is not None or not has_item(task.target, task.assets)):
+        _write_item(task)
     return report_of(task, {}, len(task.planned.grid.blocks), seconds)
 
 
 def _run(task: Task, job: Job, engine: Engine, seconds: dict[str, float], tell: Tell) -> Report:
     planned, target = task.planned, task.target
-    if task.write_item is None and has_item(target):
+    if not task.request.stac and has_item(target, task.assets):
         warn(f"the STAC item of '{target}' describes the file that is replaced; pass --stac to renew it")
     job.start(task.identity, resume=task.request.resume)
     resumed = len(job.done)
@@ -84,12 +85,23 @@ def _run(task: Task, job: Job, engine: Engine, seconds: dict[str, float], tell: 
             f"Cannot finish '{target}': '{planned.scene.path}' changed while it was read. "
             "Repeat the command with --no-resume once the source no longer changes."
         )
-    for product in task.products:
-        _write_product(product, planned, job, seconds, lambda stage: tell(_at(planned, resumed, stage)))
+    for stage, do in (("cog", _write), ("verify", _verify)):
+        tell(_at(planned, resumed, stage))
+        with timed(seconds, stage), job.named():
+            for product in task.products:
+                do(product, planned, job)
     records = dict(job.done)
-    job.commit(lambda path: task.request.overwrite or is_result(path, task), task.write_item)
+    made = {product.target: product for product in task.products}
+    job.commit(
+        lambda path: task.request.overwrite or is_result(made[path]),
+        partial(_write_item, task) if task.request.stac else None,
+    )
     log.info("%s: done; %s", target, ", ".join(f"{stage} {took:.1f} s" for stage, took in seconds.items()))
     return report_of(task, records, resumed, seconds)
+
+
+def _write_item(task: Task) -> None:
+    write_item(task.target, task.src, task.request.acquired, task.assets)
 
 
 def _at(planned: Plan, resumed: int, stage: str) -> Progress:
@@ -98,21 +110,20 @@ def _at(planned: Plan, resumed: int, stage: str) -> Progress:
     return Progress(total, total, resumed, stage)
 
 
-def _write_product(
-    product: Product, planned: Plan, job: Job, seconds: dict[str, float], tell: Callable[[str], None]
-) -> None:
-    """Copy the block files into a COG in the job's folder, and verify it."""
-    blocks, part = _block_files(planned, job, product.kind), job.part(product.kind)
-    tell("cog")
-    with timed(seconds, "cog"), job.named():
-        full = _with_statistics(product, planned, job)
-        write_cog(part, full, product.dtype, blocks, product.creation, has_mask=product.has_mask)
-    tell("verify")
-    with timed(seconds, "verify"), job.named():
-        verify_cog(
-            part, product.metadata, product.dtype, blocks, product.creation,
-            alpha=product.alpha, threads=default_threads(),
-        )  # fmt: skip
+def _write(product: Product, planned: Plan, job: Job) -> None:
+    """Copy the block files into a COG in the job's folder."""
+    blocks, full = _block_files(planned, job, product.kind), _with_statistics(product, planned, job)
+    write_cog(
+        job.part(product.kind), full, product.dtype, blocks, product.creation, has_mask=product.has_mask
+    )
+
+
+def _verify(product: Product, planned: Plan, job: Job) -> None:
+    """Compare the COG in the job's folder with what was computed."""
+    verify_cog(
+        job.part(product.kind), product.metadata, product.dtype, _block_files(planned, job, product.kind),
+        product.creation, alpha=product.alpha, threads=default_threads(),
+    )  # fmt: skip
 
 
 def _compute(
@@ -177,7 +188,7 @@ def _with_statistics(product: Product, planned: Plan, job: Job) -> Metadata:
     if metadata.gcps:
         return metadata
     records = [job.done[i].files[product.kind] for i in sorted(job.done)]
-    images = planned.kept_bands
+    images = [band.index for band in metadata.bands if band.index in planned.kept_bands]
     pixels = metadata.height * metadata.width
 
     def tags(index: int) -> dict[str, str]:

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from os.path import lexists
-from pathlib import Path
 
 from geosegsr.errors import JobError
 from geosegsr.pipeline.job import Job
+from geosegsr.pipeline.job_folder import UNCERTAINTY
 from geosegsr.pipeline.targets import check_beside
-from geosegsr.pipeline.task import RESULT_KEY_TAG, Task
+from geosegsr.pipeline.task import RESULT_KEY_TAG, Product, Task
 from geosegsr.raster.cog import try_creation_options
 from geosegsr.raster.gdal import read_tag
 
@@ -29,7 +29,7 @@ class Standing(StrEnum):
     """What exists at the target of a task."""
 
     ABSENT = "absent"
-    """Nothing."""
+    """Nothing, or only some of the bands that become files of their own."""
     UNFINISHED = "unfinished"
     """A job folder with a run that was interrupted, be it this one or another."""
     OURS = "ours"
@@ -44,12 +44,13 @@ def standing(task: Task) -> Standing:
     A finished result is recognised by the key in its tags, which says what made it. A job folder beside it is what an
     interrupted run did not clear away.
     """
-    existing = [path for path in task.targets if lexists(path)]
-    ours = [path for path in existing if is_result(path, task)]
-    if len(ours) == len(task.targets):
+    existing = [product for product in task.products if lexists(product.target)]
+    ours = [product for product in existing if is_result(product)]
+    if len(ours) == len(task.products):
         return Standing.OURS
     # An image without the uncertainty that belongs to it is not all that was asked for, and is not replaced unasked.
-    if len(ours) < len(existing) or task.target in existing:
+    beside = task.uncertainty_target
+    if len(ours) < len(existing) or (existing and beside is not None and not lexists(beside)):
         return Standing.ANOTHERS
     return Standing.UNFINISHED if Job(task.target).begun else Standing.ABSENT
 
@@ -80,22 +81,20 @@ def needs_run(task: Task) -> bool:
     return True
 
 
-def is_result(path: Path, task: Task) -> bool:
-    """Whether an existing file is what this task makes, by the key in its tags."""
-    return read_tag(path, RESULT_KEY_TAG) == task.result_key
+def is_result(product: Product) -> bool:
+    """Whether the file at a product's target is what its task makes, by the key in its tags."""
+    return read_tag(product.target, RESULT_KEY_TAG) == product.key
 
 
 def _exists(task: Task) -> JobError:
-    image, beside = task.target, task.uncertainty_target
-    if lexists(image) and not is_result(image, task):
-        path, other = image, "another -o"
-    elif beside is not None and lexists(beside):
-        path, other = beside, "another --uncertainty"
-    else:
+    there = [product for product in task.products if lexists(product.target)]
+    foreign = next((product for product in there if not is_result(product)), None)
+    if foreign is None:
         return JobError(
-            f"Cannot write '{beside}': the image that it belongs to exists already, at '{image}'. "
-            "Pass --overwrite to make both, or another -o."
+            f"Cannot write '{task.uncertainty_target}': the image that it belongs to exists already, at "
+            f"'{there[0].target}'. Pass --overwrite to make both, or another -o."
         )
+    path, other = foreign.target, f"another {'--uncertainty' if foreign.kind == UNCERTAINTY else '-o'}"
     found = "it exists"
     if read_tag(path, RESULT_KEY_TAG) is not None:
         found += ", and was made from another source, with another model or with other options"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from geosegsr.errors import ConfigError, JobError, SceneError
@@ -17,34 +16,51 @@ _IMAGE_SUFFIX = re.compile(r"\.[A-Za-z]\w{1,4}")
 _SUFFIXES = ("", ".tif", ".tiff")
 
 
-def wanted_item(
-    target: Path, src: str, *, stac: bool, acquired: str | None, uncertainty: Path | None = None
-) -> Callable[[], Path] | None:
-    """What writes the STAC item of a finished result and returns its path; None where none is wanted.
+def check_acquired(acquired: str | None, *, stac: bool) -> None:
+    """Refuse an acquisition time that no STAC item can say.
 
     Raises:
         ConfigError: `acquired` is not a time, or there is no item to put it in.
+    """
+    if acquired is None:
+        return
+    if not stac:
+        raise ConfigError("Cannot use --datetime without an item to put it in: pass --stac as well.")
+    from geosegsr.raster.stac import Acquired
+
+    Acquired.parse(acquired)
+
+
+def check_item(target: Path, src: str, assets: Mapping[str, Path]) -> None:
+    """Refuse a STAC item that could not be written beside a result.
+
+    Args:
+        target: The result's name.
+        src: The source.
+        assets: The files that the item is about, by their names in it.
+
+    Raises:
         JobError: The item would replace another file, or its name is too long.
     """
-    if not stac:
-        if acquired is not None:
-            raise ConfigError("Cannot use --datetime without an item to put it in: pass --stac as well.")
-        return None
-    from geosegsr.raster.stac import Acquired, check_item_path, write_item
+    from geosegsr.raster.stac import check_item_path
 
-    check_item_path(target, src, uncertainty)
-    return partial(
-        write_item, target, src, None if acquired is None else Acquired.parse(acquired), uncertainty
-    )
+    check_item_path(target, src, assets)
 
 
-def has_item(target: Path) -> bool:
-    """Whether the item beside a result is that of this very file."""
-    if not (target.exists() and target.with_suffix(".json").exists()):
+def write_item(target: Path, src: str, acquired: str | None, assets: Mapping[str, Path]) -> Path:
+    """Write the STAC item of a finished result beside it; arguments as above and as in `Request`."""
+    from geosegsr.raster import stac
+
+    return stac.write_item(target, src, None if acquired is None else stac.Acquired.parse(acquired), assets)
+
+
+def has_item(target: Path, assets: Mapping[str, Path]) -> bool:
+    """Whether the item beside a result is that of these very files."""
+    if not target.with_suffix(".json").exists() or not all(path.exists() for path in assets.values()):
         return False
     from geosegsr.raster.stac import describes
 
-    return describes(target)
+    return describes(target, assets)
 
 
 def check_not_read(targets: Iterable[Path], files: Iterable[str]) -> None:

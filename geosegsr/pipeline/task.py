@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,16 +14,23 @@ import numpy as np
 
 from geosegsr.models.contract import Upscaler
 from geosegsr.notices import kept_notices
-from geosegsr.pipeline.job_folder import IMAGE, UNCERTAINTY, job_key
+from geosegsr.pipeline.job_folder import IMAGE, UNCERTAINTY, band_kind, job_key
 from geosegsr.pipeline.options import PlanOptions
 from geosegsr.pipeline.plan import Plan, plan
-from geosegsr.pipeline.targets import check_not_read, check_target, check_uncertainty_target, wanted_item
+from geosegsr.pipeline.targets import (
+    check_acquired,
+    check_item,
+    check_not_read,
+    check_target,
+    check_uncertainty_target,
+)
 from geosegsr.raster.cog_options import creation_options
-from geosegsr.raster.metadata import Metadata
+from geosegsr.raster.metadata import BandMetadata, Metadata
 from geosegsr.raster.scene import AlphaPolicy
 
 RESULT_KEY_TAG = "GEOSEGSR_RESULT"
 """The result's tag that holds its key."""
+_NOT_IN_NAMES = re.compile(r"[^\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ class Request:
             GeoSegSRError: What cannot be done, and what to do about it.
         """
         check_target(target, src, new_folder=new_folder)
-        item = wanted_item(target, src, stac=self.stac, acquired=self.acquired, uncertainty=uncertainty)
+        check_acquired(self.acquired, stac=self.stac)
         creation = creation_options(self.creation or {})
         if uncertainty is not None:
             check_uncertainty_target(uncertainty, target, src)
@@ -78,13 +86,19 @@ class Request:
                 src, self.scale, self.model,
                 uncertainty=uncertainty is not None, elsewhere=self.elsewhere, **self.options,
             )  # fmt: skip
-        check_not_read([target] if uncertainty is None else [target, uncertainty], planned.scene.files)
         seconds = time.perf_counter() - began
         if planned.holds_classes and "OVERVIEW_RESAMPLING" not in {
             key.upper() for key in self.creation or {}
         }:
             creation["OVERVIEW_RESAMPLING"] = "NEAREST"  # a mean of classes is another class
-        return Task(planned, target, uncertainty, self, item, creation, tuple(assumed), seconds)
+        task = Task(src, planned, target, uncertainty, self, creation, tuple(assumed), seconds)
+        if planned.separate:
+            for product in task.products:
+                check_target(product.target, src, new_folder=new_folder)
+        check_not_read(task.targets, planned.scene.files)
+        if self.stac:
+            check_item(target, src, task.assets)
+        return task
 
 
 @dataclass(frozen=True)
@@ -92,9 +106,15 @@ class Product:
     """A COG that a run writes."""
 
     kind: str
-    """IMAGE or UNCERTAINTY."""
+    """IMAGE, UNCERTAINTY, or that of a band."""
+    asset: str
+    """Its name in a STAC item."""
+    target: Path
+    """Where it goes."""
+    key: str
+    """Identifies its finished file, whichever version and block size made it."""
     metadata: Metadata
-    """Provenance included, without statistics."""
+    """Provenance and key included, without statistics."""
     dtype: np.dtype[Any]
     creation: Mapping[str, str]
     """All creation options."""
@@ -107,14 +127,15 @@ class Product:
 class Task:
     """One scene's way to a COG, planned and not begun."""
 
+    src: str
+    """The scene, as it was named."""
     planned: Plan
     target: Path
+    """The COG to write; where each band becomes one, the name that theirs are made of."""
     uncertainty_target: Path | None
     """The COG for the standard deviation over an ensemble."""
     request: Request
     """What was asked for."""
-    write_item: Callable[[], Path] | None
-    """Writes the STAC item of the finished result and returns its path; None if none was asked for."""
     creation: dict[str, str]
     """All creation options of the target."""
     assumed: tuple[str, ...]
@@ -124,8 +145,13 @@ class Task:
 
     @property
     def targets(self) -> tuple[Path, ...]:
-        """The files that the run makes: the image, and its uncertainty where that is asked for."""
-        return (self.target,) if self.uncertainty_target is None else (self.target, self.uncertainty_target)
+        """The files that the run makes: the image or its bands, and the uncertainty where that is asked for."""
+        return tuple(product.target for product in self.products)
+
+    @property
+    def assets(self) -> dict[str, Path]:
+        """The same files, by their names in a STAC item."""
+        return {product.asset: product.target for product in self.products}
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -151,15 +177,43 @@ class Task:
         tags = {**planned.metadata.tags, **planned.tags(), RESULT_KEY_TAG: self.result_key}
         return replace(planned.metadata, tags=tags)
 
-    @property
+    @cached_property
     def products(self) -> tuple[Product, ...]:
-        """What is to be written: the image, and its uncertainty where that is asked for."""
+        """What is to be written: the image or its bands, and the uncertainty where that is asked for."""
         planned = self.planned
         image = Product(
-            IMAGE, self.metadata, planned.scene.dtype, self.creation, planned.has_mask, planned.alpha
-        )
+            IMAGE, "data", self.target, self.result_key,
+            self.metadata, planned.scene.dtype, self.creation, planned.has_mask, planned.alpha,
+        )  # fmt: skip
+        images = one_a_band(image) if planned.separate else (image,)
         if self.uncertainty_target is None:
-            return (image,)
+            return images
         metadata = planned.uncertainty_metadata
         tagged = replace(metadata, tags={**metadata.tags, RESULT_KEY_TAG: self.result_key})
-        return image, Product(UNCERTAINTY, tagged, np.dtype(np.float32), creation_options({}), False, "auto")
+        uncertainty = Product(
+            UNCERTAINTY, UNCERTAINTY, self.uncertainty_target, self.result_key,
+            tagged, np.dtype(np.float32), creation_options({}), False, "auto",
+        )  # fmt: skip
+        return (*images, uncertainty)
+
+
+def one_a_band(image: Product) -> tuple[Product, ...]:
+    """The same as a COG for each band: out.tif becomes out_B02.tif, out_B03.tif and so on."""
+    made, bands = [], image.metadata.bands
+    for number, (band, name) in enumerate(zip(bands, file_names(bands), strict=True), 1):
+        key = job_key({"result": image.key, "band": name})
+        tags = {**image.metadata.tags, RESULT_KEY_TAG: key}
+        metadata = replace(image.metadata, bands=(band,), tags=tags)
+        target = image.target.with_stem(f"{image.target.stem}_{name}")
+        made.append(
+            replace(image, kind=band_kind(number), asset=name, target=target, key=key, metadata=metadata)
+        )
+    return tuple(made)
+
+
+def file_names(bands: Sequence[BandMetadata]) -> list[str]:
+    """What tells the files of some bands apart: their names, or b1, b2, ... where one has none or two have the same."""
+    names = [_NOT_IN_NAMES.sub("_", band.description or "").strip("_") for band in bands]
+    if all(names) and len({name.casefold() for name in names}) == len(names):
+        return names
+    return [f"b{band.index}" for band in bands]

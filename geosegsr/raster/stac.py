@@ -37,6 +37,8 @@ _EXTENSIONS = "https://stac-extensions.github.io"
 _PROCESSING = f"{_EXTENSIONS}/processing/v1.2.0/schema.json"
 _RASTER = f"{_EXTENSIONS}/raster/v2.0.0/schema.json"
 _EO = f"{_EXTENSIONS}/eo/v2.0.0/schema.json"
+_DATA, _UNCERTAINTY = "data", "uncertainty"
+"""Names of assets; bands that are files of their own have their own names."""
 _SHA256_MULTIHASH = "1220"  # the code of SHA-256 and the length of its digest, before the digest itself
 
 # Tags that may hold the time of acquisition; the first that does counts. TIFF's own tag is last: it may be the time of the
@@ -112,13 +114,13 @@ def item_path(result: Path) -> Path:
     return result.with_suffix(".json")
 
 
-def check_item_path(result: Path, source: str, uncertainty: Path | None = None) -> None:
+def check_item_path(result: Path, source: str, assets: Mapping[str, Path]) -> None:
     """Refuse an item that has the name of one of the run's files or of another file, or that could not be written.
 
     Args:
         result: What the item is of.
         source: What the result is made of.
-        uncertainty: The COG with the uncertainty.
+        assets: As for `write_item`.
 
     Raises:
         JobError: It would replace what is not its own, or its name is too long.
@@ -130,20 +132,25 @@ def check_item_path(result: Path, source: str, uncertainty: Path | None = None) 
             f"{refused}: its name has {len(os.fsencode(path.name))} bytes, more than {_LONGEST_NAME}. "
             "Pass another -o."
         )
-    if is_same(path, result):
-        raise JobError(f"{refused}: the image itself has that name. Pass another -o, such as one with .tif.")
-    if uncertainty is not None and is_same(path, uncertainty):
-        raise JobError(f"{refused}: the uncertainty has that name. Pass another --uncertainty.")
+    for name, file in assets.items():
+        if is_same(path, file):
+            what, option = (
+                ("uncertainty", "--uncertainty") if name == _UNCERTAINTY else ("image itself", "-o")
+            )
+            raise JobError(f"{refused}: the {what} has that name. Pass another {option}.")
     if is_same(path, Path(source)):
         raise JobError(f"{refused}: it is the source itself. Pass another -o.")
-    if path.exists() and not _is_item_of(result, path):
+    if path.exists() and not _is_item_of(assets, path):
         raise JobError(f"{refused}: {_what_lies_at(path)} is there. Move it, or pass another -o.")
 
 
-def _is_item_of(result: Path, path: Path) -> bool:
-    """Whether a file is an item of the result's path, whatever that file holds now."""
-    href = _data_asset(path).get("href")
-    return _is_item(path) and isinstance(href, str) and is_same(path.parent / href, result)
+def _is_item_of(assets: Mapping[str, Path], path: Path) -> bool:
+    """Whether a file is an item of the path of one of the images, whatever that file holds now."""
+    found = _assets(path)
+    hrefs = {name: found.get(name, {}).get("href") for name in assets if name != _UNCERTAINTY}
+    return _is_item(path) and any(
+        isinstance(href, str) and is_same(path.parent / href, assets[name]) for name, href in hrefs.items()
+    )
 
 
 def _what_lies_at(path: Path) -> str:
@@ -155,31 +162,37 @@ def _is_item(path: Path) -> bool:
     return found.get("type") == "Feature" and bool(found.get("stac_version"))
 
 
-def _data_asset(path: Path) -> dict[str, Any]:
-    """The data asset of the item in a file; empty if there is none."""
+def _assets(path: Path) -> dict[str, dict[str, Any]]:
+    """The assets of the item in a file; empty if there is none."""
     assets = read_json(path).get("assets")
-    asset = assets.get("data") if isinstance(assets, dict) else None
-    return asset if isinstance(asset, dict) else {}
+    if not isinstance(assets, dict):
+        return {}
+    return {name: asset for name, asset in assets.items() if isinstance(asset, dict)}
 
 
-def describes(result: Path) -> bool:
-    """Whether the item beside a result is that of this very file, by its size and checksum."""
-    asset = _data_asset(item_path(result))
-    if asset.get("file:size") != result.stat().st_size:
+def describes(result: Path, assets: Mapping[str, Path]) -> bool:
+    """Whether the item beside a result is that of these very files, by their sizes and checksums."""
+    found = _assets(item_path(result))
+    known = [(found.get(name, {}), file) for name, file in assets.items()]
+    if any(asset.get("file:size") != file.stat().st_size for asset, file in known):
         return False
-    return bool(asset.get("file:checksum") == _multihash(result))
+    return all(asset.get("file:checksum") == _multihash(file) for asset, file in known)
 
 
 def write_item(
-    result: Path, source: str, acquired: Acquired | None = None, uncertainty: str | Path | None = None
+    result: Path,
+    source: str,
+    acquired: Acquired | None = None,
+    assets: Mapping[str, Path] | None = None,
 ) -> Path:
     """Write the item of a finished result beside it, whole or not at all; one that is up to date is left untouched.
 
     Args:
-        result: A COG that `upscale` made.
+        result: A COG that `upscale` made, or the name that its bands' COGs are made of.
         source: What it was made of, as it was named.
         acquired: When that was acquired; by default what its tags say, and else an interval that ends at its last change.
-        uncertainty: The COG with the uncertainty that was made with it.
+        assets: The COGs, by their names in the item, an image first: "data" and "uncertainty", or the bands' names; by
+            default the result alone.
 
     Returns:
         The item's path.
@@ -188,14 +201,14 @@ def write_item(
         JobError: As `check_item_path`.
         SceneError: It could not be written.
     """
-    uncertainty = None if uncertainty is None else Path(uncertainty)
-    item = build_item(result, source, acquired, uncertainty)
+    assets = {_DATA: result} if assets is None else assets
+    item = build_item(result, source, acquired, assets)
     path = item_path(result)
     text = json.dumps(item.to_dict(include_self_link=False), indent=2, ensure_ascii=False, allow_nan=False)
     data = text.encode() + b"\n"
     try:
         with _one_at_a_time:
-            check_item_path(result, source, uncertainty)
+            check_item_path(result, source, assets)
             if path.exists() and path.read_bytes() == data:
                 return path
             with whole_file(path, sync=True, replace=path.exists()) as file:
@@ -209,11 +222,11 @@ def write_item(
 
 
 def build_item(
-    result: Path, source: str, acquired: Acquired | None = None, uncertainty: Path | None = None
+    result: Path, source: str, acquired: Acquired | None, assets: Mapping[str, Path]
 ) -> pystac.Item:
     """The item of a result; arguments as in `write_item`."""
-    written = Scene.open(result)
-    metadata = written.metadata
+    image = next(iter(assets.values()))
+    metadata = Scene.open(image).metadata
     tags = metadata.tags
     acquired = acquired or Acquired.of_tags(tags)
     if acquired is None:
@@ -228,15 +241,15 @@ def build_item(
         datetime=acquired.start if known else None,
         start_datetime=None if known else acquired.start,
         end_datetime=None if known else acquired.end,
-        properties=_properties(metadata, result),
+        properties=_properties(metadata, image),
         stac_extensions=[_PROCESSING],
     )
     _add_grid(item, metadata)
     folder = result.absolute().parent
-    _add_asset(item, "data", result, written, folder)
-    if uncertainty is not None:
-        _add_asset(item, "uncertainty", uncertainty, Scene.open(uncertainty), folder)
-        item.assets["uncertainty"].title = "Standard deviation over the members of the ensemble, in DN"
+    for name, file in assets.items():
+        _add_asset(item, name, file, Scene.open(file), folder)
+    if _UNCERTAINTY in item.assets:
+        item.assets[_UNCERTAINTY].title = "Standard deviation over the members of the ensemble, in DN"
     item.add_link(_source_link(source, result))
     return item
 

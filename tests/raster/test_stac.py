@@ -138,9 +138,8 @@ def test_the_source_is_linked_by_its_own_item_and_from_another_folder(tmp_path: 
     upscale(source, tmp_path / "results" / "out.tif", 2, "bicubic", stac=True, acquired=WHEN)
     (link,) = json.loads((tmp_path / "results" / "out.json").read_text())["links"]
     assert (link["href"], link["type"]) == ("../scenes/in.json", "application/geo+json")
-    remote = build_item(
-        tmp_path / "results" / "out.tif", "/vsicurl/https://example.org/in.tif", Acquired.parse(WHEN)
-    )
+    made = tmp_path / "results" / "out.tif"
+    remote = build_item(made, "/vsicurl/https://example.org/in.tif", Acquired.parse(WHEN), {"data": made})
     assert remote.links[0].href == "https://example.org/in.tif"
 
 
@@ -353,7 +352,7 @@ def test_an_item_has_a_file_of_its_own(tmp_path: Path) -> None:
         upscale(source, tmp_path / "x.json", 2, "nearest", **wanted)
     spread = {"ensemble": True, "uncertainty": tmp_path / "link" / "x.json"}
     (tmp_path / "link").symlink_to(tmp_path)
-    with pytest.raises(JobError, match=r"the uncertainty has that name\. Pass another --uncertainty"):
+    with pytest.raises(SceneError, match=r"results are GeoTIFFs"):
         upscale(source, tmp_path / "x.tif", 2, Fake(), **spread, **wanted)
     with pytest.raises(JobError, match=r"it is the source itself\. Pass another -o"):
         upscale(other, tmp_path / "scene.tif", 2, "nearest", **wanted)

@@ -104,6 +104,17 @@ def test_a_plain_raster_takes_names_too(tmp_path: Path) -> None:
 
 
 @SAME_GROUND
+def test_each_band_of_a_sentinel_2_product_in_a_file_of_its_own(tmp_path: Path) -> None:
+    source, bands = write_safe(tmp_path), ["B01", "B02", "B05", "B8A", "SCL"]
+    geosegsr.upscale(source, tmp_path / "one.tif", 1, bands=bands)
+    report = geosegsr.upscale(source, tmp_path / "out.tif", 1, bands=bands, separate=True)
+    assert [Path(file).name for file in report.files] == [f"out_{name}.tif" for name in bands]
+    np.testing.assert_array_equal(
+        np.concatenate([read(Path(file)) for file in report.files]), read(tmp_path / "one.tif")
+    )
+
+
+@SAME_GROUND
 def test_a_sentinel_2_product(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source, target = write_safe(tmp_path), tmp_path / "out.tif"
     done = run_here(capfd, "upscale", source, "-o", target, "-s", "1", "--bands", "B01,B02,B05,B8A,SCL")

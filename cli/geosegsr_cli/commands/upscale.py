@@ -155,6 +155,10 @@ if TYPE_CHECKING:
     "--co", "creation", type=KeyValue(), multiple=True,
     help="Creation option of GDAL's COG driver; may be repeated.",
 )  # fmt: skip
+@click.option(
+    "--separate", is_flag=True,
+    help="Write each band to a COG of its own, named after it: out_B02.tif, out_B03.tif and so on for -o out.tif.",
+)  # fmt: skip
 @click.option("--stac", is_flag=True, help="Write a STAC item beside each COG, with the suffix .json.")
 @click.option(
     "--datetime", "acquired", metavar="TIME[/TIME]",
@@ -218,7 +222,10 @@ def command(
     at = _scheduler(scheduler, scheduler_ca, scheduler_cert, scheduler_key)
     run: dict[str, Any] = how | {"workers": workers, "scheduler": at, "quiet": quiet}
     if is_batch:
-        scenes = batch.scenes_of(src, listed, dst, pattern, exclude=exclude, scale=scale, model=model)
+        scenes = batch.scenes_of(
+            src, listed, dst, pattern,
+            exclude=exclude, scale=scale, model=model, separate=options["separate"],
+        )  # fmt: skip
         if dry_run:
             request = _request(scale, model, options, how)
             well = batch.estimate(scenes, request, unsuitable=unsuitable or "fail", as_json=as_json)

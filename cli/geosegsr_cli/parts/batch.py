@@ -48,6 +48,7 @@ def scenes_of(
     exclude: Sequence[str] = (),
     scale: int,
     model: str,
+    separate: bool,
 ) -> list[tuple[str, Path]]:
     """Each scene with the path of its result."""
     from geosegsr.pipeline.batch import without_results
@@ -62,7 +63,7 @@ def scenes_of(
         )
     sources = find_scenes(named, [] if lines is None else _read(lines), exclude)
     targets = name_results(sources, Path(output), scale=scale, model=model, pattern=pattern or DEFAULT_NAME)
-    return without_results(list(zip(sources, targets, strict=True)))
+    return without_results(list(zip(sources, targets, strict=True)), separate=separate)
 
 
 def _read(lines: Iterable[str]) -> list[str]:
@@ -131,9 +132,10 @@ def describe(report: Report) -> str:
     sensor = f"; sensor: {report.sensor}" if report.sensor else ""
     shares = [float(band["explained"] or 0) for band in report.sharpened]
     guided = f"; detail that the guide explains: {min(shares):.0%} to {max(shares):.0%}" if shares else ""
+    files = f" in {len(report.files)} files" if report.files else ""
     return one_line(
         f"{report.path}: {report.width} x {report.height} pixels, {report.bands} "
-        f"band{'' if report.bands == 1 else 's'} {report.dtype}, {human_bytes(report.bytes)}, "
+        f"band{'' if report.bands == 1 else 's'} {report.dtype}{files}, {human_bytes(report.bytes)}, "
         f"in {human_seconds(report.seconds['total'])}{sensor}{guided}"
     )
 
