@@ -97,13 +97,24 @@ def model_at(scale: int, model: str | Path | Upscaler) -> str | Upscaler:
     """What enlarges pixels: the model, as a name or an object; at a scale of 1 they stay as they are.
 
     Raises:
-        ConfigError: No model runs at a scale of 1, but there is none of that name either.
+        ConfigError: A model is chosen, and none runs at a scale of 1.
     """
     if scale == 1:
-        if isinstance(model, str | Path) and not (str(model) in _BUILT_IN or is_file(model)):
-            raise _unknown(model)
+        if not isinstance(model, str | Path):
+            raise _runs_nowhere(f"'{model.facts.name}'" if isinstance(model, Upscaler) else "the model")
+        if str(model) not in (BUNDLED, "nearest"):
+            raise (
+                _runs_nowhere(f"'{model}'") if str(model) in _BUILT_IN or is_file(model) else _unknown(model)
+            )
         return "nearest"
     return str(model) if isinstance(model, Path) else model
+
+
+def _runs_nowhere(named: str) -> ConfigError:
+    return ConfigError(
+        f"Cannot use model {named} at --scale 1: no model runs there, for the result ends at the guide's grid. "
+        "Leave --model out, or pass --scale 2."
+    )
 
 
 def _unknown(model: str | Path) -> ConfigError:

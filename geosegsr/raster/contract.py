@@ -27,6 +27,8 @@ class BandHints:
     """Whether its values are entries of a colour table."""
     kind: str | None = None
     """What a user says it is: one of `geosegsr.raster.kinds.KINDS`."""
+    decided: tuple[str, str] | None = None
+    """Its kind and how it is known, where that was decided by other pixels: those before it was sharpened or repeated."""
 
 
 class Raster(Protocol):

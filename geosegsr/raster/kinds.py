@@ -52,6 +52,8 @@ def kind_of(hints: BandHints, patches: Sequence[Patch]) -> tuple[BandKind, str]:
         return ("mask", "1 bit with a colour table") if hints.nbits == 1 else ("class", "a colour table")
     if hints.kind is not None:
         return cast(BandKind, hints.kind), "as you said"
+    if hints.decided is not None:
+        return cast(BandKind, hints.decided[0]), hints.decided[1]
     if hints.nbits == 1:
         return "mask", "1 bit"
     if named := kind_of_name(hints.name):

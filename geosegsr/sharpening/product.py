@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from geosegsr.errors import BandError, ConfigError, did_you_mean
 from geosegsr.notices import warn
+from geosegsr.raster.intake import look_at
+from geosegsr.raster.kinds import BandKind
 from geosegsr.raster.product import Part, Product
 from geosegsr.raster.scene import Scene
 from geosegsr.sharpening.scene import SharpenedScene
@@ -42,7 +45,8 @@ def open_whole(
             all images in the order of their numbers. Bands that are not wanted still guide coarser ones.
         nodata: Overrides the value of pixels without data.
         band_kinds: What a user says that bands hold, by their 1-based number in the result; see `geosegsr.raster.kinds`.
-            Bands that are no images are not sharpened and guide no others: their pixels are repeated.
+            Bands that are no images, by this or by their values, are not sharpened and guide no others: their pixels are
+            repeated.
 
     Raises:
         ConfigError: There is no such group.
@@ -61,10 +65,50 @@ def open_whole(
     used = _used(parts, wanted)
     if len(used) == 1 and not classes:
         return Scene.open(used[0].source, _numbers(used[0], wanted), nodata)
-    said = [name for n, name in enumerate(wanted, 1) if (band_kinds or {}).get(n, "image") != "image"]
-    classes = [name for name in wanted if name in classes or name in said]
+    said = {name: band_kinds[n] for n, name in enumerate(wanted, 1) if n in band_kinds} if band_kinds else {}
+    decided: dict[str, tuple[BandKind, str]] = {}
+    for part in used:
+        names = [name for name in part.band_names if name in wanted or part is not used[-1]]
+        decided |= _decided(part, names, said, nodata)
+    others = {name for name, (kind, _) in decided.items() if kind != "image"}
+    classes = [name for name in wanted if name in classes or name in others]
     used = _used(parts, [name for name in wanted if name not in classes])
-    return _stacked(product, used, wanted, classes, nodata)
+    return _stacked(_Bands(product, wanted, others | set(classes), decided, nodata), used)
+
+
+@dataclass(frozen=True)
+class _Bands:
+    """The bands of a product that are put together."""
+
+    product: Product
+    wanted: Sequence[str]
+    """Names of those that come out, in this order."""
+    classes: Set[str]
+    """Those that are no images: they guide no others, and where they are wanted, their pixels are repeated."""
+    decided: Mapping[str, tuple[BandKind, str]]
+    """What each band was found to hold, and how."""
+    nodata: float | None
+
+    def open(self, part: Part, names: Sequence[str]) -> Scene:
+        """Some bands of a part, as they are."""
+        scene = Scene.open(part.source, _numbers(part, names), self.nodata)
+        held = [name for name in part.band_names if name in names]
+        hints = zip(scene.hints, held, strict=True)
+        return replace(
+            scene, hints=tuple(replace(hint, decided=self.decided.get(name)) for hint, name in hints)
+        )
+
+
+def _decided(
+    part: Part, names: Sequence[str], said: Mapping[str, str], nodata: float | None
+) -> dict[str, tuple[BandKind, str]]:
+    """What some bands of a part hold, and how that is known: by what a user says, by name, or by their values as they are."""
+    scene = Scene.open(part.source, _numbers(part, names), nodata)
+    asked = {
+        number: said[name] for number, name in zip(scene.image_bands, names, strict=True) if name in said
+    }
+    intake = look_at(scene.with_band_kinds(asked))
+    return dict(zip(names, zip(intake.kinds, intake.reasons, strict=True), strict=True))
 
 
 def _used(parts: Sequence[Part], images: Sequence[str]) -> Sequence[Part]:
@@ -73,32 +117,28 @@ def _used(parts: Sequence[Part], images: Sequence[str]) -> Sequence[Part]:
     return parts[: last + 1]
 
 
-def _stacked(
-    product: Product,
-    used: Sequence[Part],
-    wanted: Sequence[str],
-    classes: Sequence[str],
-    nodata: float | None,
-) -> Scene:
-    """The wanted bands on the grid of the finest part; pixels of `classes` are repeated."""
-    guides = [[name for name in part.band_names if name not in classes] for part in used]
+def _stacked(bands: _Bands, used: Sequence[Part]) -> Scene:
+    """The wanted bands on the grid of the finest part; pixels of classes are repeated."""
+    product, wanted = bands.product, bands.wanted
+    guides = [[name for name in part.band_names if name not in bands.classes] for part in used]
     if not guides[0]:
         raise BandError(
-            f"Cannot bring '{product.path}' to the grid of its {used[0].name} bands: --band-kind leaves no image there. "
-            f"Leave it out for one of {', '.join(used[0].band_names)}, or pass --groups without {used[0].name}."
+            f"Cannot bring '{product.path}' to the grid of its {used[0].name} bands: none of them is an image. "
+            f"Pass --band-kind N=image for one of {', '.join(used[0].band_names)}, or --groups without {used[0].name}."
         )
-    scene = Scene.open(used[0].source, _numbers(used[0], guides[0]), nodata)
+    scene = bands.open(used[0], guides[0])
+    classes = [name for name in wanted if name in bands.classes]
     for part, guide in zip(used[1:], guides[1:], strict=True):
         last = part is used[-1]
         images = [name for name in wanted if name in guide] if last else guide
         if not images:
             continue
-        coarse = Scene.open(part.source, _numbers(part, images), nodata)
         names = wanted if last and not classes else None
-        scene = StackedScene.of(product.path, scene, SharpenedScene.of(coarse, scene), names)
+        sharpened = SharpenedScene.of(bands.open(part, images), scene)
+        scene = StackedScene.of(product.path, scene, sharpened, names)
     dtype = scene.dtype
     for name in classes:
-        repeated = RepeatedScene.of(Scene.open(product.part(name).source, None, nodata), scene)
+        repeated = RepeatedScene.of(bands.open(product.part(name), [name]), scene)
         if (common := np.result_type(dtype, repeated.dtype)) != dtype:
             warn(
                 f"all bands of '{product.path}' come out as {common}: {name} holds {repeated.dtype}, the images {dtype}. "

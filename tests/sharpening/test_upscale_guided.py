@@ -11,6 +11,7 @@ import rasterio
 import rioxarray
 import xarray as xr
 from command_line import assert_refused, run_here
+from fakes import Fake
 from guided_scenes import GuidedScene, rmse, write
 from metadata_oracle import metadata_differences
 from rio_cogeo.cogeo import cog_validate
@@ -228,6 +229,11 @@ def test_what_cannot_be_done_is_said(files: tuple[Path, Path], tmp_path: Path) -
         geosegsr.upscale(files[0], tmp_path / "out.tif", 1, guide=files[1], ensemble=True)
     with pytest.raises(ConfigError, match="Cannot find a model 'bicubik'"):
         geosegsr.upscale(files[0], tmp_path / "out.tif", 1, "bicubik", guide=files[1])
+    for model, named in (("bicubic", "'bicubic'"), (Fake(), "'fake'")):
+        with pytest.raises(ConfigError, match=f"model {named} at --scale 1.*Leave --model out"):
+            geosegsr.upscale(files[0], tmp_path / "out.tif", 1, model, guide=files[1])
+        with pytest.raises(ConfigError, match=f"model {named} at --scale 1.*Leave --model out"):
+            geosegsr.super_resolve(opened(files[0]), 1, model, guide=opened(files[1]))
     with pytest.raises(ConfigError, match="no model runs there"):
         geosegsr.super_resolve(opened(files[0]), 1, guide=opened(files[1]), ensemble=True)
     with pytest.raises(ConfigError, match="Cannot find a model 'bicubik'"):

@@ -86,10 +86,47 @@ def test_a_band_that_is_said_to_hold_classes_is_repeated_and_guides_no_other(
     np.testing.assert_array_equal(read(target)[:4], read(tmp_path / "fewer.tif"))
 
 
+@pytest.mark.parametrize("name", ["B11", "B12"])
+def test_a_band_that_is_found_to_hold_classes_by_its_values_is_repeated_and_guides_no_other(
+    name: str, tmp_path: Path
+) -> None:
+    source, target = folder_of(tmp_path / "scene"), tmp_path / "out.tif"
+    bands = ["B03", "B04", "B08", "B11", "B12"]
+    with rasterio.open(source / f"scene_{name}.tif", "r+") as band:
+        field = band.read(1)
+        classes = np.select([field < np.quantile(field, 0.3), field < np.quantile(field, 0.7)], [2, 9], 5)
+        coarse = classes[::12, ::12].repeat(12, 0).repeat(12, 1).astype(np.uint16)
+        band.write(coarse, 1)
+    report = geosegsr.upscale(source, target, 1, bands=bands)
+    times = 192 // len(coarse)
+    np.testing.assert_array_equal(read(target)[bands.index(name)], coarse.repeat(times, 0).repeat(times, 1))
+    assert [line for line in report.intake if name in line] == [
+        f"band {bands.index(name) + 1} ({name}) is no image but classes (3 values): its pixels are repeated"
+    ]
+    assert name not in [band["band"] for band in report.sharpened]
+    # As if it were not there.
+    fewer = [band for band in bands if band != name]
+    (source / f"scene_{name}.tif").unlink()
+    geosegsr.upscale(source, tmp_path / "fewer.tif", 1, bands=fewer)
+    kept = [bands.index(band) for band in fewer]
+    np.testing.assert_array_equal(read(target)[kept], read(tmp_path / "fewer.tif"))
+
+
+@SAME_GROUND
+def test_a_band_of_few_values_is_sharpened_if_it_is_said_to_be_an_image(tmp_path: Path) -> None:
+    source, bands = folder_of(tmp_path / "scene"), ["B03", "B04", "B08", "B11", "B12"]
+    with rasterio.open(source / "scene_B11.tif", "r+") as band:
+        field = band.read(1)
+        band.write(np.where(field > np.median(field), 900, 100).astype(np.uint16), 1)
+    report = geosegsr.upscale(source, tmp_path / "out.tif", 1, bands=bands, band_kinds={4: "image"})
+    assert report.intake == ()
+    assert [band["band"] for band in report.sharpened] == ["B11", "B12"]
+
+
 def test_without_an_image_on_the_finest_grid_there_is_no_result(tmp_path: Path) -> None:
     source, bands = folder_of(tmp_path / "scene"), ["B03", "B04", "B08", "B11"]
     kinds = dict.fromkeys((1, 2, 3), "class")
-    with pytest.raises(BandError, match=r"no image there.*--groups without 10m"):
+    with pytest.raises(BandError, match=r"none of them is an image.*--groups without 10m"):
         geosegsr.upscale(source, tmp_path / "no.tif", 1, bands=bands, band_kinds=kinds)
     with pytest.raises(BandError, match="the bands in use are 1, 2, 3, 4"):
         geosegsr.upscale(source, tmp_path / "no.tif", 1, bands=bands, band_kinds={5: "class"})
