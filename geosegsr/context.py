@@ -1,4 +1,4 @@
-"""What the code that runs a block passes to it: how many cores it may use, and when to stop."""
+"""What the code that runs a block passes to it: how many cores it may use, when to stop, and whom to tell of tiles."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ cores_of_a_block: ContextVar[int | None] = ContextVar("cores_of_a_block", defaul
 """CPU cores for one block, set in each thread that computes blocks; None where one call may use the whole machine."""
 stop_requested: ContextVar[Callable[[], bool]] = ContextVar("stop_requested", default=lambda: False)
 """Called in each thread that renders, before every call of a model; see `check_stop`."""
+
+on_tiles: ContextVar[Callable[[int], None]] = ContextVar("on_tiles", default=lambda count: None)
+"""Called in each thread that renders, with the number of tiles that are done since the last call: computed, cached or empty."""
 
 
 def check_stop() -> None:

@@ -93,6 +93,8 @@ class Progress:
     """Blocks that an earlier run finished."""
     stage: str
     """"blocks", "cog" or "verify"."""
+    share: float | None = None
+    """Share of the stage that is done, 0 to 1: of blocks, counted in tiles; None where it is not known."""
 
 
 @contextmanager

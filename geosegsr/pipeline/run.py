@@ -16,6 +16,7 @@ from geosegsr.notices import warn
 from geosegsr.pipeline.block import compute_block
 from geosegsr.pipeline.job import Job
 from geosegsr.pipeline.plan import Plan
+from geosegsr.pipeline.progress import BlockProgress
 from geosegsr.pipeline.records import BlockRecord
 from geosegsr.pipeline.report import Progress, Report, report_of, timed
 from geosegsr.pipeline.standing import is_result, needs_run
@@ -132,9 +133,9 @@ def _compute(
     job: Job,
     tell: Callable[[Progress], None],
 ) -> None:
-    total, resumed = len(planned.grid.blocks), len(job.done)
+    total = len(planned.grid.blocks)
     todo = [block.index for block in planned.grid.blocks if block.index not in job.done]
-    tell(Progress(resumed, total, resumed, "blocks"))
+    progress = BlockProgress(planned, job.done, tell)
 
     def on_done(record: BlockRecord) -> None:
         job.record(record)
@@ -142,7 +143,7 @@ def _compute(
             "%s: block %d done, %d tiles in %.1f s",
             job.target, record.index, record.tiles, sum(record.seconds.values()),
         )  # fmt: skip
-        tell(Progress(len(job.done), total, resumed, "blocks"))
+        progress.block(record.index)
 
     if todo:
         sent = _for_anywhere(planned)
@@ -157,6 +158,7 @@ def _compute(
             together=total,
             shared_folder=job.folder,
             check=partial(Preflight.of, sent),
+            on_tile=progress.tiles,
         )
 
 

@@ -55,7 +55,7 @@ def upscale(
         overwrite: Whether to replace a file that this call did not make, once the new one is verified. Together with
             `resume=False`, a finished result of this call is made anew, too.
         resume: Whether to resume an unfinished run of the same source, model and options; if not, it is discarded.
-        progress: Called after each block and at the start of each later stage.
+        progress: Called after each tile and block and at the start of each later stage, one call at a time, from any thread.
         uncertainty: A second COG to write: the standard deviation over the eight members of the ensemble, float32 in DN,
             NaN where there is no data. Needs `ensemble=True`.
         **options: See `geosegsr.pipeline.options.PlanOptions`.

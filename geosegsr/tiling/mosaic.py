@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geosegsr.context import on_tiles
 from geosegsr.models.contract import FloatArray
 from geosegsr.raster.window import Window
 from geosegsr.tiling.blend import Fold, feather_weights
@@ -106,7 +107,10 @@ class Mosaic:
     def _pieces(self, tile_row: int, whole: Window) -> Iterator[tuple[int, Window, FloatArray]]:
         """The wanted tiles of a row: column, window of the region, and the output over this window."""
         tiles = [(tile_row, col) for col in self.block.tile_cols if self._is_wanted((tile_row, col))]
-        self.counts.empty += len(self.block.tile_cols) - len(tiles)
+        empty = len(self.block.tile_cols) - len(tiles)
+        self.counts.empty += empty
+        tell = on_tiles.get()
+        tell(empty)
         parts = {tile: self.grid.support_window(*tile).intersection(whole) for tile in tiles}
         kept = {tile: self.cache.get(tile, part) for tile, part in parts.items()}
         missing = [tile for tile in tiles if kept[tile] is None]
@@ -119,6 +123,7 @@ class Mosaic:
                 piece = self.cache.part_of(tile, output, part)
                 self.cache.keep_beyond(tile, output, self.block.window)
             yield tile[1], part, piece
+            tell(1)
 
     def _prepared(self, tile: tuple[int, int]) -> FloatArray:
         """A tile as the model takes it."""

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -20,7 +21,7 @@ import dask
 from dask.local import get_async
 from dask.system import CPU_COUNT
 
-from geosegsr.context import check_stop, cores_of_a_block, stop_requested
+from geosegsr.context import check_stop, cores_of_a_block, on_tiles, stop_requested
 from geosegsr.cpu import single_threaded_blas
 from geosegsr.errors import ConfigError, JobError
 from geosegsr.workers.cluster import run_on_cluster
@@ -62,6 +63,7 @@ class Engine(Protocol):
         together: int,
         shared_folder: Path,
         check: Callable[[], Check] | None = None,
+        on_tile: Callable[[int, int], None] | None = None,
     ) -> None:
         """Call `work` on every index and hand each result to `on_done`, in the order they come.
 
@@ -75,6 +77,8 @@ class Engine(Protocol):
                 threads.
             shared_folder: Must be the same folder for every worker.
             check: Returns what each worker process runs before it receives work; one that fails receives none.
+            on_tile: Called with an index and the tiles that its block has done since the last call, from threads of this
+                process only, any number at a time.
 
         Raises:
             JobError: The scheduler cannot be reached or was lost, no worker passes the check, or a block keeps ending its
@@ -148,6 +152,7 @@ class _ThreadEngine:
         together: int,
         shared_folder: Path,
         check: Callable[[], Check] | None = None,
+        on_tile: Callable[[int, int], None] | None = None,
     ) -> None:
         failed = threading.Event()
         cores = max(1, CPU_COUNT // min(default_threads(), together))
@@ -156,6 +161,8 @@ class _ThreadEngine:
             stop_requested.set(lambda: failed.is_set() or self._cancelled.is_set())
             check_stop()
             cores_of_a_block.set(cores)
+            if on_tile is not None:
+                on_tiles.set(partial(on_tile, index))
             return work(index)
 
         names = {index: f"block-{len(indices) - n:08d}" for n, index in enumerate(indices)}
@@ -206,6 +213,7 @@ class _ClusterEngine:
         together: int,
         shared_folder: Path,
         check: Callable[[], Check] | None = None,
+        on_tile: Callable[[int, int], None] | None = None,
     ) -> None:
         run_on_cluster(
             self._connected(),

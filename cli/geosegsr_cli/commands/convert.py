@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from geosegsr_cli.parts.options import human_bytes, one_line, verbosity
+from geosegsr_cli.parts.screen import shown
 
 
 @click.command("convert", short_help="Convert published SeG-SR weights to a checkpoint.")
@@ -41,10 +42,11 @@ def command(
     from geosegsr.files import temporary_folder
 
     click.get_current_context().with_resource(temporary_folder(output.absolute().parent))
-    from geosegsr.models.conversion import convert_published
+    with shown("converting"):
+        from geosegsr.models.conversion import convert_published
 
-    card = convert_published(
-        source, output, prompts=prompts, prompt_seed=prompt_seed, name=name, overwrite=overwrite
-    )
+        card = convert_published(
+            source, output, prompts=prompts, prompt_seed=prompt_seed, name=name, overwrite=overwrite
+        )
     size = human_bytes(output.stat().st_size)
     click.echo(one_line(f"Wrote {output} ({size}): '{card.name}', x{card.scale}, {card.bands} bands."))

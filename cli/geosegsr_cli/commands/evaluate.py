@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
 from geosegsr_cli.parts.options import BandList, Places, Scale, json_option, one_line, print_json, verbosity
+from geosegsr_cli.parts.screen import shown
 
 
 @click.command("evaluate", short_help="Score a model or a result against reference images.")
@@ -111,6 +111,9 @@ def command(
     from geosegsr.files import temporary_folder
 
     click.get_current_context().with_resource(temporary_folder())  # torch wants one as soon as it is loaded
+    screen = click.get_current_context().with_resource(
+        shown("reading the images", quiet=quiet, as_json=as_json)
+    )
     from geosegsr.evaluation import evaluate
     from geosegsr.evaluation.table import table
 
@@ -131,14 +134,11 @@ def command(
             model, hr, lr, scale=scale, degradation=None if degradation is None else Degradation.load(degradation),
             bands=bands or (), value_range=value_range, border=border, device=device, precision=precision,
             sensor=sensor, consistency=consistency, ensemble=ensemble,
-            picture=picture, progress=None if quiet or not sys.stderr.isatty() else _progress,
+            picture=picture, progress=lambda done, total: screen.show("", f"{done}/{total} images", done / total),
         )  # fmt: skip
+    screen.close()
     if as_json:
         print_json(found.to_dict())
         return
     for line in table(found, by_band=by_band).split("\n"):
         click.echo(one_line(line))
-
-
-def _progress(done: int, total: int) -> None:
-    click.echo(f"\r{done}/{total} images" + ("\r\033[K" if done == total else ""), err=True, nl=False)

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from geosegsr_cli.parts.options import Nodata, band_kind_option, json_option, one_line, print_json, verbosity
+from geosegsr_cli.parts.screen import shown
 
 
 @click.command("info", short_help="Show a scene's metadata and what upscale would assume.")
@@ -36,7 +37,8 @@ def command(file: str, nodata: Any, band_kinds: Any, alpha: Any, sensor: bool, a
 
     facts = describe(file, nodata=nodata, alpha=alpha, band_kinds=band_kinds)
     if sensor and "bands" in facts:
-        facts["sensor"] = _sensor(file, nodata=nodata, alpha=alpha, band_kinds=band_kinds)
+        with shown("estimating the sensor", as_json=as_json):
+            facts["sensor"] = _sensor(file, nodata=nodata, alpha=alpha, band_kinds=band_kinds)
     if as_json:
         print_json(facts)
         return

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from geosegsr_cli.parts.options import BandList, Places, Scale, human_seconds, one_line, verbosity
+from geosegsr_cli.parts.options import BandList, Places, Scale, one_line, verbosity
 from geosegsr_cli.parts.scores import (
     describe_result,
     describe_shortfall,
@@ -17,13 +19,13 @@ from geosegsr_cli.parts.scores import (
     describe_validation,
     score_table,
 )
+from geosegsr_cli.parts.screen import open_screen, say
 
 if TYPE_CHECKING:
     from geosegsr.training.config import TrainConfig
     from geosegsr.training.events import Event, Started, Stepped
     from geosegsr.training.loop import TrainResult
 
-_LOG_EVERY_S = 30.0
 _NOTHING_GAINED = 3
 """Exit code of a run whose model is not better than bicubic interpolation, its start and the bundled model."""
 
@@ -168,6 +170,7 @@ def command(
     from geosegsr.files import temporary_folder
 
     click.get_current_context().with_resource(temporary_folder())  # torch wants one as soon as it is loaded
+    lines = click.get_current_context().with_resource(closing(TrainLines(quiet=quiet)))
     from geosegsr.training.loop import train
     from geosegsr.training.run_folder import RunFolder
 
@@ -183,9 +186,8 @@ def command(
         config = _configuration(**options)
         folder = run or _new_folder(config)
     if check:
-        _check(config)
+        _check(config, lines)
         return
-    lines = TrainLines(quiet=quiet)
     try:
         result = train(config, folder, resume=resume is not None, on_event=lines)
     except Cancelled as stopped:
@@ -196,12 +198,14 @@ def command(
     _conclude(result, config.model.scale, quiet=quiet)
 
 
-def _check(config: TrainConfig) -> None:
+def _check(config: TrainConfig, lines: TrainLines) -> None:
     """Print what a run would train on; nothing is written."""
     from geosegsr.training.dataset import prepare_data
     from geosegsr.training.overview import overview
 
-    for line in overview(config, prepare_data(config)):
+    found = overview(config, prepare_data(config))
+    lines.close()
+    for line in found:
         click.echo(one_line(line))
 
 
@@ -247,14 +251,14 @@ def _new_folder(config: TrainConfig) -> Path:
 
 
 class TrainLines:
-    """Prints the events of a run to standard error: a moving line on a terminal, occasional lines elsewhere."""
+    """Shows the events of a run: a moving row on a terminal, occasional lines elsewhere."""
 
     def __init__(self, *, quiet: bool) -> None:
         """Start the clock."""
         self._quiet = quiet
-        self._terminal = sys.stderr.isatty()
-        self._last = time.monotonic()
-        self._width = 0
+        others = os.environ.get("RANK", "0") != "0"  # of torchrun; one process tells for all
+        self._screen = open_screen(quiet=quiet or others)
+        self._screen.show("", "preparing the images")
         self._score = ""
 
     def __call__(self, event: Event) -> None:
@@ -269,44 +273,32 @@ class TrainLines:
             self._step(event)
         elif isinstance(event, events.Validated):
             self._score = f", PSNR {event.score.main:.2f}"
-            self._line(describe_validation(event))
+            say(describe_validation(event))
         elif isinstance(event, events.Noted):
-            self._line(event.text)
+            say(event.text)
 
     def close(self) -> None:
-        """Clear the moving line."""
-        if self._terminal and self._width:
-            click.echo("\r" + " " * self._width + "\r", err=True, nl=False)
-            self._width = 0
+        """Clear the moving row."""
+        self._screen.close()
 
     def _start(self, event: Started) -> None:
         for note in event.notes:
-            self._line(note)
+            say(note)
         where = f"{event.device}, {event.precision}"
         if event.processes > 1:
             where += f", {event.processes} processes"
-        self._line(f"{event.parameters:,} trainable parameters, on {where}")
+        say(f"{event.parameters:,} trainable parameters, on {where}")
         if event.first_step:
-            self._line(f"resuming after step {event.first_step}")
+            say(f"resuming after step {event.first_step}")
+        self._screen.show("", "validating the start")
 
     def _step(self, event: Stepped) -> None:
-        now = time.monotonic()
-        if now - self._last < (0.5 if self._terminal else _LOG_EVERY_S):
-            return
-        self._last = now
-        text = (
+        self._screen.show(
+            "",
             f"step {event.step}: loss {event.loss:.5f}{self._score}, {event.steps_per_s:.2f} it/s, "
-            f"data wait {event.data_wait:.1%}, {human_seconds(event.eta_s)} to go"
+            f"data wait {event.data_wait:.1%}",
+            event.share,
         )
-        if not self._terminal:
-            click.echo(text, err=True)
-            return
-        click.echo("\r" + text.ljust(self._width), err=True, nl=False)
-        self._width = len(text)
-
-    def _line(self, text: str) -> None:
-        self.close()
-        click.echo(one_line(text), err=True)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ from geosegsr_cli.parts.options import (
     print_json,
     verbosity,
 )
-from geosegsr_cli.parts.progress import ProgressLine
+from geosegsr_cli.parts.progress import ProgressBar
+from geosegsr_cli.parts.screen import open_screen, shown
 
 if TYPE_CHECKING:
     from geosegsr.pipeline.batch import Unsuitable
@@ -284,13 +285,10 @@ def _request(scale: int, model: str, options: Any, how: dict[str, Any]) -> Reque
 def _upscale(
     src: str, dst: str, scale: int, model: str, *, as_json: bool, quiet: bool, **options: Any
 ) -> None:
-    from geosegsr.pipeline.upscale import upscale
+    with ProgressBar(open_screen(quiet=quiet, as_json=as_json)) as bar:
+        from geosegsr.pipeline.upscale import upscale
 
-    line = ProgressLine()
-    try:
-        report = upscale(src, dst, scale, model, progress=None if quiet else line, **options)
-    finally:
-        line.close()
+        report = upscale(src, dst, scale, model, progress=None if quiet else bar, **options)
     if as_json:
         print_json(report.to_dict())
     elif not quiet:
@@ -300,7 +298,8 @@ def _upscale(
 def _estimate(request: Request, src: str, dst: Path, uncertainty: Path | None, *, as_json: bool) -> None:
     from geosegsr.pipeline.dry_run import dry_run
 
-    expected = dry_run(request, src, dst, uncertainty)
+    with shown("measuring a few tiles", as_json=as_json):
+        expected = dry_run(request, src, dst, uncertainty)
     if as_json:
         print_json(expected.to_dict())
         return

@@ -12,7 +12,8 @@ import click
 
 from geosegsr import files
 from geosegsr_cli.parts.options import human_bytes, human_seconds, one_line, print_json
-from geosegsr_cli.parts.progress import BatchLine
+from geosegsr_cli.parts.progress import BatchProgress
+from geosegsr_cli.parts.screen import shown
 
 if TYPE_CHECKING:
     from geosegsr.pipeline.batch import Outcome, Unsuitable
@@ -86,16 +87,15 @@ def run_batch(
     from geosegsr.pipeline.batch import upscale_batch
 
     began = time.monotonic()
-    line = BatchLine(len(scenes))
+    progress = BatchProgress(len(scenes), quiet=quiet, as_json=as_json)
     outcomes: list[Outcome] = []
     try:
-        for outcome in upscale_batch(scenes, scale, model, progress=None if quiet else line, **options):
+        for outcome in upscale_batch(scenes, scale, model, progress=None if quiet else progress, **options):
             outcomes.append(outcome)
-            line.close()
-            line.ended(outcome.status)
-            _say(outcome, as_json=as_json, quiet=quiet)
+            with progress.ended(outcome.source, outcome.status):
+                _say(outcome, as_json=as_json, quiet=quiet)
     finally:
-        line.close()
+        progress.close()
         if not quiet:
             _summarise(outcomes, len(scenes), time.monotonic() - began)
     return all(outcome.status in ("done", "skipped", "unsuitable") for outcome in outcomes)
@@ -107,7 +107,8 @@ def estimate(
     """Print what all scenes would take; return whether all of them can be done."""
     from geosegsr.pipeline.dry_run import dry_run_batch
 
-    expected = dry_run_batch(request, scenes, unsuitable)
+    with shown("measuring a few tiles", as_json=as_json):
+        expected = dry_run_batch(request, scenes, unsuitable)
     if as_json:
         print_json(expected.to_dict())
         return not expected.failures

@@ -190,7 +190,7 @@ def _answer_in_json(ctx: click.Context, param: click.Parameter, value: bool) -> 
 def verbosity(quiet: bool, verbose: int) -> None:
     """Send the library's log and warnings to standard error, with the time if that is not a terminal."""
     level = logging.ERROR if quiet else [logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)]
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _ToStandardError()
     source = "%(name)s: " if verbose > 1 else ""
     moment = "" if sys.stderr.isatty() and verbose < 2 else "%(asctime)s "
     handler.setFormatter(_Lines(f"{moment}{source}%(message)s", datefmt=TIME_FORMAT))
@@ -201,6 +201,13 @@ def verbosity(quiet: bool, verbose: int) -> None:
     warnings.showwarning = _quiet if quiet else _show_warning
     for variable in variables_in_use(click.get_current_context()):
         log.info("from the environment: %s", variable)
+
+
+class _ToStandardError(logging.Handler):
+    """Prints to what standard error is at the moment, so that a line does not cross rows that move."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(self.format(record), err=True)
 
 
 class _Lines(logging.Formatter):

@@ -1,100 +1,101 @@
-"""Progress of a run: one moving line on a terminal, plain lines in a log file."""
+"""Progress of upscale in words: of one scene, and of a batch with a row for each scene that is being done."""
 
 from __future__ import annotations
 
-import sys
+import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING
 
-import click
-
 from geosegsr.errors import redacted
-from geosegsr_cli.parts.options import TIME_FORMAT, human_seconds, one_line
+from geosegsr_cli.parts.screen import Screen, open_screen
 
 if TYPE_CHECKING:
     from geosegsr.pipeline.report import Progress
 
-_LOG_EVERY_S = 30.0
 _STAGES = {"cog": "writing the COG", "verify": "verifying"}
+_PLANNING = "reading the scene"
+_ALL = ""
+"""Key of the row about a whole batch."""
 
 
-class _Line:
-    """A line on standard error, rewritten in place on a terminal."""
+class ProgressBar:
+    """Shows each event of a run; used in a `with` statement, as `progress` of `upscale`."""
 
-    def __init__(self) -> None:
-        """Start the clock."""
-        self._terminal = sys.stderr.isatty()
-        self._began = time.monotonic()
-        self._last = 0.0
-        self._width = 0
+    def __init__(self, screen: Screen | None = None) -> None:
+        """Start the clock.
 
-    def close(self) -> None:
-        """Clear the moving line."""
-        if self._terminal and self._width:
-            click.echo("\r" + " " * self._width + "\r", err=True, nl=False)
-            self._width = 0
+        Args:
+            screen: Where to show it; by default what this process has.
+        """
+        self._screen = screen or open_screen()
+        self._screen.show(_ALL, _PLANNING)
+        self._stage = ""
 
-    def _show(self, text: str) -> None:
-        text = one_line(text)
-        if not self._terminal:
-            click.echo(f"{time.strftime(TIME_FORMAT)} {text}", err=True)
-            return
-        click.echo("\r" + text.ljust(self._width), err=True, nl=False)
-        self._width = len(text)
+    def __enter__(self) -> ProgressBar:
+        return self
 
-
-class ProgressLine(_Line):
-    """Shows each event of a run."""
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._screen.close()
 
     def __call__(self, event: Progress) -> None:
         """Show an event."""
-        now = time.monotonic()
-        final = event.stage != "blocks" or event.done == event.total
-        if not self._terminal and not final and now - self._last < _LOG_EVERY_S:
-            return
-        self._last = now
-        self._show(_STAGES.get(event.stage) or self._blocks(event, now - self._began))
-
-    def _blocks(self, event: Progress, elapsed: float) -> str:
-        done = event.done - event.resumed
-        text = f"{event.done}/{event.total} blocks"
-        if event.resumed:
-            text += f" ({event.resumed} resumed)"
-        if done:
-            rate = done / elapsed
-            text += f", {rate:.2g} blocks/s" if rate >= 0.1 else f", {1 / rate:.0f} s/block"
-            text += f", {human_seconds((event.total - event.done) / rate)} to go"
-        return text
+        ended = event.stage == "blocks" and event.done == event.total
+        begun, self._stage = event.stage != self._stage, event.stage
+        self._screen.show(_ALL, _described(event), event.share, now=begun or ended)
 
 
-class BatchLine(_Line):
-    """Shows the events of a batch, and counts the scenes that have ended."""
+class BatchProgress:
+    """Shows a row for each scene that is being done, below one about the batch."""
 
-    def __init__(self, scenes: int) -> None:
+    def __init__(self, scenes: int, *, quiet: bool, as_json: bool) -> None:
         """Start the clock for this many scenes."""
-        super().__init__()
+        self._screen = open_screen(quiet=quiet, as_json=as_json)
+        self._began = time.monotonic()
         self._scenes = scenes
         self._ended: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._shares: dict[str, float] = {}
+        self._show_all()
 
     def __call__(self, source: str, event: Progress) -> None:
         """Show the progress of a scene."""
-        now = time.monotonic()
-        if self._terminal or now - self._last >= _LOG_EVERY_S:
-            self._last = now
-            stage = _STAGES.get(event.stage) or f"{event.done}/{event.total} blocks"
-            self._show(f"{self._so_far(now - self._began)}; {Path(redacted(source)).name}: {stage}")
+        with self._lock:
+            self._shares[source] = event.share or 0.0 if event.stage == "blocks" else 1.0
+        self._screen.show(source, f"{Path(redacted(source)).name}: {_described(event)}", event.share)
+        self._show_all()
 
-    def ended(self, status: str) -> None:
-        """Count a scene that has ended."""
-        self._ended[status] += 1
+    @contextmanager
+    def ended(self, source: str, status: str) -> Iterator[None]:
+        """Count a scene that has ended; its outcome may be printed inside."""
+        with self._lock:
+            self._ended[status] += 1
+            self._shares.pop(source, None)
+        self._screen.drop(source)
+        self._show_all()
+        with self._screen.paused():
+            yield
 
-    def _so_far(self, elapsed: float) -> str:
-        ended, made = self._ended.total(), self._ended["done"]
-        text = f"{ended}/{self._scenes} scenes"
-        if self._ended["failed"]:
-            text += f" ({self._ended['failed']} failed)"
-        if made:
-            text += f", {human_seconds((self._scenes - ended) * elapsed / made)} to go"
-        return text
+    def close(self) -> None:
+        """Clear the rows."""
+        self._screen.close()
+
+    def _show_all(self) -> None:
+        with self._lock:
+            ended, failed = self._ended.total(), self._ended["failed"]
+            share = (ended + sum(self._shares.values())) / max(self._scenes, 1)
+        text = f"{ended}/{self._scenes} scenes" + (f" ({failed} failed)" if failed else "")
+        self._screen.show(_ALL, text, share)
+
+
+def _described(event: Progress) -> str:
+    if event.stage != "blocks":
+        return _STAGES.get(event.stage, event.stage)
+    resumed = f" ({event.resumed} resumed)" if event.resumed else ""
+    return f"{event.done}/{event.total} blocks{resumed}"

@@ -16,7 +16,7 @@ def secure_streams() -> None:
     # otherwise go to the next file opened, and messages would end up in that file.
     sys.stdin = sys.stdin or _stand_in(0, "r", os.O_WRONLY)
     sys.stdout = cast(TextIO, _Answering(sys.stdout or _stand_in(1, "w", os.O_RDONLY)))
-    sys.stderr = cast(TextIO, _Forgiving(sys.stderr or _stand_in(2, "w", os.O_WRONLY)))
+    sys.stderr = cast(TextIO, Forgiving(sys.stderr or _stand_in(2, "w", os.O_WRONLY)))
 
 
 def _stand_in(number: int, mode: str, flags: int) -> TextIO:
@@ -28,7 +28,7 @@ def _stand_in(number: int, mode: str, flags: int) -> TextIO:
     return cast(TextIO, os.fdopen(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False))
 
 
-class _Forgiving:
+class Forgiving:
     """Standard error that accepts all text, even if it cannot be written."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -46,8 +46,13 @@ class _Forgiving:
         with suppress(OSError, ValueError):
             self._stream.flush()
 
+    def close(self) -> None:
+        """Give up what could not be written."""
+        with suppress(OSError, ValueError):
+            self._stream.close()
 
-class _Answering(_Forgiving):
+
+class _Answering(Forgiving):
     """Standard output that ends the command when it cannot be written, and then accepts all text."""
 
     _lost = False

@@ -1,0 +1,158 @@
+"""Progress on a terminal, in a log and in a notebook."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import command_line
+import pytest
+import scene_factory as factory
+from geosegsr_cli.parts import screen
+from geosegsr_cli.parts.progress import BatchProgress, ProgressBar
+from geosegsr_cli.parts.screen import Row, Screen
+
+import geosegsr
+from geosegsr.pipeline.report import Progress
+
+TIMED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S")
+
+
+def loaded_by(*args: object) -> set[str]:
+    """Modules that a command has loaded at its end, of those that draw on terminals."""
+    code = (
+        "import sys, atexit\n"
+        "atexit.register(lambda: print(sorted(m for m in sys.modules if m.split('.')[0] == 'rich'), file=sys.__stderr__))\n"
+        "from geosegsr_cli.main import main\nmain()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, args)],
+        capture_output=True, text=True, env=command_line.environment(), check=True,
+    )  # fmt: skip
+    return set(re.findall(r"'(rich[\w.]*)'", done.stderr.splitlines()[-1]))
+
+
+def test_help_and_logs_load_nothing_that_draws(tmp_path: Path) -> None:
+    scene = factory.write_plain(tmp_path / "in.tif", size=(40, 40))
+    assert loaded_by("upscale", "--help") == set()
+    assert loaded_by("upscale", scene, "-m", "bicubic", "-o", tmp_path / "out.tif", "--json") == set()
+
+
+def test_progress_counts_tiles_within_a_block(tmp_path: Path) -> None:
+    scene = factory.write_plain(tmp_path / "in.tif", size=(300, 200))
+    events: list[Progress] = []
+    geosegsr.upscale(
+        scene, tmp_path / "out.tif", 2, "bicubic", tile=64, overlap=8, block=4096, progress=events.append
+    )
+    blocks = [event for event in events if event.stage == "blocks"]
+    shares = [event.share for event in blocks]
+    assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == 1
+    assert len([event for event in blocks if event.done == 0]) > 10  # tiles of the only block
+    assert [event.stage for event in events[len(blocks) :]] == ["cog", "verify"]
+
+
+@pytest.mark.parametrize("options", [(), ("--window", "0", "0", "150", "90")])
+def test_a_terminal_shows_rows_no_wider_than_itself_and_clears_them(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    scene = factory.write_plain(tmp_path / f"{'long' * 30}.tif", size=(200, 200))
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*command_line.PROGRAM, "upscale", str(scene), "-m", "bicubic", "-o", f"{tmp_path}/out/", *options],
+        stdout=subprocess.PIPE, stderr=theirs, text=True,
+        env={**command_line.environment(), "TERM": "xterm", "COLUMNS": "60"},
+    )  # fmt: skip
+    os.close(theirs)
+    text = b""
+    try:
+        while data := os.read(ours, 65536):
+            text += data
+    except OSError:  # the other side is closed
+        pass
+    os.close(ours)
+    out, _ = process.communicate()
+    assert process.returncode == 0
+    assert out.count("\n") == 1 and "400 x 400" not in text.decode()
+    plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", text.decode()).replace("\r", "\n")
+    rows = [line for line in plain.splitlines() if "scenes" in line or "blocks" in line]
+    assert rows and all(len(row) <= 60 for row in rows if "1 scene in" not in row)
+
+
+def test_a_log_has_a_line_every_so_often_even_if_nothing_happens(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(screen, "_LOG_EVERY_S", 0.0)
+    monkeypatch.setattr(screen, "_TICK_S", 0.01)
+    found = screen._Log()
+    found.show("", "thinking")
+    deadline, lines = time.monotonic() + 60, []
+    while len(lines) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+        lines += capfd.readouterr().err.splitlines()
+    found.close()
+    assert len(lines) >= 3
+    assert all(TIMED.match(line) and "thinking, 0:00:" in line for line in lines)
+
+
+def test_a_row_estimates_what_is_left_from_what_this_run_did() -> None:
+    row = Row("blocks", None)
+    row.update("blocks", 0.5)  # resumed
+    assert "to go" not in row.clock()
+    row.update("blocks", 0.75)
+    row.began -= 3725
+    row.first = (row.first[0] - 10, 0.5) if row.first else None
+    assert re.fullmatch(r"75%, 1:02:05, (9\.9|10\.\d) s to go", row.clock())
+    row.update("writing", None)
+    assert row.clock() == "1:02:05"
+
+
+class Recorded(Screen):
+    """Keeps what is shown."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, str] = {}
+        self.told: list[str] = []
+
+    def show(self, key: str, text: str, share: float | None = None, *, now: bool = False) -> None:
+        self.rows[key] = text
+        if now:
+            self.told.append(text)
+
+    def drop(self, key: str) -> None:
+        del self.rows[key]
+
+
+def test_a_log_hears_of_each_stage_and_of_the_last_block_once() -> None:
+    found = Recorded()
+    with ProgressBar(found) as bar:
+        for done, share in ((1, 0.5), (1, 0.7), (2, 1.0)):
+            bar(Progress(done, 2, 1, "blocks", share))
+        for stage in ("cog", "cog", "verify"):
+            bar(Progress(2, 2, 1, stage))
+    assert found.told == [
+        "1/2 blocks (1 resumed)", "2/2 blocks (1 resumed)", "writing the COG", "verifying",
+    ]  # fmt: skip
+
+
+def test_a_batch_has_a_row_for_each_active_scene(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Recorded()
+    monkeypatch.setattr("geosegsr_cli.parts.progress.open_screen", lambda **_: found)
+    batch = BatchProgress(3, quiet=False, as_json=False)
+    batch("in/a.tif", Progress(1, 4, 0, "blocks", 0.3))
+    batch("in/b.tif", Progress(4, 4, 0, "verify"))
+    assert list(found.rows.values()) == ["0/3 scenes", "a.tif: 1/4 blocks", "b.tif: verifying"]
+    with batch.ended("in/b.tif", "failed"):
+        pass
+    assert list(found.rows.values()) == ["1/3 scenes (1 failed)", "a.tif: 1/4 blocks"]
+
+
+def test_a_screen_for_which_there_is_no_standard_error_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with screen.shown("working") as found:
+        assert isinstance(found, screen._Log)
