@@ -20,7 +20,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from geosegsr.errors import ConfigError, did_you_mean
 
@@ -160,9 +160,13 @@ def _conform(value: Any, hint: Any, where: str, name: str) -> Any:
         for rule in rules:
             _obey(rule, value, where, name)
         return value
-    if get_origin(hint) in (Union, types.UnionType):  # only X | None
-        kind = next(kind for kind in get_args(hint) if kind is not type(None))
-        return None if value is None else _conform(value, kind, where, name)
+    if get_origin(hint) in (Union, types.UnionType):  # only X | None, and X | Literal["word"] | None
+        kind, words = _kind_and_words(hint)
+        if value is None or (isinstance(value, str) and value in words):
+            return value
+        if words and isinstance(value, str):
+            raise _fault(where, name, " or ".join((_NAMES[kind], *map(repr, words))), value)
+        return _conform(value, kind, where, name)
     if get_origin(hint) is tuple:
         return _entries(value, get_args(hint), where, name)
     if get_origin(hint) is dict:
@@ -173,6 +177,12 @@ def _conform(value: Any, hint: Any, where: str, name: str) -> Any:
     if is_dataclass(hint):
         return value if isinstance(value, hint) else build(hint, value, where, f"{name}.")  # type: ignore[arg-type]
     return value if hint is Any else _scalar(value, hint, where, name)
+
+
+def _kind_and_words(hint: Any) -> tuple[Any, tuple[str, ...]]:
+    """Of a union: its first type, and the words that it takes beside it."""
+    words = [get_args(kind) for kind in get_args(hint) if get_origin(kind) is Literal]
+    return get_args(hint)[0], words[0] if words else ()
 
 
 def _obey(rule: Rule, value: Any, where: str, name: str) -> None:
@@ -257,7 +267,10 @@ def _json_type(hint: Any) -> dict[str, Any]:
                 several.get("items", single).update(more)
         return found
     if get_origin(hint) in (Union, types.UnionType):
-        found = _json_type(next(kind for kind in get_args(hint) if kind is not type(None)))
+        kind, words = _kind_and_words(hint)
+        found = _json_type(kind)
+        if words:
+            found = {"anyOf": [found, {"enum": list(words)}]}
         if "anyOf" in found:
             found["anyOf"].append({"type": "null"})
         else:

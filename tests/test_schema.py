@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pytest
 import tomlkit
@@ -37,18 +37,21 @@ class Outer(Checked):
     free: dict[str, Any] = field(default_factory=dict)
     inner: Inner = field(default_factory=Inner)
     parts: tuple[Inner, ...] = ()
+    mark: float | Literal["auto"] | None = None
 
 
 def test_plain_values_become_the_fields_types() -> None:
     values = {
         "name": "a", "level": 3, "sides": [1, 2], "words": "one", "weights": {"l1": 1}, "free": {"x": [None]},
-        "inner": {"span": 2}, "parts": [{}, {"share": 0}],
+        "inner": {"span": 2}, "parts": [{}, {"share": 0}], "mark": "auto",
     }  # fmt: skip
     made = build(Outer, values, "'x.toml'")
     parts = (Inner(), Inner(share=0.0))
     assert made == Outer(
-        "a", 1, "box", True, 3.0, (1, 2), ("one",), {"l1": 1.0}, {"x": [None]}, Inner(span=(2.0, 2.0)), parts
-    )
+        "a", 1, "box", True, 3.0, (1, 2), ("one",), {"l1": 1.0}, {"x": [None]}, Inner(span=(2.0, 2.0)), parts,
+        "auto",
+    )  # fmt: skip
+    assert build(Outer, {"name": "a", "mark": 3}, "'x.toml'").mark == 3.0
     assert isinstance(made.level, float) and isinstance(made.weights["l1"], float)
 
 
@@ -57,6 +60,8 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"count": 2**5000}, "count must be at least 1 and at most 8, not 1"),
     ({"count": 2**50_000}, "count must be at least 1 and at most 8, not a far larger number."),
     ({"count": True}, "count must be a whole number, not True."),
+    ({"mark": "atuo"}, "mark must be a number or 'auto', not 'atuo'."),
+    ({"mark": [1]}, "mark must be a number, not [1]."),
     ({"count": 1.0}, "count must be a whole number, not 1.0."),
     ({"on": 1}, "on must be true or false, not 1."),
     ({"name": 3}, "name must be text, not 3."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from geosegsr.schema import UPWARDS, Checked, bounds, length, one_of
 from geosegsr.sensor.degradation import Degradation
@@ -22,8 +22,8 @@ class SourceConfig(Checked):
     bands: tuple[int, ...] = ()
     """1-based bands to use, in this order; empty for all. If there are more than the model takes, every patch draws
     that many at random; a single band is repeated."""
-    nodata: float | None = None
-    """Overrides the files' own nodata value."""
+    nodata: float | Literal["auto"] | None = None
+    """Overrides the files' own nodata value; "auto" takes that of a region along the border, where a file declares none."""
     radiometry: Annotated[str, one_of(("auto", "dtype", "declared", "percentiles", "bands"))] = "auto"
     """Origin of the value range of each image: "auto", "dtype", "declared", "percentiles" (of the image, all bands
     together) or "bands" (percentiles of each band)."""
@@ -59,8 +59,8 @@ class DataConfig(Checked):
     """Share of the ground that is set aside if `val` is empty."""
     bands: tuple[int, ...] = ()
     """1-based bands to train on; empty for all."""
-    nodata: float | None = None
-    """Overrides the files' own nodata value."""
+    nodata: float | Literal["auto"] | None = None
+    """Overrides the files' own nodata value; "auto" takes that of a region along the border, where a file declares none."""
     radiometry: Annotated[str, one_of(RADIOMETRIES)] = "auto"
     """Origin of the model's value range: "auto", "dtype", "declared" (scale and offset tags),
     "percentiles" (of all training images), "standard" (mean and standard deviation of each band) or "range"."""

@@ -10,11 +10,13 @@ import numpy as np
 from geosegsr.errors import BandError, ConfigError, GeoSegSRError, SceneError
 from geosegsr.imagery.config import DataConfig
 from geosegsr.notices import warn
-from geosegsr.raster.intake import look_at, refuse_other_than_images
+from geosegsr.raster.collar import Collar
+from geosegsr.raster.intake import has_many_values, look_at, refuse_other_than_images, take_in
 from geosegsr.raster.radiometry import DECLARED, resolve_radiometry
 from geosegsr.raster.scene import Scene
 
 _LOOKED_AT = 8
+"""Images that are searched for undeclared nodata: thousands of one kind are alike."""
 PLAIN_DRIVERS = frozenset({"PNG", "JPEG", "BMP", "WEBP", "GIF"})
 
 
@@ -28,14 +30,16 @@ def open_images(paths: Sequence[str], data: DataConfig) -> list[Scene]:
     """
     scenes: list[Scene] = []
     failures: list[str] = []
+    collars: list[tuple[str, Collar]] = []
     for path in paths:
         try:
-            scene = Scene.open(path, bands=data.bands or None, nodata=data.nodata)
-            # Thousands of images of one kind: the values of a few tell as much as those of all.
-            refuse_other_than_images(scene, look_at(scene, by_values=len(scenes) < _LOOKED_AT))
-            scenes.append(scene)
+            scene, collar = _opened(path, data, thoroughly=len(scenes) < _LOOKED_AT)
         except GeoSegSRError as error:
             failures.append(str(error))
+        else:
+            scenes.append(scene)
+            collars += [] if collar is None else [(path, collar)]
+    _warn_of_collars(collars, min(len(scenes), _LOOKED_AT))
     report_left_out(failures, len(paths), "cannot be opened")
     _refuse_different_kinds(scenes, data)
     plain = [scene.path for scene in scenes if scene.driver in PLAIN_DRIVERS]
@@ -45,6 +49,27 @@ def open_images(paths: Sequence[str], data: DataConfig) -> list[Scene]:
             f"'{plain[0]}': places that lie in both training and validation cannot be found"
         )
     return scenes
+
+
+def _opened(path: str, data: DataConfig, *, thoroughly: bool) -> tuple[Scene, Collar | None]:
+    """An image whose bands are images by their values too, and the undeclared collar that a thorough look finds."""
+    nodata = None if data.nodata == "auto" else data.nodata
+    scene = Scene.open(path, bands=data.bands or None, nodata=nodata)
+    if data.nodata == "auto":
+        scene, intake = take_in(scene, scene.with_nodata, find_nodata=True)
+    else:
+        intake = look_at(scene, by_values=thoroughly or not has_many_values(scene))
+    refuse_other_than_images(scene, intake)
+    return scene, intake.collar
+
+
+def _warn_of_collars(collars: Sequence[tuple[str, Collar]], looked_at: int) -> None:
+    if collars:
+        path, collar = collars[0]
+        warn(
+            f"{len(collars)} of the first {looked_at} images declare no nodata, but look as if they lacked it: in '{path}' "
+            f"{collar.describe()}. They are used as data; pass --nodata {collar.value:g} or --nodata auto if they hold none"
+        )
 
 
 def report_left_out(reasons: Sequence[str], total: int, what: str) -> None:

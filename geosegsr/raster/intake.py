@@ -17,7 +17,7 @@ from geosegsr.errors import BandError, UnsuitableError
 from geosegsr.notices import warn
 from geosegsr.raster.collar import Collar, find_collar
 from geosegsr.raster.contract import BandHints, Raster
-from geosegsr.raster.kinds import BandKind, kind_of
+from geosegsr.raster.kinds import MOST_CLASSES, BandKind, kind_of, may_be_classes
 from geosegsr.raster.scene import Scene
 from geosegsr.raster.window import Window
 
@@ -27,6 +27,7 @@ Patches: TypeAlias = list[tuple[NDArray[Any], NDArray[np.bool_]]]
 _WHOLE_SIDE = 512
 _PATCH_SIDE = 128
 _PATCHES = 3
+_MIDDLE_SIDE = 64
 _TOPS = tuple(2.0**bits - 1 for bits in (10, 11, 12, 14))
 """Highest DN of detectors, in files of 16 bits."""
 _LEAST_SATURATED = 1e-4
@@ -104,6 +105,20 @@ def look_at(raster: Raster, *, by_values: bool = True) -> Intake:
     is_image = "image" in kinds
     collar = find_collar(raster, border) if border and is_image else None
     return Intake(kinds, reasons, tuple(map(_called, hints)), top, top_reason, collar)
+
+
+def has_many_values(raster: Raster) -> bool:
+    """Whether the middle of a raster shows that no band's values are those of classes: cheaper than `look_at`.
+
+    Raises:
+        SceneError: The raster cannot be read.
+    """
+    asked = [band for band, hint in enumerate(raster.hints) if may_be_classes(hint, raster.dtype)]
+    if not asked:
+        return True
+    side = min(_MIDDLE_SIDE, raster.height, raster.width)
+    values, valid = raster.read(Window((raster.height - side) // 2, (raster.width - side) // 2, side, side))
+    return all(np.unique(values[band][valid[band]]).size > MOST_CLASSES for band in asked)
 
 
 def take_in(

@@ -33,7 +33,8 @@ _MEASURED = {"probability", "confidence", "distance", "fraction", "uncertainty",
 """Words of what has values in between, whatever it is about."""
 _FILES = {"scl", "fmask", "radsat", "bqa", "qa", "qa60", "cldmsk"}
 """Words of products' file names."""
-_MOST_CLASSES = 24
+MOST_CLASSES = 24
+"""Values of a band; one with more is no raster of classes."""
 _LEAST_PIXELS = 1024
 _LEAST_ALIKE = 0.6
 """Share of neighbours that are equal: classes come in patches."""
@@ -63,6 +64,11 @@ def kind_of(hints: BandHints, patches: Sequence[Patch]) -> tuple[BandKind, str]:
     return "image", ""
 
 
+def may_be_classes(hints: BandHints, dtype: np.dtype[Any]) -> bool:
+    """Whether only the values can tell that a band holds classes."""
+    return dtype.kind in "iu" and not hints.colour and kind_of(hints, []) == ("image", "")
+
+
 def few_values(patches: Sequence[Patch]) -> int:
     """The number of classes that integers look like; 0 if they look like an image.
 
@@ -73,7 +79,7 @@ def few_values(patches: Sequence[Patch]) -> int:
     if sum(map(np.size, valid)) < _LEAST_PIXELS:
         return 0
     found = np.unique(np.concatenate([np.unique(part) for part in valid]))
-    if not 2 <= found.size <= _MOST_CLASSES:
+    if not 2 <= found.size <= MOST_CLASSES:
         return 0
     steps = np.concatenate([_steps(values, mask, found) for values, mask in patches])
     if not steps.size or np.mean(steps == 0) < _LEAST_ALIKE:

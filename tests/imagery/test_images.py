@@ -57,6 +57,41 @@ def test_plain_pictures_come_with_a_warning(tmp_path):
         opened(tmp_path)
 
 
+def test_classes_are_found_in_every_image_and_images_in_none(tmp_path):
+    folder_of(tmp_path, 10, count=1, size=(128, 128))
+    classes = (np.indices((128, 128)).sum(0) // 16 % 5 * 3 + 2).astype("uint8")[None]
+    write(tmp_path / "z_classes.tif", classes)  # the last one
+    with pytest.warns(GeoSegSRWarning, match=r"1 of 11 images left out.*classes \(5 values\)"):
+        assert len(opened(tmp_path)) == 10
+
+
+def test_an_image_of_many_values_is_read_at_one_place_only(tmp_path, monkeypatch):
+    folder_of(tmp_path, 10, count=1, size=(600, 600))
+    pixels = []
+    read = Scene.read
+    monkeypatch.setattr(
+        Scene,
+        "read",
+        lambda self, window: (pixels.append(window.height * window.width), read(self, window))[1],
+    )
+    opened(tmp_path)
+    assert pixels[-2:] == [64 * 64, 64 * 64]
+
+
+def test_undeclared_nodata_is_warned_of_and_taken_when_asked(tmp_path):
+    folder_of(tmp_path, 2, size=(64, 64))
+    field = as_dtype(0.2 + 0.7 * ground(3, 64, 64), "uint8")
+    field[:, :, :20] = 0
+    write(tmp_path / "z.tif", field)
+    with pytest.warns(GeoSegSRWarning, match=r"1 of the first 3 images.*z\.tif.*--nodata 0 or --nodata auto"):
+        opened(tmp_path)
+    scenes = opened(tmp_path, nodata="auto")
+    assert [scene.nodata for scene in scenes] == [None, None, 0]
+    _, valid = scenes[2].read(scenes[2].window)
+    assert not valid[:, :, :20].any()
+    assert valid[:, :, 20:].all()
+
+
 @pytest.mark.parametrize(
     ("dtype", "radiometry", "kind"),
     [

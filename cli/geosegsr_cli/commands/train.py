@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from geosegsr_cli.parts.options import BandList, Places, Scale, one_line, verbosity
+from geosegsr_cli.parts.options import BandList, Nodata, Places, Scale, one_line, verbosity
 from geosegsr_cli.parts.scores import (
     describe_result,
     describe_shortfall,
@@ -112,7 +112,10 @@ _PLACES = {
     help="How lr is made from hr: bicubic, box, or a TOML file that describes a sensor.",
 )
 @click.option("-b", "--bands", type=BandList(), help="Bands to use, in this order: 1,2,3. Default: all.")
-@click.option("--nodata", type=float, help="Value of pixels without data. Default: as declared by the files.")
+@click.option(
+    "--nodata", type=Nodata(),
+    help="Value of pixels without data, or auto: that of a region along the border, if a file declares none. Default: as declared.",
+)  # fmt: skip
 @click.option(
     "--radiometry", type=click.Choice(["auto", "dtype", "declared", "percentiles", "standard"]),
     help="Source of the model's value range.",
