@@ -21,9 +21,9 @@ Source:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache, reduce
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -120,41 +120,70 @@ def _banded(weights: NDArray[np.float64], rows: int, step: int) -> NDArray[np.fl
     return matrix
 
 
-def _applied(plane: FloatArray, operator: _Operator, corner: tuple[int, int]) -> FloatArray:
+def _applied(plane: NDArray[Any], operator: _Operator, corner: tuple[int, int]) -> FloatArray:
     """One band through an operator along both sides, piece by piece.
 
     Args:
-        plane: Shape (h * read, w * read).
+        plane: Shape (h * read, w * read); any real dtype.
         operator: What to apply.
         corner: Row and column of the plane's first lr pixel, from where pieces are counted.
 
     Returns:
-        Same dtype, shape (h * made, w * made).
+        The operator's dtype, shape (h * made, w * made).
+    """
+    sides = [side // operator.read * operator.made for side in plane.shape]
+    out = np.empty(sides, operator.matrix.dtype)
+    for rows, strip in _strips(plane, operator, corner):
+        out[rows] = strip
+    return out
+
+
+def _strips(
+    plane: NDArray[Any], operator: _Operator, corner: tuple[int, int]
+) -> Iterator[tuple[slice, FloatArray]]:
+    """As `_applied`, a row of pieces at a time, which fits into a core's cache.
+
+    Yields:
+        The rows of the result, and their pixels: valid until the next ones are asked for.
     """
     read, made, halo = operator.read, operator.made, operator.halo
     h, w = plane.shape[0] // read, plane.shape[1] // read
     top, left = corner[0] % _PIECE, corner[1] % _PIECE
     down, across = (-(-(start + side) // _PIECE) for start, side in ((top, h), (left, w)))
-    padded = np.pad(
-        plane,
-        (
-            ((top + halo) * read, (halo + down * _PIECE - top - h) * read),
-            ((left + halo) * read, (halo + across * _PIECE - left - w) * read),
-        ),
-        mode="symmetric",
-    )
     side, long, new = _PIECE * read, (_PIECE + 2 * halo) * read, _PIECE * made
-    columns = -(-padded.shape[1] // side)
-    wide = np.zeros((long, columns * side), plane.dtype)
-    tall = np.empty((new, columns * side), plane.dtype)
-    out = np.empty((down * new, across * new), plane.dtype)
+    columns = across - (-2 * halo // _PIECE)  # that hold the pieces and their halos
+    wide = np.zeros((long, columns * side), operator.matrix.dtype)
+    tall = np.empty((new, columns * side), operator.matrix.dtype)
+    out = np.empty((new, across * new), operator.matrix.dtype)
     read_down, made_down = _pieces(wide, columns, side, side), _pieces(tall, columns, side, side)
-    read_across, made_across = _pieces(tall, across, long, side), out.reshape(down, new, across, new)
+    read_across, made_across = _pieces(tall, across, long, side), out.reshape(new, across, new).swapaxes(0, 1)
+    first = -(top + halo) * read
     for row in range(down):
-        wide[:, : padded.shape[1]] = padded[row * side : row * side + long]
+        _fill(wide, plane, first + row * side, -(left + halo) * read, (2 * halo + across * _PIECE) * read)
         np.matmul(operator.matrix, read_down, out=made_down)
-        np.matmul(read_across, operator.matrix.T, out=made_across[row].swapaxes(0, 1))
-    return out[top * made : (top + h) * made, left * made : (left + w) * made]
+        np.matmul(read_across, operator.matrix.T, out=made_across)
+        begin, end = max(row * new, top * made), min((row + 1) * new, (top + h) * made)
+        rows = slice(begin - top * made, end - top * made)
+        yield rows, out[begin - row * new : end - row * new, left * made : (left + w) * made]
+
+
+def _fill(wide: FloatArray, plane: NDArray[Any], row: int, col: int, width: int) -> None:
+    """Fill the first `width` columns with a plane's pixels from (row, col) on; beyond its ends it is mirrored."""
+    rows = _mirrored(row, len(wide), plane.shape[0])
+    inside = slice(-col, -col + plane.shape[1])
+    wide[:, inside] = plane[row : row + len(wide)] if _rises(rows) else plane[rows]
+    for start, stop in ((0, inside.start), (inside.stop, width)):
+        wide[:, start:stop] = wide[:, inside][:, _mirrored(col + start, stop - start, plane.shape[1])]
+
+
+def _mirrored(start: int, count: int, side: int) -> NDArray[np.intp]:
+    """Where the positions start, start + 1, ... lie on a side that is mirrored beyond its ends, the end pixel included."""
+    turned = np.arange(start, start + count) % (2 * side)
+    return np.minimum(turned, 2 * side - 1 - turned)
+
+
+def _rises(positions: NDArray[np.intp]) -> bool:
+    return bool(positions[-1] - positions[0] == len(positions) - 1)
 
 
 def _pieces(strip: NDArray[Any], count: int, width: int, step: int) -> NDArray[Any]:
@@ -163,19 +192,25 @@ def _pieces(strip: NDArray[Any], count: int, width: int, step: int) -> NDArray[A
     return as_strided(strip, (count, strip.shape[0], width), (step * item, row, item))
 
 
-def degraded(hr: FloatArray, sampling: Sampling, corner: tuple[int, int] = (0, 0)) -> FloatArray:
+def degraded(
+    hr: NDArray[Any],
+    sampling: Sampling,
+    corner: tuple[int, int] = (0, 0),
+    dtype: np.dtype[np.floating[Any]] | None = None,
+) -> FloatArray:
     """What the sensor would see.
 
     Args:
-        hr: One band, shape (h * scale, w * scale), no NaN.
+        hr: One band, shape (h * scale, w * scale), no NaN; any real dtype.
         sampling: The sensor's.
         corner: Row and column of the first lr pixel; decides nothing but the last bits.
+        dtype: What to compute in; that of `hr` by default, which must then be a float.
 
     Returns:
-        Same dtype, shape (h, w).
+        That dtype, shape (h, w).
     """
     with single_threaded_blas():
-        return _applied(hr, _operators(sampling, hr.dtype.str)[0], corner)
+        return _applied(hr, _operators(sampling, (dtype or hr.dtype).str)[0], corner)
 
 
 def least_image(lr: FloatArray, sampling: Sampling, corner: tuple[int, int] = (0, 0)) -> FloatArray:
@@ -223,11 +258,14 @@ def project(
         return
     down, inverse, up = _operators(sampling, hr.dtype.str)
     with single_threaded_blas():
-        seen = _applied(hr, down, corner)
-        residual = np.subtract(lr, seen, where=known, out=np.zeros_like(seen), casting="same_kind")
+        residual = _applied(hr, down, corner)
+        np.subtract(lr, residual, out=residual, casting="same_kind")
+        if not known.all():
+            residual[~known] = 0
         if quantum:
             residual = _beyond_rounding(residual, known, quantum)
-        hr += _applied(_applied(residual, inverse, corner), up, corner)
+        for rows, strip in _strips(_applied(residual, inverse, corner), up, corner):
+            hr[rows] += strip
 
 
 def quantum_of(dtype: np.dtype[Any]) -> float:
@@ -245,20 +283,35 @@ def _beyond_rounding(residual: FloatArray, known: NDArray[np.bool_], quantum: fl
         J.-S. Lee, "Digital image enhancement and noise filtering by use of local statistics", IEEE PAMI 2 (1980), section II.
     """
     noise = quantum**2 / 12
-    count = _WINDOW**2 if known.all() else np.maximum(_around(known.astype(residual.dtype)), 1)
-    level = _around(residual) / count
-    variance = _around(np.square(residual)) / count - level**2
-    wanted = level + (1 - noise / np.maximum(variance, noise)) * (residual - level)
-    kept = wanted.clip(residual - quantum / 2, residual + quantum / 2)
-    return np.where(known, kept, 0).astype(residual.dtype)
+    everywhere = known.all()
+    count = _WINDOW**2 if everywhere else np.maximum(_around(known.astype(residual.dtype)), 1)
+    level = _around(residual)
+    level /= count
+    share = _around(np.square(residual))
+    share /= count
+    share -= np.square(level)  # the variance
+    np.maximum(share, noise, out=share)
+    np.divide(noise, share, out=share)
+    np.subtract(1, share, out=share)
+    kept: FloatArray = residual - level
+    kept *= share
+    kept += level
+    np.clip(kept, residual - quantum / 2, residual + quantum / 2, out=kept)
+    if not everywhere:
+        kept[~known] = 0
+    return kept
 
 
 def _around(plane: FloatArray) -> FloatArray:
     """Sums over squares of _WINDOW pixels, each added up in the same order wherever the array begins."""
     height, width = plane.shape
     padded = np.pad(plane, _WINDOW // 2, mode="symmetric")
-    tall: FloatArray = reduce(np.add, (padded[i : i + height] for i in range(_WINDOW)))
-    wide: FloatArray = reduce(np.add, (tall[:, i : i + width] for i in range(_WINDOW)))
+    tall = padded[:height] + padded[1 : height + 1]
+    for i in range(2, _WINDOW):
+        tall += padded[i : i + height]
+    wide: FloatArray = tall[:, :width] + tall[:, 1 : width + 1]
+    for i in range(2, _WINDOW):
+        wide += tall[:, i : i + width]
     return wide
 
 

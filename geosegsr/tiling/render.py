@@ -236,7 +236,7 @@ class _Band:
         """Compared where the sensor sees only wanted pixels: whoever has both files can compute it."""
         inner = self.inner.slices
         compared = footprint(self.wanted & self.covered, sampling)[inner]
-        seen = degraded(rounded.astype(working_dtype(rounded.dtype, linear=True)), sampling, self.corner)
+        seen = degraded(rounded, sampling, self.corner, working_dtype(rounded.dtype, linear=True))
         return Residual.of(seen[inner], self.values[inner], compared)
 
 

@@ -123,6 +123,17 @@ def test_equal_pixels_come_out_equal_to_the_last_bit_wherever_an_array_begins(na
         np.testing.assert_array_equal(part[inner.scaled(4).slices], same)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [(1, 1), (33, 17)])
+def test_whole_numbers_are_seen_as_the_floats_of_their_value(
+    size: tuple[int, int], dtype: type[np.floating]
+) -> None:
+    hr = np.random.default_rng(0).integers(0, 2**16, (size[0] * 4, size[1] * 4), np.uint16)
+    seen = degraded(hr, sampling_of("bicubic", 4), (3, 9), np.dtype(dtype))
+    assert seen.dtype == dtype
+    np.testing.assert_array_equal(seen, degraded(hr.astype(dtype), sampling_of("bicubic", 4), (3, 9)))
+
+
 def test_the_footprint_of_a_pixel_is_what_it_sees() -> None:
     sampling = sampling_of("bicubic", 4)
     ground = np.ones((9, 9), bool)
