@@ -79,7 +79,7 @@ def is_repetition(upscaler: Upscaler) -> bool:
 
 def repeat_pixels(array: NDArray[Any], scale: int) -> NDArray[Any]:
     """Each pixel as scale x scale pixels of the same value; any dtype, (..., h, w) -> (..., scale*h, scale*w)."""
-    return np.repeat(np.repeat(array, scale, axis=-2), scale, axis=-1)
+    return np.repeat(np.repeat(array, scale, axis=-1), scale, axis=-2)
 
 
 def _enlarge(plane: FloatArray, name: str, scale: int) -> FloatArray:

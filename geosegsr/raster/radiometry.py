@@ -17,6 +17,7 @@ from geosegsr.errors import ConfigError, SceneError
 from geosegsr.models.contract import FloatArray
 from geosegsr.notices import warn
 from geosegsr.raster.contract import Raster
+from geosegsr.raster.strips import strips
 
 DEFAULT_PERCENTILES = (0.1, 99.9)
 DECLARED = "declared scale and offset, reflectance 0..1"
@@ -50,23 +51,34 @@ class Radiometry:
         scaled: NDArray[np.float32] = np.divide(values - lo, gain).astype(np.float32)
         return scaled
 
-    def from_model(self, values: FloatArray) -> FloatArray:
+    def from_model(self, values: FloatArray, out: FloatArray | None = None) -> FloatArray:
         """The model's range to DN, not rounded; shape (bands, h, w), float64 where float32 is too coarse.
+
+        Args:
+            values: From the model.
+            out: Where the result may be written, such as `values` itself; it is used if its dtype suffices.
 
         Raises:
             SceneError: The values are NaN or infinite.
         """
-        lo, gain = self._columns()
+        lo, gain = (np.broadcast_to(column[:, 0, 0], len(values)) for column in self._columns())
         coarse = max(np.abs(lo).max(), np.abs(lo + gain).max()) >= 2**20
-        dtype = np.float64 if coarse else values.dtype
-        dn: FloatArray = values.astype(dtype, copy=False) * gain.astype(dtype) + lo.astype(dtype)
-        if not (np.isfinite(dn.min()) and np.isfinite(dn.max())):
-            raise SceneError(
-                f"Cannot compute the scene: the model's results are not finite for DN in the range {self.describe()}. "
-                "Pass --precision fp32 if the model ran in fp16, --range LO HI around the scene's values, or --nodata V if some "
-                "pixels hold a mark such as -3.4028235e+38 in place of data."
-            )
+        dtype = np.dtype(np.float64) if coarse else values.dtype
+        dn = np.empty(values.shape, dtype) if out is None or out.dtype != dtype else out
+        for band, (source, target) in enumerate(zip(values, dn, strict=True)):
+            for scaled, part in strips(source, target):
+                np.multiply(scaled, gain[band].astype(dtype), out=part, dtype=dtype)
+                part += lo[band].astype(dtype)
+                if not (np.isfinite(part.min()) and np.isfinite(part.max())):
+                    raise self._not_finite()
         return dn
+
+    def _not_finite(self) -> SceneError:
+        return SceneError(
+            f"Cannot compute the scene: the model's results are not finite for DN in the range {self.describe()}. "
+            "Pass --precision fp32 if the model ran in fp16, --range LO HI around the scene's values, or --nodata V if some "
+            "pixels hold a mark such as -3.4028235e+38 in place of data."
+        )
 
     def uncertainty_from_model(self, values: FloatArray) -> FloatArray:
         """Standard deviations in the model's range to DN; same dtype, shape (bands, h, w)."""
@@ -156,10 +168,14 @@ def to_dtype(values: FloatArray, dtype: DTypeLike) -> NDArray[Any]:
     top = float(info.max)
     if top > info.max:  # float64 cannot hold the largest 64-bit integers
         top = float(np.nextafter(top, 0))
-    rounded = np.rint(values)
-    if values.dtype == np.float32 and dtype.itemsize >= 4:
-        rounded = rounded.astype(np.float64)
-    return np.clip(rounded, float(info.min), top, out=rounded).astype(dtype)
+    out = np.empty(values.shape, dtype)
+    for part, target in strips(values, out):
+        rounded = np.rint(part)
+        if values.dtype == np.float32 and dtype.itemsize >= 4:
+            rounded = rounded.astype(np.float64)
+        np.clip(rounded, float(info.min), top, out=rounded)
+        target[...] = rounded
+    return out
 
 
 def working_dtype(dtype: np.dtype[Any], linear: bool) -> np.dtype[np.floating[Any]]:

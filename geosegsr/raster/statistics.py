@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geosegsr.raster.strips import strips
+
 
 @dataclass(frozen=True)
 class BandStatistics:
@@ -26,19 +28,11 @@ class BandStatistics:
     @classmethod
     def of(cls, band: NDArray[Any], valid: NDArray[np.bool_]) -> BandStatistics:
         """Of one block; both arrays of shape (h, w)."""
-        pixels = band.ravel() if valid.all() else band[valid]
+        pixels = band if valid.all() else band[valid]
         if not pixels.size:
             return cls(0)
-        wide = pixels.astype(np.float64)
-        mean = float(wide.mean())
-        wide -= mean
-        return cls(
-            pixels.size,
-            float(pixels.min()),
-            float(pixels.max()),
-            mean,
-            float(np.square(wide, out=wide).sum()),
-        )
+        mean, squares = (_exact if band.dtype.kind in "iu" and band.dtype.itemsize <= 2 else _rounded)(pixels)
+        return cls(pixels.size, float(pixels.min()), float(pixels.max()), mean, squares)
 
     @classmethod
     def of_all(cls, parts: Iterable[BandStatistics]) -> BandStatistics:
@@ -76,3 +70,21 @@ class BandStatistics:
         }
         tags = {f"STATISTICS_{name}": f"{value:.15g}" for name, value in numbers.items()}
         return {**tags, "STATISTICS_VALID_PERCENT": f"{100 * self.count / pixels:.4g}"}
+
+
+def _exact(pixels: NDArray[Any]) -> tuple[float, float]:
+    """Mean and sum of squared distances from it, of whole numbers of up to 16 bits: their sums are exact in float64."""
+    total = squares = 0
+    for (part,) in strips(pixels):
+        wide = part.astype(np.float64).ravel()
+        total += int(wide.sum())
+        squares += int(wide @ wide)
+    return total / pixels.size, (squares * pixels.size - total**2) / pixels.size
+
+
+def _rounded(pixels: NDArray[Any]) -> tuple[float, float]:
+    """As `_exact`, of any numbers; the last digits are rounded."""
+    wide = pixels.astype(np.float64)
+    mean = float(wide.mean())
+    wide -= mean
+    return mean, float(np.square(wide, out=wide).sum())

@@ -137,7 +137,7 @@ def _group_bands(
     planes, covered = Mosaic(call, grid, block, source, dtype, cache, counts).blended()
     dn, deviation = planes[: len(group.bands)], planes[len(group.bands) :] if call.uncertainty else None
     if call.radiometry is not None:
-        dn = call.radiometry.from_model(dn)
+        dn = call.radiometry.from_model(dn, out=dn)
         deviation = None if deviation is None else call.radiometry.uncertainty_from_model(deviation)
     whole, corner = grid.computed_window(block), grid.source_window(block)
     read = whole.shifted(-corner.row, -corner.col).slices
