@@ -140,8 +140,13 @@ class ValidationConfig(Checked):
     """Most tiles that are looked at."""
     tile: Annotated[int, bounds(16)] = 256
     """Side of a validation tile, in hr pixels."""
+    patience: Annotated[int, bounds(0)] = 8
+    """A run ends when this many validations in a row gain less than 0.01 dB over the one before them; 0: never."""
     bundled: bool = True
     """Whether the bundled model is scored on the same tiles at the end; the run's model has to be better."""
+    keep: Annotated[float, bounds(gt=0, le=1)] = 0.9
+    """Share of the gain over given start weights that weights nearer to the start must keep to become the model: they have
+    forgotten less. 1: the best weights become the model."""
     pictures: int = 4
     """Tiles shown in the picture of each validation."""
 

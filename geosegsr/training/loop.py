@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVarTuple
 
 import torch
 from accelerate import Accelerator
@@ -18,9 +18,9 @@ from geosegsr.errors import Cancelled, CheckpointError, ConfigError
 from geosegsr.models.inference import choose_device, choose_precision
 from geosegsr.models.threads import arithmetic_threads, idle_threads
 from geosegsr.training.batches import Batch, Batches
-from geosegsr.training.config import TrainConfig
+from geosegsr.training.config import RANDOM, TrainConfig
 from geosegsr.training.dataset import Dataset, prepare_data
-from geosegsr.training.events import Event, Reporter, Started, Stepped
+from geosegsr.training.events import Event, Noted, Reporter, Started, Stepped
 from geosegsr.training.learner import Learner
 from geosegsr.training.overview import overview
 from geosegsr.training.run_folder import LoggedStep, RunFolder
@@ -29,10 +29,13 @@ from geosegsr.training.selection import Selection
 from geosegsr.training.stop import stop_requests
 from geosegsr.training.trackers import Trackers, check_trackers
 from geosegsr.training.validation import Score
+from geosegsr.training.wise import SHARES
+
+Values = TypeVarTuple("Values")
 
 _TRACKED_EVERY = 50  # steps
-_VALIDATIONS_AT_THE_END = 3
-"""What the end of a run takes, in validations: the last one, and the bundled model, which is larger than most."""
+_BUNDLED_AT_THE_END = 2
+"""What scoring the bundled model takes, in validations: it is larger than most."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,7 @@ class _Loop:
         self.timetable = Timetable(self.config.validation, self.config.schedule)
         self.validation_s = 0.0
         self.before: float | None = None  # share of the run before the last step
+        self.validated_now = False  # whether the weights of this step are validated
         self.waited = self.busy = (
             0.0  # seconds since the loop began: waiting for patches, and in steps at all
         )
@@ -154,6 +158,8 @@ class _Loop:
                 if share >= 1:
                     return self._finish(share)
                 self._validate_where_due(share)
+                if self._nothing_gained():
+                    return self._finish(share)
                 made = self._one_step(stream, elapsed, share)
                 if log is not None:
                     with self.reporter.going_on():
@@ -193,8 +199,20 @@ class _Loop:
         if self.step % self.config.checkpoint_every == 0:
             self._save_or_go_on()
 
+    def _nothing_gained(self) -> bool:
+        """Whether the validations of late say that the run may end; asked once for each validation."""
+        if not self.validated_now or self.step == 0:
+            return False
+        (over,) = self._agree(self.selection.exhausted)
+        if over:
+            patience = self.config.validation.patience
+            text = f"The run ends after {self.step} steps: the last {patience} validations gained nothing."
+            self.reporter.tell(Noted(f"{text} With --set validation.patience=0 it goes on to its end."))
+        return over
+
     def _validate_where_due(self, share: float) -> None:
-        if not self.timetable.due(self.step, share, self.before):
+        self.validated_now = self.timetable.due(self.step, share, self.before)
+        if not self.validated_now:
             return
         began = self.now()
         self.selection.validate(self.step, self.learner.averaged)
@@ -204,7 +222,9 @@ class _Loop:
     def _plan_validations(self, cost: float) -> None:
         """Fit the validations, which take `cost` seconds each, and the bundled model on the same tiles into a run of minutes."""
         self.validation_s = cost
-        self.clock.reserve = cost * (_VALIDATIONS_AT_THE_END if self.config.validation.bundled else 1)
+        plan = self.config.validation
+        nearer = len(SHARES) if plan.keep < 1 and self.config.model.init != RANDOM else 0
+        self.clock.reserve = cost * (1 + nearer + (_BUNDLED_AT_THE_END if plan.bundled else 0))
         self.timetable = Timetable(self.config.validation, self.config.schedule, cost)
 
     @property
@@ -213,18 +233,21 @@ class _Loop:
         return self.waited / max(self.busy, 1e-9)
 
     def _finish(self, share: float) -> TrainResult:
-        """Save for resuming, validate once more, and write the model."""
+        """Save for resuming, validate the end of a whole run, and write the model."""
         self._save_or_go_on()
-        self._validate_where_due(share)
+        if share >= 1:
+            self._validate_where_due(share)
+        bundled = self.selection.score_bundled()
+        score = self.selection.best
         if self.accelerator.is_main_process:
-            self.selection.write_model(self.learner.averaged)
+            score = self.selection.write_model(self.learner.averaged, bundled)
         return TrainResult(
             model=self.folder.model,
             steps=self.step,
-            score=self.selection.best,
+            score=score,
             baseline=self.selection.baseline,
             start=self.selection.start,
-            bundled=self.selection.score_bundled(),
+            bundled=bundled,
             data_wait=self._data_wait,
         )
 
@@ -283,13 +306,13 @@ class _Loop:
         if state is not None:
             self._plan_validations(state.get("validation_s", 0.0))
 
-    def _agree(self, elapsed: float, share: float, stopped: bool) -> tuple[float, float, bool]:
-        """The clock and the stop request of the main process, for all processes."""
+    def _agree(self, *values: *Values) -> tuple[*Values]:
+        """What the main process says of clock, stop requests and validations, for all processes."""
         if self.accelerator.num_processes == 1:
-            return elapsed, share, stopped
-        said: list[Any] = [(elapsed, share, stopped)]
+            return values
+        said: list[Any] = [values]
         broadcast_object_list(said)
-        agreed: tuple[float, float, bool] = said[0]
+        agreed: tuple[*Values] = said[0]
         return agreed
 
     def _batches(self, data: Dataset) -> Batches:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,21 @@ from numpy.typing import NDArray
 
 from geosegsr.imagery.pictures import contact_sheet, write_png
 from geosegsr.imagery.sources import Floats
+from geosegsr.models.checkpoint import load_checkpoint, read_card, save_checkpoint
 from geosegsr.models.interpolation import repeat_pixels
 from geosegsr.models.segsr.network import SeGSR
-from geosegsr.training.config import TrainConfig
+from geosegsr.training.config import RANDOM, TrainConfig
 from geosegsr.training.dataset import Dataset
-from geosegsr.training.events import Reporter, Validated
-from geosegsr.training.network import save_model
+from geosegsr.training.events import Noted, Reporter, Validated
+from geosegsr.training.network import build_network, save_model
 from geosegsr.training.rivals import score_of_bundled
 from geosegsr.training.run_folder import RunFolder
 from geosegsr.training.trackers import Trackers
 from geosegsr.training.validation import Score, Validation, span_of
+from geosegsr.training.wise import Between, nearest_that_keeps
+
+_GAIN = 0.01
+"""Smallest rise of a score that counts as a gain, in dB."""
 
 
 class Selection:
@@ -42,6 +48,9 @@ class Selection:
         """Score of the best weights so far; None where nothing was validated."""
         self.start: Score | None = None
         """Score of the weights that the run started from; None where nothing was validated."""
+        self._scores: dict[int, float] = {}  # by step, without that of the start
+        self.between: Between | None = None
+        """Weights nearer to the start that became the model; None if those with the best score did."""
 
     @property
     def baseline(self) -> Score | None:
@@ -57,6 +66,8 @@ class Selection:
             score, enlarged = validation.run(network, self._accelerator.device)
         if step == 0:
             self.start = score
+        else:
+            self._scores[step] = score.main
         is_best = self.best is None or score.main > self.best.main
         self._reporter.tell(Validated(step, score, validation.baseline, self.start, is_best))
         values = _values(score, validation.baseline)
@@ -75,26 +86,95 @@ class Selection:
                 save_model(self._folder.best, network, self._config, self._data, metrics, notes)
                 self.best = score
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether none of the last `validation.patience` validations gained anything over the one before them.
+
+        The start does not count: after it a score may fall first.
+        """
+        patience = self._config.validation.patience
+        recent = [self._scores[step] for step in sorted(self._scores)][-patience - 1 :]
+        return 0 < patience < len(recent) and max(recent[1:]) < recent[0] + _GAIN
+
     def state(self) -> dict[str, Any]:
         """What a resumed run needs, for torch.save."""
-        return {"best": _numbers(self.best), "start": _numbers(self.start)}
+        return {"best": _numbers(self.best), "start": _numbers(self.start), "scores": self._scores}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state` returned; runs of older versions did not validate their start."""
         self.best, self.start = _score(state["best"]), _score(state.get("start"))
+        self._scores = dict(state.get("scores", {}))
 
-    def write_model(self, network: SeGSR) -> None:
-        """Write the model of the finished run: the best weights, or `network` where nothing was validated.
+    def write_model(self, network: SeGSR, bundled: Score | None = None) -> Score | None:
+        """Write the model of the finished run.
+
+        It has the best weights, or weights nearer to the start where they keep most of the gain. Without validation it has
+        those of `network`.
+
+        Args:
+            network: With the weights at the end of the run.
+            bundled: Score of the bundled model, where it is known.
+
+        Returns:
+            The score of the model; None without validation.
 
         Raises:
             JobError: The file cannot be written.
             CheckpointError: The file cannot be written.
         """
-        if self.best is not None and self._folder.best.exists():
+        if self.best is None or not self._folder.best.exists():
+            save_model(self._folder.model, network, self._config, self._data, {})
+            return self.best
+        with self._reporter.going_on():
+            self.between = self._nearer_to_the_start(bundled)
+        if self.between is None:
             content = self._folder.best.read_bytes()
             self._folder.write_whole(self._folder.model, lambda file: file.write(content))
-        else:
-            save_model(self._folder.model, network, self._config, self._data, {})
+            return self.best
+        self._write_between(self.between)
+        return self.between.score
+
+    def _nearer_to_the_start(self, bundled: Score | None) -> Between | None:
+        """Weights between start and best that keep most of the gain, and beat what the best ones beat."""
+        best, start, validation, keep = self.best, self.start, self._validation, self._config.validation.keep
+        given = self._config.model.init != RANDOM
+        if best is None or start is None or validation is None or not given or keep == 1:
+            return None
+        if best.main <= start.main:
+            return None
+        device, data = self._accelerator.device, self._data
+
+        def validate(network: SeGSR) -> Score:
+            with self._accelerator.autocast():
+                return validation.run(network.to(device), device)[0]
+
+        found = nearest_that_keeps(
+            lambda: build_network(self._config, data.bands, data.band_keys),
+            lambda: load_checkpoint(self._folder.best)[0],
+            (start, best),
+            validate,
+            keep,
+        )
+        if found is None:
+            return None
+        behind = found.score.falls_short_of(validation.baseline, start, bundled)
+        worse = behind is not None and best.falls_short_of(validation.baseline, start, bundled) != behind
+        return None if worse else found
+
+    def _write_between(self, between: Between) -> None:
+        assert self._validation is not None
+        card = read_card(self._folder.best)
+        steps = int(card.metrics["steps"])
+        metrics = _metrics(steps, between.score, self._validation.baseline, self.start)
+        said = (
+            f"Its weights lie {between.share:g} of the way from its start to the trained ones: "
+            f"{min(between.kept, 1):.0%} of the gain, and less of what the start knew is lost."
+        )
+        card = replace(
+            card, metrics={**metrics, "trained_share": between.share}, notes=f"{card.notes} {said}".strip()
+        )
+        save_checkpoint(self._folder.model, between.network, card)
+        self._reporter.tell(Noted(f"{said} The trained weights are in '{self._folder.best}'."))
 
     def score_bundled(self) -> Score | None:
         """Score of the bundled model on the same tiles; None without validation, or where it is not wanted."""

@@ -602,3 +602,33 @@ def test_the_start_is_kept_where_steps_only_spoil_it(images, unbroken, tmp_path)
     assert [event.step for event in events.of(Validated) if event.is_best] == [0]
     one, two = (load_checkpoint(path)[0].state_dict() for path in (unbroken[1].model, result.model))
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_run_ends_when_its_validations_gain_nothing(images, tmp_path):
+    """Steps this small change no score, so the first validation after the start is never beaten."""
+    still = {
+        "optimiser.learning_rate": 1e-12,
+        "schedule.steps": 24,
+        "validation.every": 2,
+        "validation.patience": 3,
+    }
+    folder = tmp_path / "run"
+    result, events = trained(tiny_config(images, **still), folder)
+    assert result.steps == 8
+    assert [event.step for event in events.of(Validated)] == [0, 2, 4, 6, 8]
+    assert "ends after 8 steps: the last 3 validations gained nothing" in events.of(Noted)[-1].text
+    assert result.model.exists()
+    again, _ = trained(RunFolder(folder).read_config(), folder, resume=True)
+    assert (again.steps, again.score) == (8, result.score)
+    to_its_end = tiny_config(images, **{**still, "validation.patience": 0, "schedule.steps": 12})
+    assert trained(to_its_end, tmp_path / "whole")[0].steps == 12
+
+
+def test_a_run_that_still_gains_goes_on(images, unbroken, tmp_path):
+    folder = tmp_path / "run"
+    killed_at_step_5(images, folder, **{"validation.every": 1, "validation.patience": 2})
+    result, _ = trained(RunFolder(folder).read_config(), folder, resume=True)
+    whole, _ = trained(
+        tiny_config(images, **{"validation.every": 1, "validation.patience": 2}), tmp_path / "whole"
+    )
+    assert (result.steps, result.score) == (whole.steps, whole.score)
