@@ -70,15 +70,35 @@ def _instead(word: str) -> str:
     cls=LazyGroup,
     invoke_without_command=True,
     subcommand_metavar="COMMAND [ARGS]...",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    context_settings={
+        "help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True,
+    },
+)  # fmt: skip
+@click.option(
+    "--version", is_flag=True, help="Show the version; with -v, those of GDAL and torch and the device, too."
 )
-@click.version_option(__version__, prog_name="geosegsr")
+@click.option("-v", "--verbose", is_flag=True, help="With --version.")
 @click.pass_context
-def cli(ctx: click.Context) -> None:
+def cli(ctx: click.Context, version: bool, verbose: bool) -> None:
     """Super-resolution of georeferenced rasters."""
+    if version:
+        _show_version(verbose)
+        ctx.exit()
+    if verbose:
+        raise click.UsageError("-v belongs after the command, such as geosegsr upscale -v, or to --version.")
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help(), err=True)
         ctx.exit(2)
+
+
+def _show_version(verbose: bool) -> None:
+    if not verbose:
+        click.echo(f"geosegsr, version {__version__}")
+        return
+    from geosegsr_cli.parts.versions import versions
+
+    for name, value in versions():
+        click.echo(f"{name:<10}{value}")
 
 
 def main(args: list[str] | None = None) -> None:

@@ -6,11 +6,23 @@ from pathlib import Path
 
 import click
 
+from geosegsr_cli.parts.groups import GroupedCommand
 from geosegsr_cli.parts.options import BandList, Places, Scale, json_option, one_line, print_json, verbosity
 from geosegsr_cli.parts.screen import shown
 
+_GROUPS = {
+    "Images": ("--hr", "--lr", "--degradation", "--warp", "--bands", "--range"),
+    "Model": ("--model", "--scale", "--device", "--precision", "--sensor", "--consistency", "--ensemble"),
+    "Measures": ("--border", "--tile", "--overlap", "--by-band", "--picture"),
+}
 
-@click.command("evaluate", short_help="Score a model or a result against reference images.")
+
+@click.command(
+    "evaluate",
+    cls=GroupedCommand,
+    groups=_GROUPS,
+    short_help="Score a model or a result against reference images.",
+)
 @click.argument("sr", required=False, type=click.Path(path_type=Path))
 @click.option("-m", "--model", help="bundled, a .safetensors file, or nearest, bilinear, bicubic, lanczos.")
 @click.option(
@@ -62,13 +74,17 @@ from geosegsr_cli.parts.screen import shown
 @click.option("--overlap", type=int, help="Tile overlap of SR, in lr pixels. Default: from its tags.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
-    "--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="auto",
+    show_default=True,
+    help="Arithmetic of a trained model.",
 )
 @click.option(
     "--sensor", default="auto", show_default=True, metavar="auto|bicubic|FILE",
     help="How lr was imaged, for a model that can be told. As for upscale.",
 )  # fmt: skip
-@click.option("--consistency/--no-consistency", default=None, help="As for upscale.")
+@click.option("--consistency/--no-consistency", default=None, help="As for upscale. Default: as for upscale.")
 @click.option("--ensemble", is_flag=True, help="As for upscale.")
 @click.option(
     "--picture",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,15 @@ from geosegsr_cli.parts.options import json_option, one_line, print_json, verbos
 
 if TYPE_CHECKING:
     from geosegsr.models.card import ModelCard
+
+_WIDTH = 80
+_BUNDLED = "any scene; its sensor decides between two networks"
+_INTERPOLATIONS = {
+    "nearest": "classes, masks, palettes",
+    "bilinear": "smooth fields; never leaves the input's range",
+    "bicubic": "images, where no detail may be guessed",
+    "lanczos": "as bicubic, sharper, rings at edges",
+}
 
 
 @click.command("models", short_help="List the models, or show a checkpoint's card.")
@@ -36,16 +47,37 @@ def command(file: Path | None, as_json: bool) -> None:
         cards = {str(path): card.to_dict() for path, card in bundled.items()}
         print_json({"interpolation": list(KERNELS), "checkpoints": cards}, indent=2)
         return
-    click.echo("Interpolation, any scale and any bands:")
-    click.echo("  " + ", ".join(KERNELS))
-    click.echo("Checkpoints:" if bundled else "Checkpoints: none ship with this package.")
-    for path, card in bundled.items():
-        click.echo(f"  {one_line(str(path))}\n    {one_line(_summary(card))}")
+    for line in _table(bundled):
+        click.echo(one_line(line))
 
 
-def _summary(card: ModelCard) -> str:
-    bands = ", ".join(card.band_names)
-    return f"{card.name}: x{card.scale}, {card.bands} bands ({bands}), {card.config['unit']} units"
+def _table(bundled: Mapping[Path, ModelCard]) -> list[str]:
+    """The models, what they gain, when to use them, and what they were trained on."""
+    rows = [("model", "scale", "dB over bicubic", "when to use")]
+    rows += [("bundled", f"x{card.scale}", _gains(card), _BUNDLED) for card in bundled.values()]
+    rows += [(name, "any", "0" if name == "bicubic" else "", use) for name, use in _INTERPOLATIONS.items()]
+    widths = [max(len(row[column]) for row in rows) + 2 for column in range(3)]
+    lines = [
+        "".join(cell.ljust(width) for cell, width in zip(row, (*widths, 0), strict=True)) for row in rows
+    ]
+    trained: dict[str, list[str]] = {}
+    for card in bundled.values():
+        trained.setdefault(card.trained_on, []).append(f"x{card.scale}")
+    for data, scales in trained.items():
+        lines += ["", f"Trained on, {', '.join(scales)}:"]
+        lines += textwrap.wrap(data, _WIDTH, initial_indent="  ", subsequent_indent="  ")
+    folders = sorted({str(path.parent) for path in bundled})
+    return [*lines, "", f"Files: {', '.join(folders)}", "A model's whole card: geosegsr models FILE"]
+
+
+def _gains(card: ModelCard) -> str:
+    """The least and the greatest gain in PSNR over bicubic, among the test sets of a card."""
+    gains = [
+        row["psnr"] - row["psnr_bicubic"]
+        for row in card.metrics.values()
+        if isinstance(row, dict) and {"psnr", "psnr_bicubic"} <= row.keys()
+    ]
+    return f"{min(gains):+.1f} to {max(gains):+.1f}" if gains else ""
 
 
 def _card_lines(card: ModelCard) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from geosegsr_cli.parts.groups import GroupedCommand
 from geosegsr_cli.parts.options import BandList, Nodata, Places, Scale, one_line, verbosity
 from geosegsr_cli.parts.scores import (
     describe_result,
@@ -58,13 +59,33 @@ _PLACES = {
 }
 
 
-@click.command("train", short_help="Train a model on images of one sensor.")
+_GROUPS = {
+    "Images": ("--hr", "--lr", "--val", "--val-lr", "--val-share", "--bands", "--nodata", "--max-shift"),
+    "What the model learns": (
+        "--scale",
+        "--preset",
+        "--config",
+        "--set",
+        "--degradation",
+        "--radiometry",
+        "--range",
+    ),
+    "Weights": ("--init", "--train-only", "--tower"),
+    "Length and pace": ("--steps", "--minutes", "--batch", "--patch", "--learning-rate", "--seed"),
+    "Machine": ("--device", "--precision", "--threads", "--workers"),
+    "Run": ("--run", "--resume", "--check", "--tracker"),
+}
+
+
+@click.command(
+    "train", cls=GroupedCommand, groups=_GROUPS, short_help="Train a model on images of one sensor."
+)
 @click.option(
     "--hr",
     type=Places(),
     multiple=True,
     metavar="DIR|GLOB|FILE",
-    help="High-resolution images; may be repeated.",
+    help="High-resolution images; required, and may be repeated.",
 )
 @click.option(
     "--lr",
@@ -78,14 +99,14 @@ _PLACES = {
     type=Places(),
     multiple=True,
     metavar="DIR|GLOB|FILE",
-    help="High-resolution images of other places, for validation.",
+    help="High-resolution images of other places, for validation. Default: --val-share of the ground.",
 )
 @click.option(
     "--val-lr",
     type=Places(),
     multiple=True,
     metavar="DIR|GLOB|FILE",
-    help="Low-resolution images of the same ground as --val.",
+    help="Low-resolution images of the same ground as --val. Default: made from --val.",
 )
 @click.option(
     "--val-share", type=float, help="Share of the ground held out for validation without --val. Default: 0.1."
@@ -97,7 +118,9 @@ _PLACES = {
     help="Network and recipe: compact (default), compact-sensor, segsr, segsr-swinir, segsr-rcan.",
 )
 @click.option(
-    "--config", type=click.Path(path_type=Path), help="TOML file with settings, such as a run's config.toml."
+    "--config",
+    type=click.Path(path_type=Path),
+    help="TOML file with settings, such as a run's config.toml. Default: none.",
 )
 @click.option(
     "--set",
@@ -109,7 +132,7 @@ _PLACES = {
 @click.option(
     "--degradation",
     metavar="NAME|FILE",
-    help="How lr is made from hr: bicubic, box, or a TOML file that describes a sensor.",
+    help="How lr is made from hr: bicubic, box, or a TOML file that describes a sensor. Default: bicubic, or the preset's.",
 )
 @click.option("-b", "--bands", type=BandList(), help="Bands to use, in this order: 1,2,3. Default: all.")
 @click.option(
@@ -118,12 +141,19 @@ _PLACES = {
 )  # fmt: skip
 @click.option(
     "--radiometry", type=click.Choice(["auto", "dtype", "declared", "percentiles", "standard"]),
-    help="Source of the model's value range.",
+    help="Source of the model's value range. Default: auto.",
 )  # fmt: skip
 @click.option(
-    "--range", "value_range", type=float, nargs=2, metavar="LO HI", help="Value range of the model, in DN."
+    "--range",
+    "value_range",
+    type=float,
+    nargs=2,
+    metavar="LO HI",
+    help="Value range of the model, in DN. Default: as --radiometry finds it.",
 )
-@click.option("--max-shift", type=float, help="Largest shift between lr and hr to correct, in lr pixels.")
+@click.option(
+    "--max-shift", type=float, help="Largest shift between lr and hr to correct, in lr pixels. Default: 3."
+)
 @click.option(
     "--init",
     metavar="FILE|bundled|none",
@@ -132,17 +162,25 @@ _PLACES = {
 @click.option(
     "--train-only", type=click.Choice(["all", "trunk", "lora"]), help="Weights to train. Default: all."
 )
-@click.option("--tower", metavar="NAME:TAG|FILE", help="Pretrained weights of the semantic tower.")
-@click.option("--steps", type=int, help="Length of the run, in steps.")
-@click.option("--minutes", type=float, help="Length of the run, in minutes.")
-@click.option("--batch", type=int, help="Patches per step and process.")
-@click.option("--patch", type=int, help="Side of a patch, in lr pixels.")
-@click.option("--learning-rate", type=float, help="Peak learning rate.")
-@click.option("--workers", type=int, help="Threads that prepare patches.")
+@click.option(
+    "--tower", metavar="NAME:TAG|FILE", help="Pretrained weights of the semantic tower. Default: none."
+)
+@click.option("--steps", type=int, help="Length of the run, in steps. Default: the preset's.")
+@click.option("--minutes", type=float, help="Length of the run, in minutes. Default: --steps decides.")
+@click.option("--batch", type=int, help="Patches per step and process. Default: the preset's.")
+@click.option("--patch", type=int, help="Side of a patch, in lr pixels. Default: the preset's.")
+@click.option(
+    "--learning-rate",
+    type=float,
+    help="Peak learning rate. Default: the preset's, and lower for pretrained weights.",
+)
+@click.option("--workers", type=int, help="Threads that prepare patches. Default: 1.")
 @click.option("--threads", type=int, help="CPU threads for arithmetic. Default: the idle cores.")
 @click.option("--seed", type=int, help="Seed of all random numbers. Default: 0.")
-@click.option("--device", help="auto, cpu or cuda.")
-@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), help="Arithmetic.")
+@click.option("--device", help="auto, cpu or cuda. Default: auto.")
+@click.option(
+    "--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), help="Arithmetic. Default: auto."
+)
 @click.option(
     "--tracker",
     type=click.Choice(["tensorboard", "wandb", "mlflow"]),
@@ -153,7 +191,10 @@ _PLACES = {
     "--run", type=click.Path(path_type=Path), help="Folder of the run. Default: runs/PRESET-xSCALE-TIME."
 )
 @click.option(
-    "--resume", type=click.Path(path_type=Path), metavar="RUN", help="Folder of an interrupted run to resume."
+    "--resume",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Folder of an interrupted run to resume. Default: a new run.",
 )
 @click.option("--check", is_flag=True, help="Print what the run would train on, and stop.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")

@@ -9,6 +9,7 @@ import click
 
 from geosegsr import files
 from geosegsr_cli.parts import batch
+from geosegsr_cli.parts.groups import GroupedCommand
 from geosegsr_cli.parts.options import (
     BandList,
     KeyValue,
@@ -31,7 +32,24 @@ if TYPE_CHECKING:
     from geosegsr.workers.scheduler import Scheduler
 
 
-@click.command("upscale", short_help="Upscale scenes into COGs on the same ground.")
+_GROUPS = {
+    "Result": ("--output", "--scale", "--model", "--uncertainty", "--separate", "--stac", "--datetime", "--co"),
+    "Several scenes": ("--from-file", "--name", "--exclude", "--on-error", "--unsuitable"),
+    "What the scene holds": (
+        "--bands", "--groups", "--other-bands", "--nodata", "--band-kind", "--alpha", "--range", "--sensor", "--guide",
+    ),
+    "Area of interest": ("--aoi", "--bbox", "--aoi-crs", "--window"),
+    "How it is computed": ("--consistency", "--ensemble", "--tile", "--overlap", "--block", "--device", "--precision"),
+    "Workers": (
+        "--workers", "--scheduler", "--scheduler-ca", "--scheduler-cert", "--scheduler-key",
+    ),
+    "Run": ("--overwrite", "--no-resume", "--dry-run"),
+}  # fmt: skip
+
+
+@click.command(
+    "upscale", cls=GroupedCommand, groups=_GROUPS, short_help="Upscale scenes into COGs on the same ground."
+)
 @click.argument("src", nargs=-1)
 @click.option(
     "-o", "--output", "dst",
@@ -81,7 +99,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--other-bands", type=click.Choice(["model", "bicubic", "drop"]),
-    help="Bands the model was not trained on: run each through the model as grey, interpolate, or drop.",
+    help="Bands the model was not trained on: run each through the model as grey (default), interpolate, or drop.",
 )  # fmt: skip
 @click.option(
     "--nodata", type=Nodata(), metavar="V|auto",
