@@ -19,7 +19,8 @@ from geosegsr.evaluation.tiles import LONGEST, cut_tiles, is_measured, windows
 from geosegsr.files import is_file
 from geosegsr.imagery.images import report_left_out
 from geosegsr.imagery.sources import Patch
-from geosegsr.models.catalogue import resolve_upscaler
+from geosegsr.models.catalogue import is_foreign, load_foreign, resolve_upscaler
+from geosegsr.models.checkpoint import read_card
 from geosegsr.models.contract import BUNDLED, Upscaler
 from geosegsr.models.ensemble import Ensemble
 from geosegsr.models.interpolation import Interpolator
@@ -159,9 +160,11 @@ def _load(
     elif model == BUNDLED:
         scale = scale or _BUNDLED_SCALE
     elif scale is None and is_file(model):
-        from geosegsr.models.checkpoint import read_card
-
-        scale = read_card(model).scale
+        if is_foreign(model):
+            model = load_foreign(model, device=device, precision=precision)
+            scale = model.facts.scale
+        else:
+            scale = read_card(model).scale
     if scale is None:
         raise ConfigError(f"Cannot evaluate '{model}' without its scale. Pass --scale 2, 3, 4 or 8.")
     upscaler = resolve_upscaler(model, scale, device=device, precision=precision)

@@ -10,6 +10,7 @@ from geosegsr.models.segsr.config import SeGSRConfig
 from geosegsr.models.segsr.registry import UNITS
 from geosegsr.schema import Checked, bounds, build, length, one_of
 
+SEGSR = "segsr"
 STORAGE = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 _MOST = 1e300  # not NaN, not infinite, and no whole number beyond float64
 _RADIOMETRY = {
@@ -32,7 +33,7 @@ class ModelCard(Checked):
     name: str
     """Name of the model, for people."""
     config: dict[str, Any]
-    """SeGSRConfig.to_dict() of the network."""
+    """SeGSRConfig.to_dict() of the network; of another architecture, what was measured of it."""
     scale: int
     """Output pixels per input pixel, along each side."""
     bands: int
@@ -67,6 +68,8 @@ class ModelCard(Checked):
     by name; empty if unknown."""
     notes: str = ""
     """Further remarks for users."""
+    architecture: str = SEGSR
+    """"segsr", or the architecture of another project's network, by spandrel's name for it."""
     storage: Annotated[str, one_of(STORAGE)] = "float32"
     """Type of the tensors in the file: "float32", "bfloat16" or "float16"."""
     sha256: str = ""
@@ -80,6 +83,12 @@ class ModelCard(Checked):
                 f"it has {len(self.band_names)} band names for {self.bands} bands."
             )
         self._check_sizes()
+        if self.architecture == SEGSR:
+            self._check_network()
+        _check_radiometry(self.radiometry, self.bands)
+        _check_told(self.told, self.name)
+
+    def _check_network(self) -> None:
         config = SeGSRConfig.from_dict(self.config)
         if (config.scale, config.bands) != (self.scale, self.bands):
             raise ConfigError(
@@ -92,8 +101,6 @@ class ModelCard(Checked):
                 f"Cannot use the card of '{self.name}': multiple_of is {self.multiple_of}, "
                 f"and the network needs a multiple of {config.unit_multiple}."
             )
-        _check_radiometry(self.radiometry, self.bands)
-        _check_told(self.told, self.name)
 
     @classmethod
     def of(cls, config: SeGSRConfig, name: str, **entries: Any) -> ModelCard:

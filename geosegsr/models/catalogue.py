@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from geosegsr.errors import CheckpointError, ConfigError
 from geosegsr.files import is_file
 from geosegsr.models import interpolation
-from geosegsr.models.checkpoint import read_card
+from geosegsr.models.card import SEGSR
+from geosegsr.models.checkpoint import has_card, holds_tensors, read_card
 from geosegsr.models.contract import BUNDLED, Upscaler, for_sensor
 from geosegsr.models.segsr.config import SCALES
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 _loaded: dict[tuple[str, int, str, str], Upscaler] = {}
 _loading = threading.Lock()
 _BUILT_IN = (BUNDLED, *interpolation.KERNELS)
+FOREIGN_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".onnx", ".pt2", ".ts")
+"""Of files that hold networks of other projects; theirs may be .safetensors too."""
 _FOLDER = Path(__file__).resolve().parents[1] / "weights"
 
 
@@ -34,8 +37,8 @@ def resolve_upscaler(
     """The model for a name or a checkpoint file; an Upscaler is returned as it is.
 
     Args:
-        model: "bundled"; "nearest", "bilinear", "bicubic" or "lanczos"; the path of a .safetensors checkpoint; or an
-            Upscaler.
+        model: "bundled"; "nearest", "bilinear", "bicubic" or "lanczos"; the path of a .safetensors checkpoint, or of
+            another project's network (`load_foreign`); or an Upscaler.
         scale: Output pixels per input pixel, along each side.
         device: "auto", "cpu", "cuda" or "cuda:N"; interpolation always runs on the CPU.
         precision: "auto", "fp32", "bf16" or "fp16"; interpolation ignores it.
@@ -52,7 +55,12 @@ def resolve_upscaler(
         found = interpolation.Interpolator(str(model), scale)
     elif model == BUNDLED or Path(model).suffix == ".safetensors" or is_file(model):
         path = bundled_checkpoint(scale) if model == BUNDLED else Path(model)
-        found = (describe_upscaler if elsewhere else load_upscaler)(path, device=device, precision=precision)
+        if is_foreign(path):
+            found = load_foreign(path, device=device, precision=precision)
+        else:
+            found = (describe_upscaler if elsewhere else load_upscaler)(
+                path, device=device, precision=precision
+            )
     else:
         raise _unknown(model)
     if not isinstance(found, Upscaler):
@@ -181,6 +189,40 @@ def load_upscaler(path: str | Path, *, device: str = "auto", precision: str = "a
     from geosegsr.models.inference import TorchUpscaler
 
     return TorchUpscaler(path, device, precision, reopen)
+
+
+def is_foreign(path: str | Path) -> bool:
+    """Whether a file holds the network of another project: by its suffix, or by the architecture in its card."""
+    suffix = Path(path).suffix.lower()
+    if suffix == ".safetensors" and has_card(path):
+        return read_card(path).architecture != SEGSR
+    return suffix in FOREIGN_SUFFIXES or (suffix == ".safetensors" and is_file(path) and holds_tensors(path))
+
+
+def load_foreign(
+    path: str | Path,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    trusted: bool = False,
+    span: tuple[float, float] = (0.0, 1.0),
+) -> Upscaler:
+    """Open the network of another project.
+
+    Args:
+        path: Tensors of an architecture that spandrel knows, ONNX, TorchScript, or a torch.export program.
+        device: As in `load_upscaler`.
+        precision: Likewise, but "auto" is fp32.
+        trusted: Whether a program in the file may run: TorchScript and torch.export can do anything you can.
+        span: What the network takes for black and white: (0, 1), or (0, 255).
+
+    Raises:
+        CheckpointError: The file is damaged or foreign, or holds a program that is not trusted.
+        ConfigError: A package that it needs is not installed; there is no such device or range.
+    """
+    from geosegsr.models.foreign.upscaler import ForeignUpscaler
+
+    return ForeignUpscaler(path, device, precision, trusted=trusted, span=span)
 
 
 def describe_upscaler(path: str | Path, *, device: str = "auto", precision: str = "auto") -> DistantUpscaler:

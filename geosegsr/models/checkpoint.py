@@ -10,14 +10,14 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geosegsr.errors import CheckpointError, ConfigError
 from geosegsr.files import whole_file
-from geosegsr.models.card import STORAGE, ModelCard
+from geosegsr.models.card import SEGSR, STORAGE, ModelCard
 from geosegsr.models.segsr.config import SeGSRConfig
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ FORMAT = 1
 METADATA_KEY = "geosegsr"
 MOST_HEADER_BYTES = 16 * 2**20
 _BYTES = {"F32": 4, "BF16": 2, "F16": 2}
+_INDICES = {"I64": 8, "I32": 4, "U8": 1, "BOOL": 1}  # of windows, in networks of other architectures
 
 
 def save_checkpoint(
@@ -52,12 +53,23 @@ def save_checkpoint(
         ConfigError: The card does not fit the model.
     """
     import torch
+
+    dtype = getattr(torch, card.storage)
+    tensors = {k: v.to(dtype) for k, v in model.state_dict().items()}
+    return save_tensors(
+        path, tensors, replace(card, config=model.config.to_dict()), replace_existing=replace_existing
+    )
+
+
+def save_tensors(
+    path: str | Path, tensors: Mapping[str, Tensor], card: ModelCard, *, replace_existing: bool = True
+) -> ModelCard:
+    """Write a network's tensors to a file; arguments, result and errors as of `save_checkpoint`."""
     from safetensors.torch import save
 
     path = Path(path)
-    dtype = getattr(torch, card.storage)
-    tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in sorted(model.state_dict().items())}
-    card = replace(card, config=model.config.to_dict(), sha256=_sha256(tensors))
+    tensors = {k: v.detach().to("cpu").contiguous() for k, v in sorted(tensors.items())}
+    card = replace(card, sha256=_sha256(tensors))
     entry = {"format": FORMAT, "card": card.to_dict()}
     data = save(tensors, {METADATA_KEY: json.dumps(entry, sort_keys=True, allow_nan=False)})
     try:
@@ -87,18 +99,13 @@ def load_checkpoint(path: str | Path) -> tuple[SeGSR, ModelCard]:
         CheckpointError: The file is damaged, cut short, foreign, or its tensors are not those of its card.
     """
     import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     path = Path(path)
     card, shapes = _read_header(path)
+    if card.architecture != SEGSR:
+        raise _refused(path, f"it holds a network of architecture {card.architecture}, and SeG-SR is needed")
     model = _empty_network(path, card, shapes)
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise _refused(path, f"it is damaged ({error})") from error
-    if _sha256(tensors) != card.sha256:
-        raise _refused(path, "it is damaged: the checksum of its tensors is not the one in its card")
+    tensors = _tensors(path, card)
     trained = {name: p.requires_grad for name, p in model.named_parameters()}
     model.load_state_dict({k: v.to(torch.float32, copy=True) for k, v in tensors.items()}, assign=True)
     for name, parameter in model.named_parameters():
@@ -106,9 +113,53 @@ def load_checkpoint(path: str | Path) -> tuple[SeGSR, ModelCard]:
     return model.eval(), card
 
 
+def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], ModelCard]:
+    """The tensors of a checkpoint, of whatever architecture, and its card.
+
+    Raises:
+        CheckpointError: The file is damaged, cut short or foreign.
+    """
+    path = Path(path)
+    card, _ = _read_header(path)
+    return _tensors(path, card), card
+
+
+def has_card(path: str | Path) -> bool:
+    """Whether a file is a checkpoint of this package; False too for one that cannot be read."""
+    metadata = _metadata(path)
+    return metadata is not None and METADATA_KEY in metadata
+
+
+def holds_tensors(path: str | Path) -> bool:
+    """Whether a file is a safetensors file of somebody else's."""
+    metadata = _metadata(path)
+    return metadata is not None and METADATA_KEY not in metadata
+
+
+def _metadata(path: str | Path) -> Mapping[str, Any] | None:
+    try:
+        found = _header_json(Path(path))[0].get("__metadata__") or {}
+    except CheckpointError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def clean_beside(path: Path) -> Path:
     """Where the network lies that was trained on sharp and clean images only, if a checkpoint has one."""
     return path.with_stem(f"{path.stem}-clean")
+
+
+def _tensors(path: Path, card: ModelCard) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise _refused(path, f"it is damaged ({error})") from error
+    if _sha256(tensors) != card.sha256:
+        raise _refused(path, "it is damaged: the checksum of its tensors is not the one in its card")
+    return tensors
 
 
 def _empty_network(path: Path, card: ModelCard, shapes: Mapping[str, tuple[int, ...]]) -> SeGSR:
@@ -143,10 +194,10 @@ def _read_header(path: Path) -> tuple[ModelCard, dict[str, tuple[int, ...]]]:
         if isinstance(error, CheckpointError):
             raise
         raise _refused(path, f"its card is invalid ({error})") from error
-    shapes = {
-        name: _shape(path, name, entry, data_bytes, STORAGE[card.storage]) for name, entry in header.items()
-    }
-    if sum(math.prod(shape) for shape in shapes.values()) * _BYTES[STORAGE[card.storage]] != data_bytes:
+    known = _BYTES | _INDICES if card.architecture != SEGSR else {STORAGE[card.storage]: 0}
+    shapes = {name: _shape(path, name, entry, data_bytes, known) for name, entry in header.items()}
+    widths = {name: (_BYTES | _INDICES)[entry["dtype"]] for name, entry in header.items()}
+    if sum(math.prod(shape) * widths[name] for name, shape in shapes.items()) != data_bytes:
         raise _refused(path, "it is damaged or cut short: its size is not that of its tensors")
     return card, shapes
 
@@ -170,11 +221,13 @@ def _header_json(path: Path) -> tuple[dict[str, Any], int]:
     return header, size - 8 - length
 
 
-def _shape(path: Path, name: str, entry: Any, data_bytes: int, dtype: str) -> tuple[int, ...]:
+def _shape(path: Path, name: str, entry: Any, data_bytes: int, known: Iterable[str]) -> tuple[int, ...]:
     shape = entry.get("shape") if isinstance(entry, dict) else None
     whole = isinstance(shape, list) and all(isinstance(n, int) and 0 <= n <= data_bytes for n in shape)
-    if not whole or entry.get("dtype") != dtype:
-        raise _refused(path, f"tensor {name[:80]!r} is not described as {dtype}, the type in its card")
+    if not whole or entry.get("dtype") not in known:
+        raise _refused(
+            path, f"tensor {name[:80]!r} is not described as {' or '.join(known)}, the type in its card"
+        )
     return tuple(shape)  # type: ignore[arg-type]
 
 

@@ -95,6 +95,11 @@ class MeasuredUpscaler(Upscaler, Protocol):
         """Bytes of main memory that a call takes for one tile, without its input and output; lr pixels."""
 
 
+def fitted(side: int, multiple_of: int, min_size: int) -> int:
+    """The shortest side that a model accepts and that is no shorter than `side`; lr pixels."""
+    return -(-max(side, min_size) // multiple_of) * multiple_of
+
+
 def workspace_bytes(upscaler: Upscaler, height: int, width: int) -> int:
     """Bytes of main memory that a call takes for one tile of lr pixels, without input and output; 0 if unknown."""
     return upscaler.workspace_bytes(height, width) if isinstance(upscaler, MeasuredUpscaler) else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from os.path import lexists
 from pathlib import Path
 from pickle import UnpicklingError
@@ -16,7 +17,7 @@ from geosegsr.models.card import ModelCard
 from geosegsr.models.checkpoint import save_checkpoint
 from geosegsr.models.segsr.blank import without_weights
 from geosegsr.models.segsr.network import SeGSR
-from geosegsr.models.segsr.published import convert, infer_config, unwrapped
+from geosegsr.models.segsr.published import convert, infer_config, is_published, unwrapped
 from geosegsr.models.torchscript import is_torchscript, read_torchscript
 from geosegsr.notices import warn
 
@@ -30,6 +31,8 @@ def convert_published(
     prompts: str | Path | None = None,
     prompt_seed: int | None = None,
     name: str | None = None,
+    licence: str = "",
+    trained_on: str = "",
     overwrite: bool = False,
 ) -> ModelCard:
     """Turn a published state dict into a checkpoint that computes the same values, in float32.
@@ -42,6 +45,8 @@ def convert_published(
         prompts: A file with tensors text_locals.0, text_locals.1, .. of shape (D, 1).
         prompt_seed: Draw them at random from this seed instead; the result is then one of many networks.
         name: Of the model; default: the source's file name.
+        licence: Of the weights, as their authors say.
+        trained_on: Data of the training.
         overwrite: Whether an existing target may be replaced.
 
     Returns:
@@ -78,9 +83,26 @@ def convert_published(
             "authors'. Pass --prompts FILE if you have the originals"
         )
     card = ModelCard.of(
-        model.config, name or source.stem, notes=notes, trained_on="see the authors of the weights"
-    )
+        model.config, name or source.stem, notes=notes, licence=licence,
+        trained_on=trained_on or "see the authors of the weights",
+    )  # fmt: skip
     return save_checkpoint(target, model, card, replace_existing=overwrite)
+
+
+def holds_published(source: str | Path) -> bool:
+    """Whether a file holds what the authors' program saves.
+
+    Raises:
+        CheckpointError: It cannot be read, or would run code.
+    """
+    return is_published(read_saved(Path(source), _table))
+
+
+def _table(contents: Any) -> dict[str, Tensor]:
+    try:
+        return unwrapped(contents)
+    except CheckpointError:
+        return {}
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -89,8 +111,21 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: It cannot be read, or holds anything but tensors.
     """
+    return read_saved(path, unwrapped)
+
+
+def read_saved(path: Path, pick: Callable[[Any], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Tensors of a file such as `read_tensors` takes.
+
+    Args:
+        path: The file.
+        pick: Finds the tensors among what a training program saved; raises CheckpointError where there are none.
+
+    Raises:
+        CheckpointError: It cannot be read, or would run code.
+    """
     try:
-        return unwrapped(_contents(path))
+        return pick(_contents(path))
     except OSError as error:
         raise CheckpointError(f"Cannot read '{path}': {error.strerror or error}.") from error
     except UnpicklingError as error:

@@ -80,60 +80,24 @@ class _Checkpoint:
         return self.reopen, own
 
 
-class TorchUpscaler(_Checkpoint):
-    """A checkpoint as an Upscaler.
+class NetworkUpscaler:
+    """Runs a network on batches of tiles, as an Upscaler does.
 
     Tiles of one shape go through the network in batches of one size, so a tile's values never depend on the other tiles
     of its batch. Calls from several threads take turns on a GPU. On a CPU they run in parallel, each on as many cores as
     `cores_of_a_block` says.
     """
 
+    facts: Facts
+
     def __init__(
-        self,
-        path: str | Path,
-        device: str,
-        precision: str,
-        reopen: Reopen,
-        descriptor: Descriptor | None = None,
+        self, network: Callable[[Tensor, Tensor | None], Tensor], device: torch.device, batch: int
     ) -> None:
-        self.device = choose_device(device)
-        precision = choose_precision(precision, self.device)
-        if self.device.type == "cpu":
-            keep_freed_memory()
-        model, card = load_checkpoint(path)
-        batch = 1 if self.device.type == "cpu" else max(1, GPU_BATCH_PIXELS // card.tile**2)
-        super().__init__(
-            path, card, device, precision, reopen,
-            descriptor=descriptor, device=self.device.type, batch=batch,
-        )  # fmt: skip
-        model.specialise(BICUBIC if descriptor is None else descriptor)
-        model.merge_lora().requires_grad_(False).to(memory_format=torch.channels_last)
-        self.network: Callable[..., Tensor] = model.to(self.device, PRECISIONS[precision])
-        self._sharpness = model.config.base_sharpness
+        self.network = network
+        self.device = device
         self.batch = batch  # halved where memory runs out
         self._lock = threading.Lock()
         self._threads = torch.get_num_threads()
-        self._for_sensor: dict[Descriptor, TorchUpscaler] = {}
-
-    def for_sensor(self, descriptor: Sequence[float]) -> TorchUpscaler:
-        """The same model, told how a scene was imaged; loaded once for each descriptor.
-
-        Raises:
-            CheckpointError: The file was replaced since it was loaded.
-        """
-        key = tuple(float(value) for value in descriptor)
-        with self._lock:
-            if key not in self._for_sensor:
-                path, told = _file_for(self.path, key)
-                other = TorchUpscaler(path, self.wanted_device, self.precision, self.reopen, told)
-                if other.path == self.path and other.card.sha256 != self.card.sha256:
-                    raise CheckpointError(
-                        f"Cannot use '{self.path}': the file was replaced during the run. Give the command again."
-                    )
-                self._for_sensor[key] = other
-                if len(self._for_sensor) > _MOST_SENSORS:
-                    del self._for_sensor[next(iter(self._for_sensor))]
-            return self._for_sensor[key]
 
     def __call__(self, lr: FloatArray, guide: FloatArray | None = None) -> FloatArray:
         """Enlarge a batch of tiles; see Upscaler.
@@ -163,15 +127,6 @@ class TorchUpscaler(_Checkpoint):
                     start = part.stop
         return sr
 
-    def workspace_bytes(self, height: int, width: int) -> int:
-        """Bytes of main memory that a call takes for one tile, beside the weights; 0 on a GPU, which has its own."""
-        from geosegsr.models.segsr.workspace import workspace_bytes
-
-        if self.device.type != "cpu":
-            return 0
-        config = SeGSRConfig.from_dict(self.card.config)
-        return workspace_bytes(config, height, width, PRECISIONS[self.precision])
-
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """Exclusive use of a GPU, or a share of the CPU's cores."""
@@ -189,12 +144,15 @@ class TorchUpscaler(_Checkpoint):
                 torch.set_num_threads(self._threads)
 
     def _run(self, lr: FloatArray, guide: FloatArray | None) -> FloatArray:
-        """Run the network on a batch, padded to the fixed size with copies of its last tile; flat ground stays flat."""
+        """Run the network on a batch, padded to the fixed size with copies of its last tile."""
         tensor, guiding = self._tensor(lr), None if guide is None else self._tensor(guide)
-        sr = self.network(tensor, guiding).float()  # (batch, C, sh, sw)
-        sr = keep_flat(sr, tensor, self.facts.scale, self._sharpness)[: len(lr)]
+        sr = self._finished(self.network(tensor, guiding).float(), tensor)[: len(lr)]
         array: FloatArray = sr.cpu().numpy()
         return array
+
+    def _finished(self, sr: Tensor, lr: Tensor) -> Tensor:
+        """The network's result as it leaves the model: float32, (batch, C, scale*h, scale*w)."""
+        return sr
 
     def _tensor(self, array: FloatArray) -> Tensor:
         missing = self.batch - len(array)
@@ -237,7 +195,7 @@ class TorchUpscaler(_Checkpoint):
             torch.cuda.empty_cache()
 
     def _check(self, lr: FloatArray, guide: FloatArray | None) -> None:
-        if lr.ndim != 4 or lr.shape[1] != self.facts.bands:
+        if lr.ndim != 4 or self.facts.bands not in (None, lr.shape[1]):
             raise ConfigError(
                 f"Cannot upscale an array of shape {lr.shape} with '{self.facts.name}': "
                 f"it takes (N, {self.facts.bands}, h, w)."
@@ -247,6 +205,67 @@ class TorchUpscaler(_Checkpoint):
                 f"Cannot guide an array of shape {lr.shape} by one of shape {guide.shape}: "
                 f"it must be {(len(lr), 3, *lr.shape[2:])}."
             )
+
+
+class TorchUpscaler(_Checkpoint, NetworkUpscaler):
+    """A checkpoint as an Upscaler."""
+
+    def __init__(
+        self,
+        path: str | Path,
+        device: str,
+        precision: str,
+        reopen: Reopen,
+        descriptor: Descriptor | None = None,
+    ) -> None:
+        chosen = choose_device(device)
+        precision = choose_precision(precision, chosen)
+        if chosen.type == "cpu":
+            keep_freed_memory()
+        model, card = load_checkpoint(path)
+        batch = 1 if chosen.type == "cpu" else max(1, GPU_BATCH_PIXELS // card.tile**2)
+        _Checkpoint.__init__(
+            self, path, card, device, precision, reopen,
+            descriptor=descriptor, device=chosen.type, batch=batch,
+        )  # fmt: skip
+        model.specialise(BICUBIC if descriptor is None else descriptor)
+        model.merge_lora().requires_grad_(False).to(memory_format=torch.channels_last)
+        NetworkUpscaler.__init__(self, model.to(chosen, PRECISIONS[precision]), chosen, batch)
+        self._sharpness = model.config.base_sharpness
+        self._for_sensor: dict[Descriptor, TorchUpscaler] = {}
+
+    def for_sensor(self, descriptor: Sequence[float]) -> TorchUpscaler:
+        """The same model, told how a scene was imaged; loaded once for each descriptor.
+
+        Raises:
+            CheckpointError: The file was replaced since it was loaded.
+        """
+        key = tuple(float(value) for value in descriptor)
+        with self._lock:
+            if key not in self._for_sensor:
+                path, told = _file_for(self.path, key)
+                other = TorchUpscaler(path, self.wanted_device, self.precision, self.reopen, told)
+                if other.path == self.path and other.card.sha256 != self.card.sha256:
+                    raise CheckpointError(
+                        f"Cannot use '{self.path}': the file was replaced during the run. Give the command again."
+                    )
+                self._for_sensor[key] = other
+                if len(self._for_sensor) > _MOST_SENSORS:
+                    del self._for_sensor[next(iter(self._for_sensor))]
+            return self._for_sensor[key]
+
+    def workspace_bytes(self, height: int, width: int) -> int:
+        """Bytes of main memory that a call takes for one tile, beside the weights; 0 on a GPU, which has its own."""
+        from geosegsr.models.segsr.workspace import workspace_bytes
+
+        if self.device.type != "cpu":
+            return 0
+        config = SeGSRConfig.from_dict(self.card.config)
+        return workspace_bytes(config, height, width, PRECISIONS[self.precision])
+
+    def _finished(self, sr: Tensor, lr: Tensor) -> Tensor:
+        """Flat ground stays flat."""
+        return keep_flat(sr, lr, self.facts.scale, self._sharpness)
 
 
 class DistantUpscaler(_Checkpoint):

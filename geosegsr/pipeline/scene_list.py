@@ -68,7 +68,7 @@ def name_results(
         ConfigError: A field is unknown, a name lies outside the folder, or two scenes have the same result.
     """
     _check_fields(pattern)
-    fields = {"scale": str(scale), "model": Path(model).stem if model.endswith(".safetensors") else model}
+    fields = {"scale": str(scale), "model": Path(model).stem}
     owners: dict[Path, str] = {}
     for scene in scenes:
         text = pattern.format(stem=_stem(scene), parent=_parent(scene), **fields)

@@ -19,15 +19,11 @@ from functools import cached_property
 from itertools import pairwise, product
 
 from geosegsr.errors import WindowError
+from geosegsr.models.contract import fitted
 from geosegsr.raster.window import Window
 
 # 650,000 x 650,000 output pixels at the usual side. A header of a few bytes can claim more.
 _MOST_BLOCKS = 100_000
-
-
-def fitted(side: int, multiple_of: int, min_size: int) -> int:
-    """The shortest side that a model accepts and that is no shorter than `side`."""
-    return -(-max(side, min_size) // multiple_of) * multiple_of
 
 
 @dataclass(frozen=True)

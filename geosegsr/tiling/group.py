@@ -12,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geosegsr.context import check_stop
-from geosegsr.models.contract import FloatArray, Upscaler
+from geosegsr.models.contract import FloatArray, Upscaler, fitted
 from geosegsr.models.ensemble import Ensemble, mean_and_spread
 from geosegsr.models.interpolation import Interpolator
 from geosegsr.raster.bands import BandGroup
 from geosegsr.raster.nodata import fill_invalid
 from geosegsr.raster.radiometry import Radiometry
-from geosegsr.tiling.grid import fitted
 
 
 @dataclass

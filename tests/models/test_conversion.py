@@ -193,7 +193,7 @@ def test_models_lists_what_there_is(checkpoint, monkeypatch):
     listed = CliRunner().invoke(cli, ["models"])
     assert listed.exit_code == 0 and "bicubic" in listed.output
     monkeypatch.setattr("geosegsr.models.catalogue.bundled_checkpoints", lambda: [checkpoint])
-    assert "mine: x2, 3 bands (red, green, blue), compact units" in CliRunner().invoke(cli, ["models"]).output
+    assert "bundled   x2 " in CliRunner().invoke(cli, ["models"]).output
     as_json = json.loads(CliRunner().invoke(cli, ["models", "--json"]).output)
     assert "nearest" in as_json["interpolation"] and as_json["checkpoints"][str(checkpoint)]["name"] == "mine"
 

@@ -47,7 +47,9 @@ def test_statistics_of_other_numbers_are_those_of_numpy(kind: str) -> None:
     assert found.squares == pytest.approx(pixels.var() * pixels.size, rel=1e-10)
 
 
-@pytest.mark.parametrize("shape", [(), (0,), (5,), (200_000,), (3, 0), (0, 4), (1, 200_000), (700, 300), (2, 3, 300, 400)])
+@pytest.mark.parametrize(
+    "shape", [(), (0,), (5,), (200_000,), (3, 0), (0, 4), (1, 200_000), (700, 300), (2, 3, 300, 400)]
+)
 def test_strips_are_all_of_an_array_once(shape: tuple[int, ...]) -> None:
     array, seen = np.arange(np.prod(shape, dtype=int)).reshape(shape), np.zeros(shape, int)
     for part, counted in strips(array, seen):

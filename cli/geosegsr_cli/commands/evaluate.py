@@ -6,13 +6,24 @@ from pathlib import Path
 
 import click
 
+from geosegsr_cli.parts.foreign import foreign_options, opened
 from geosegsr_cli.parts.groups import GroupedCommand
 from geosegsr_cli.parts.options import BandList, Places, Scale, json_option, one_line, print_json, verbosity
 from geosegsr_cli.parts.screen import shown
 
 _GROUPS = {
     "Images": ("--hr", "--lr", "--degradation", "--warp", "--bands", "--range"),
-    "Model": ("--model", "--scale", "--device", "--precision", "--sensor", "--consistency", "--ensemble"),
+    "Model": (
+        "--model",
+        "--scale",
+        "--device",
+        "--precision",
+        "--sensor",
+        "--consistency",
+        "--ensemble",
+        "--model-range",
+        "--trust-model",
+    ),
     "Measures": ("--border", "--tile", "--overlap", "--by-band", "--picture"),
 }
 
@@ -24,7 +35,12 @@ _GROUPS = {
     short_help="Score a model or a result against reference images.",
 )
 @click.argument("sr", required=False, type=click.Path(path_type=Path))
-@click.option("-m", "--model", help="bundled, a .safetensors file, or nearest, bilinear, bicubic, lanczos.")
+@click.option(
+    "-m",
+    "--model",
+    help="bundled, a .safetensors file, nearest, bilinear, bicubic, lanczos, or a network as for upscale.",
+)
+@foreign_options
 @click.option(
     "--hr",
     type=Places(),
@@ -116,6 +132,8 @@ def command(
     by_band: bool,
     as_json: bool,
     quiet: bool,
+    trust_model: bool,
+    model_range: tuple[float, float] | None,
 ) -> None:
     """Score a model on a folder (--model M --hr DIR), or a finished file (SR.tif --hr HR.tif).
 
@@ -146,8 +164,11 @@ def command(
         from geosegsr.sensor.degradation import Degradation
 
         assert model is not None
+        network = opened(
+            model, trust_model=trust_model, model_range=model_range, device=device, precision=precision
+        )
         found = evaluate.evaluate_model(
-            model, hr, lr, scale=scale, degradation=None if degradation is None else Degradation.load(degradation),
+            network, hr, lr, scale=scale, degradation=None if degradation is None else Degradation.load(degradation),
             bands=bands or (), value_range=value_range, border=border, device=device, precision=precision,
             sensor=sensor, consistency=consistency, ensemble=ensemble,
             picture=picture, progress=lambda done, total: screen.show("", f"{done}/{total} images", done / total),

@@ -81,9 +81,7 @@ def _gains(card: ModelCard) -> str:
 
 
 def _card_lines(card: ModelCard) -> list[str]:
-    trunk = f"{len(card.config['depths'])} {card.config['unit']} units of width {card.config['width']}"
-    tower = "{tower_layers} layers of width {tower_width}, patch {tower_patch}".format(**card.config)
-    compat = ", ".join(f"{k} {v}" for k, v in card.config["compat"].items())
+    network = _network_lines(card) if card.architecture == "segsr" else [("network", card.architecture)]
     rows: list[tuple[str, Any]] = [
         ("name", card.name),
         ("scale", card.scale),
@@ -92,9 +90,7 @@ def _card_lines(card: ModelCard) -> list[str]:
             f"{card.bands} ({', '.join(card.band_names)}){', and single bands as grey' if card.grey else ''}",
         ),
         ("radiometry", ", ".join(f"{k} {v}" if k != "kind" else str(v) for k, v in card.radiometry.items())),
-        ("trunk", trunk),
-        ("tower", tower),
-        ("compat", compat),
+        *network,
         ("tile", f"{card.tile}, overlap {card.overlap}, halo {card.halo}, multiple of {card.multiple_of}"),
         ("trained on", card.trained_on),
         ("licence", card.licence),
@@ -104,3 +100,10 @@ def _card_lines(card: ModelCard) -> list[str]:
         ("sha256", card.sha256),
     ]
     return [one_line(f"{name:<11}{value}") for name, value in rows if value != ""]
+
+
+def _network_lines(card: ModelCard) -> list[tuple[str, Any]]:
+    trunk = f"{len(card.config['depths'])} {card.config['unit']} units of width {card.config['width']}"
+    tower = "{tower_layers} layers of width {tower_width}, patch {tower_patch}".format(**card.config)
+    compat = ", ".join(f"{k} {v}" for k, v in card.config["compat"].items())
+    return [("trunk", trunk), ("tower", tower), ("compat", compat)]

@@ -9,6 +9,7 @@ import click
 
 from geosegsr import files
 from geosegsr_cli.parts import batch
+from geosegsr_cli.parts.foreign import foreign_options, opened
 from geosegsr_cli.parts.groups import GroupedCommand
 from geosegsr_cli.parts.options import (
     BandList,
@@ -27,6 +28,7 @@ from geosegsr_cli.parts.progress import ProgressBar
 from geosegsr_cli.parts.screen import open_screen, shown
 
 if TYPE_CHECKING:
+    from geosegsr.models.contract import Upscaler
     from geosegsr.pipeline.batch import Unsuitable
     from geosegsr.pipeline.task import Request
     from geosegsr.workers.scheduler import Scheduler
@@ -39,7 +41,8 @@ _GROUPS = {
         "--bands", "--groups", "--other-bands", "--nodata", "--band-kind", "--alpha", "--range", "--sensor", "--guide",
     ),
     "Area of interest": ("--aoi", "--bbox", "--aoi-crs", "--window"),
-    "How it is computed": ("--consistency", "--ensemble", "--tile", "--overlap", "--block", "--device", "--precision"),
+    "How it is computed": ("--consistency", "--ensemble", "--tile", "--overlap", "--block", "--device", "--precision",
+        "--model-range", "--trust-model"),
     "Workers": (
         "--workers", "--scheduler", "--scheduler-ca", "--scheduler-cert", "--scheduler-key",
     ),
@@ -86,8 +89,10 @@ _GROUPS = {
 )  # fmt: skip
 @click.option(
     "-m", "--model", default="bundled", show_default=True,
-    help="bundled (pretrained), nearest, bilinear, bicubic, lanczos, or a .safetensors file.",
+    help="bundled (pretrained), nearest, bilinear, bicubic, lanczos, a .safetensors file, or a network of another "
+    "project: .pth, .onnx, .pt, .pt2.",
 )  # fmt: skip
+@foreign_options
 @click.option(
     "-b",
     "--bands",
@@ -222,6 +227,8 @@ def command(
     quiet: bool,
     verbose: int,
     uncertainty: Path | None,
+    trust_model: bool,
+    model_range: tuple[float, float] | None,
     **options: Any,
 ) -> None:
     """Upscale the raster SRC into a Cloud-Optimized GeoTIFF on the same ground.
@@ -238,6 +245,10 @@ def command(
     _refuse_misplaced(dst, is_batch, uncertainty, pattern or on_error or exclude or unsuitable)
     how: dict[str, Any] = {"creation": dict(creation), "stac": stac, "acquired": acquired}
     how |= {"overwrite": overwrite, "resume": not no_resume}
+    network = opened(
+        model, trust_model=trust_model, model_range=model_range,
+        device=options["device"], precision=options["precision"],
+    )  # fmt: skip
     at = _scheduler(scheduler, scheduler_ca, scheduler_cert, scheduler_key)
     run: dict[str, Any] = how | {"workers": workers, "scheduler": at, "quiet": quiet}
     if is_batch:
@@ -246,17 +257,17 @@ def command(
             exclude=exclude, scale=scale, model=model, separate=options["separate"],
         )  # fmt: skip
         if dry_run:
-            request = _request(scale, model, options, how)
+            request = _request(scale, network, options, how)
             well = batch.estimate(scenes, request, unsuitable=unsuitable or "fail", as_json=as_json)
         else:
             run |= {"on_error": on_error or "skip", "unsuitable": unsuitable or "fail"}
-            well = batch.run_batch(scenes, scale, model, as_json=as_json, **run, **options)
+            well = batch.run_batch(scenes, scale, network, as_json=as_json, **run, **options)
         click.get_current_context().exit(0 if well else 1)
     if dry_run:
-        _estimate(_request(scale, model, options, how), src[0], Path(dst), uncertainty, as_json=as_json)
+        _estimate(_request(scale, network, options, how), src[0], Path(dst), uncertainty, as_json=as_json)
     else:
         run |= {"uncertainty": uncertainty}
-        _upscale(src[0], dst, scale, model, as_json=as_json, **run, **options)
+        _upscale(src[0], dst, scale, network, as_json=as_json, **run, **options)
 
 
 def _named_output(dst: str | None, src: tuple[str, ...]) -> str:
@@ -294,14 +305,14 @@ def _scheduler(address: str | None, *files: str | None) -> Scheduler | None:
     return Scheduler(address, *files)
 
 
-def _request(scale: int, model: str, options: Any, how: dict[str, Any]) -> Request:
+def _request(scale: int, model: str | Upscaler, options: Any, how: dict[str, Any]) -> Request:
     from geosegsr.pipeline.task import Request
 
     return Request(scale, model, options, **how)
 
 
 def _upscale(
-    src: str, dst: str, scale: int, model: str, *, as_json: bool, quiet: bool, **options: Any
+    src: str, dst: str, scale: int, model: str | Upscaler, *, as_json: bool, quiet: bool, **options: Any
 ) -> None:
     with ProgressBar(open_screen(quiet=quiet, as_json=as_json)) as bar:
         from geosegsr.pipeline.upscale import upscale

@@ -16,6 +16,7 @@ from geosegsr_cli.parts.progress import BatchProgress
 from geosegsr_cli.parts.screen import shown
 
 if TYPE_CHECKING:
+    from geosegsr.models.contract import Upscaler
     from geosegsr.pipeline.batch import Outcome, Unsuitable
     from geosegsr.pipeline.report import Report
     from geosegsr.pipeline.task import Request
@@ -77,7 +78,7 @@ def _read(lines: Iterable[str]) -> list[str]:
 def run_batch(
     scenes: Sequence[tuple[str, Path]],
     scale: int,
-    model: str,
+    model: str | Upscaler,
     *,
     as_json: bool,
     quiet: bool,

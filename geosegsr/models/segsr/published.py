@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -101,6 +101,11 @@ def unwrapped(contents: Any) -> dict[str, Tensor]:
     if foreign:
         raise CheckpointError(f"it holds more than tensors: {', '.join(foreign[:5])}.")
     return {str(k): v for k, v in contents.items()}
+
+
+def is_published(names: Iterable[str]) -> bool:
+    """Whether tensors of these names come from the authors' program: its tower is called clip1."""
+    return any(name.startswith("clip1.") for name in names)
 
 
 def convert(state: Mapping[str, Tensor], prompts: Tensor) -> tuple[SeGSRConfig, dict[str, Tensor]]:

@@ -1,0 +1,177 @@
+"""A network of another project as an Upscaler."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from geosegsr.cpu import keep_freed_memory
+from geosegsr.errors import CheckpointError
+from geosegsr.models.card import ModelCard
+from geosegsr.models.checkpoint import has_card, read_card
+from geosegsr.models.contract import Facts, FloatArray, fitted
+from geosegsr.models.foreign.open import check_span, open_program
+from geosegsr.models.foreign.probe import Findings, called, measure
+from geosegsr.models.foreign.program import Program
+from geosegsr.models.inference import PRECISIONS, NetworkUpscaler, choose_device, choose_precision
+from geosegsr.models.segsr.precision import without_tf32
+from geosegsr.notices import warn
+
+_TILE = 128  # lr pixels, unless the halo needs more
+_FEATHER = 8  # lr pixels over which neighbouring tiles are blended
+_GPU_BATCH_PIXELS = 4 * 128 * 128  # lr pixels a call
+_log = logging.getLogger(__name__)
+
+
+class ForeignUpscaler(NetworkUpscaler):
+    """The network in a file of another project.
+
+    How far it sees is measured when it is opened, and tiles overlap accordingly.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        device: str = "auto",
+        precision: str = "auto",
+        *,
+        trusted: bool = False,
+        span: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        """Open a network.
+
+        Args:
+            path: A file that `open_program` reads.
+            device: "auto", "cpu", "cuda" or "cuda:N".
+            precision: "fp32", "bf16", "fp16", or "auto": fp32, since nobody knows what such a network bears.
+            trusted: Whether a program in the file may run.
+            span: What the network takes for black and white; most take 0 and 1, some 0 and 255.
+
+        Raises:
+            CheckpointError: The file is damaged, foreign, or would run code.
+            ConfigError: There is no such device or range, or a package is missing.
+        """
+        self.path = Path(path).absolute()
+        self.span = check_span(span)
+        self.trusted = trusted
+        self.wanted_device, self.precision = device, "fp32" if precision == "auto" else precision
+        chosen = choose_device(device)
+        dtype = PRECISIONS[choose_precision(self.precision, chosen)]
+        if chosen.type == "cpu":
+            keep_freed_memory()
+        self.checksum = _checksum(self.path)
+        program = open_program(self.path, chosen, dtype, trusted=trusted)
+        self.card = read_card(self.path) if has_card(self.path) else None
+        self.architecture = program.architecture
+        self.findings = self._measured(program, chosen, dtype) if self.card is None else _found(self.card)
+        self.facts = _facts(program, self.findings, chosen, self)
+        self._alone = program.bands == 1
+        lo, hi = self.span
+
+        def network(lr: Tensor, _: Tensor | None) -> Tensor:
+            return (called(program, (lr * (hi - lo) + lo).to(dtype)).float() - lo) / (hi - lo)
+
+        super().__init__(network, chosen, self.facts.batch)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the path: another process opens the same file on its own device, and refuses a different one."""
+        own = (str(self.path), self.wanted_device, self.precision, self.trusted, self.span, self.checksum)
+        return _reopened, own
+
+    def __call__(self, lr: FloatArray, guide: FloatArray | None = None) -> FloatArray:
+        """Enlarge a batch of tiles; see Upscaler. A network of one band takes each band alone."""
+        if not self._alone:
+            return super().__call__(lr)
+        n, bands, height, width = lr.shape
+        sr = super().__call__(lr.reshape(n * bands, 1, height, width))
+        return sr.reshape(n, bands, *sr.shape[-2:])
+
+    def workspace_bytes(self, height: int, width: int) -> int:
+        """Bytes of main memory that a call takes for one tile, as measured; 0 on a GPU, which has its own."""
+        return self.findings.bytes_a_pixel * height * width if self.device.type == "cpu" else 0
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One call at a time, on all cores: some networks, such as SPAN, change their own state while they compute."""
+        with self._lock, without_tf32():
+            yield
+
+    def _measured(self, program: Program, device: torch.device, dtype: torch.dtype) -> Findings:
+        lo, hi = self.span
+        try:
+            findings = measure(program, device, dtype, hi - lo)
+        except CheckpointError as error:
+            raise CheckpointError(f"Cannot use '{self.path}' as a model: {error}.") from error
+        if findings.unsettled:
+            warn(
+                f"pixels of '{self.path.name}' depend on all of a tile: a cut far away still changes them by "
+                f"{100 * findings.unsettled:.2g}% of the range. Tiles may not match where they meet; a larger --tile "
+                "and --overlap help"
+            )
+        _log.info("%s: %s", self.path.name, findings)
+        return findings
+
+
+def _facts(program: Program, findings: Findings, device: torch.device, model: ForeignUpscaler) -> Facts:
+    step = math.lcm(program.multiple_of, findings.period)
+    overlap = fitted(2 * findings.halo + _FEATHER, step, 1)
+    tile = program.fixed or fitted(max(_TILE, 2 * overlap), step, program.min_size)
+    lo, hi = model.span
+    return Facts(
+        name=f"{model.path.stem} ({program.architecture})" if model.card is None else model.card.name,
+        fingerprint=f"{model.checksum}-{model.precision}-{lo:g}-{hi:g}",
+        scale=findings.scale,
+        bands=None if program.bands == 1 else program.bands,
+        tile=tile,
+        overlap=min(overlap, tile // 2),
+        halo=findings.halo,
+        multiple_of=step,
+        min_size=program.fixed or program.min_size,
+        batch=1 if device.type == "cpu" else max(1, _GPU_BATCH_PIXELS // tile**2),
+        device=device.type,
+        precision=model.precision,
+        card=model.card,
+    )
+
+
+def _found(card: ModelCard) -> Findings:
+    """What was measured of a network when its checkpoint was written."""
+    try:
+        return Findings(**card.config)
+    except TypeError as error:
+        raise CheckpointError(
+            f"Cannot use the card of '{card.name[:80]}': it does not say how far the network sees."
+        ) from error
+
+
+def _checksum(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"Cannot read '{path}': {error.strerror or error}.") from error
+
+
+def _reopened(
+    path: str, device: str, precision: str, trusted: bool, span: tuple[float, float], checksum: str
+) -> ForeignUpscaler:
+    """Called by unpickling.
+
+    Raises:
+        CheckpointError: The file of that name is another one here.
+    """
+    found = ForeignUpscaler(path, device, precision, trusted=trusted, span=span)
+    if found.checksum != checksum:
+        raise CheckpointError(
+            f"Cannot use '{path}': it is not the file that this run was planned with. "
+            "Give every worker the same file, or start again."
+        )
+    return found

@@ -1,0 +1,116 @@
+"""Small networks of other projects with random weights, saved as their projects save them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def _swinir() -> nn.Module:
+    from spandrel.architectures.SwinIR import SwinIR
+
+    return SwinIR(
+        img_size=16, window_size=8, depths=[2], embed_dim=12, num_heads=[2], mlp_ratio=2,
+        upscale=2, upsampler="pixelshuffle", resi_connection="1conv",
+    )  # fmt: skip
+
+
+def _hat() -> nn.Module:
+    from spandrel.architectures.HAT import HAT
+
+    return HAT(
+        img_size=16, window_size=16, depths=[2], embed_dim=12, num_heads=[2], mlp_ratio=2, upscale=2,
+        upsampler="pixelshuffle", overlap_ratio=0.5, compress_ratio=3, squeeze_factor=6, resi_connection="1conv",
+    )  # fmt: skip
+
+
+def _dat() -> nn.Module:
+    from spandrel.architectures.DAT import DAT
+
+    return DAT(
+        img_size=16, depth=[2], embed_dim=32, num_heads=[2], split_size=[8, 8], upscale=2, expansion_factor=2
+    )
+
+
+def _esrgan() -> nn.Module:
+    from spandrel.architectures.ESRGAN import ESRGAN
+
+    return ESRGAN(num_blocks=1, num_filters=8, scale=4)
+
+
+def _span() -> nn.Module:
+    from spandrel.architectures.SPAN import SPAN
+
+    return SPAN(num_in_ch=3, num_out_ch=3, feature_channels=8, upscale=4)
+
+
+def _plksr() -> nn.Module:
+    from spandrel.architectures.PLKSR import PLKSR
+
+    return PLKSR(dim=8, n_blocks=2, upscaling_factor=4)
+
+
+def _rcan() -> nn.Module:
+    from spandrel.architectures.RCAN import RCAN
+
+    return RCAN(scale=2, n_resgroups=1, n_resblocks=1, n_feats=16)
+
+
+def _safmn() -> nn.Module:
+    from spandrel.architectures.SAFMN import SAFMN
+
+    return SAFMN(dim=8, n_blocks=1, upscaling_factor=4)
+
+
+def _compact(bands: int = 3) -> nn.Module:
+    from spandrel.architectures.Compact import Compact
+
+    return Compact(num_in_ch=bands, num_out_ch=bands, num_feat=8, num_conv=2, upscale=4)
+
+
+NETWORKS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
+    "SwinIR": ("params", _swinir),
+    "HAT": ("params_ema", _hat),
+    "DAT": ("params", _dat),
+    "ESRGAN": ("", _esrgan),
+    "SPAN": ("params_ema", _span),
+    "PLKSR": ("params_ema", _plksr),
+    "SAFMN": ("params", _safmn),
+    "RealESRGAN Compact": ("params_ema", _compact),
+}
+"""By spandrel's name: the key under which the project saves its tensors, and a small network."""
+
+
+def seeing_network() -> nn.Module:
+    """A network that attends to the mean of all pixels."""
+    torch.manual_seed(0)
+    return _rcan().eval()
+
+
+def foreign_network(architecture: str) -> nn.Module:
+    """A network with the same random weights each time."""
+    torch.manual_seed(0)
+    return NETWORKS[architecture][1]().eval()
+
+
+def saved(network: nn.Module, path: Path, key: str = "params_ema") -> Path:
+    """Write a state dict as training programs do."""
+    state: dict[str, Any] = network.state_dict()
+    torch.save({key: state} if key else state, path)
+    return path
+
+
+def saved_foreign(architecture: str, folder: Path) -> Path:
+    """The file of one of `NETWORKS`."""
+    key = NETWORKS[architecture][0]
+    return saved(foreign_network(architecture), folder / f"{architecture.replace(' ', '_')}.pth", key)
+
+
+def grey_network() -> nn.Module:
+    """A network of one band."""
+    torch.manual_seed(0)
+    return _compact(1).eval()
