@@ -73,7 +73,7 @@ def evaluate_model(
     Raises:
         GeoSegSRError: The model or the images cannot be used.
     """
-    upscaler = _load(model, scale, device, precision, ensemble)
+    upscaler = open_model(model, scale, device, precision, ensemble=ensemble)
     policy, own = _of_card(upscaler)
     if value_range is not None:
         policy = {"kind": "range", "lo": value_range[0], "hi": value_range[1]}
@@ -151,10 +151,15 @@ def evaluate_file(
     return Evaluation(str(sr), scale, tally.rows(), seam, notes)
 
 
-def _load(
-    model: str | Path | Upscaler, scale: int | None, device: str, precision: str, ensemble: bool
+def open_model(
+    model: str | Path | Upscaler,
+    scale: int | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    *,
+    ensemble: bool = False,
 ) -> Upscaler:
-    """The model at its own scale, unless another is given."""
+    """The model at its own scale, unless another is given; arguments and errors as of `evaluate_model`."""
     if not isinstance(model, str | Path):
         scale = scale or model.facts.scale
     elif model == BUNDLED:

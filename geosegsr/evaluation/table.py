@@ -110,7 +110,7 @@ def table(evaluation: Evaluation, *, by_band: bool = False) -> str:
     """
     total = evaluation.total
     lines = [
-        f"{evaluation.name}, x{evaluation.scale}: {_counted(total.images, 'image')}, {_counted(total.tiles, 'tile')}"
+        f"{evaluation.name}, x{evaluation.scale}: {counted(total.images, 'image')}, {counted(total.tiles, 'tile')}"
     ]
     lines += [f"  {note}" for note in evaluation.notes]
     lines.append(f"{'':15}{'model':>10}{'bicubic':>10}{'difference':>12}")
@@ -166,7 +166,8 @@ def _band_lines(row: Row) -> list[str]:
     ]
 
 
-def _counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: "1 tile", "2 tiles"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 

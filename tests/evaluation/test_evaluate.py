@@ -15,6 +15,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from training_kit import as_dtype, folder_of, ground, write
 
 from geosegsr.errors import ConfigError, GeoSegSRWarning, SceneError
+from geosegsr.evaluation.comparison import compare_models
 from geosegsr.evaluation.enlarge import Enlarger
 from geosegsr.evaluation.evaluate import evaluate_file, evaluate_model
 from geosegsr.evaluation.finished import common_ground
@@ -383,6 +384,26 @@ def test_the_command_prints_a_table_or_json_and_draws(tmp_path, images):
     named = json.loads(run(sr, "--hr", hr, "--lr", lr, "--json").stdout)
     assert named["scale"] == 2
     assert math.isfinite(named["rows"][0]["model"]["psnr"])
+
+
+def test_models_are_compared_side_by_side(images):
+    models = ["--model", "bicubic", "--model", "lanczos", "--scale", 2, "--hr", images]
+    shown = run(*models, "-q")
+    assert shown.exit_code == 0
+    assert "is the best on these images" in shown.stdout
+    row = next(line for line in shown.stdout.splitlines() if line.startswith("psnr "))
+    assert row.count("*") == 1 and row.endswith("*")  # lanczos is sharper
+    both = json.loads(run(*models, "--json").stdout)["models"]
+    alone = json.loads(run("--model", "lanczos", "--scale", 2, "--hr", images, "--json").stdout)
+    assert both[1]["rows"] == alone["rows"]
+    assert all(model["seconds_per_megapixel"] > 0 for model in both)
+    refused = CliRunner().invoke(command, [str(a) for a in (*models, "--by-band")])
+    assert (refused.exit_code, "show one model" in refused.output) == (2, True)
+
+
+def test_models_of_different_scales_are_not_compared(images):
+    with pytest.raises(ConfigError, match="scales 2, 4"):
+        compare_models([Interpolator("bicubic", 2), Interpolator("bicubic", 4)], [str(images)])
 
 
 def test_the_command_wants_a_file_or_a_model(images):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,6 +12,11 @@ from geosegsr_cli.parts.foreign import foreign_options, opened
 from geosegsr_cli.parts.groups import GroupedCommand
 from geosegsr_cli.parts.options import BandList, Places, Scale, json_option, one_line, print_json, verbosity
 from geosegsr_cli.parts.screen import shown
+
+if TYPE_CHECKING:
+    from geosegsr.evaluation.comparison import Comparison
+    from geosegsr.evaluation.table import Evaluation
+    from geosegsr.models.contract import Upscaler
 
 _GROUPS = {
     "Images": ("--hr", "--lr", "--degradation", "--warp", "--bands", "--range"),
@@ -38,7 +45,10 @@ _GROUPS = {
 @click.option(
     "-m",
     "--model",
-    help="bundled, a .safetensors file, nearest, bilinear, bicubic, lanczos, or a network as for upscale.",
+    "models",
+    multiple=True,
+    help="bundled, a .safetensors file, nearest, bilinear, bicubic, lanczos, or a network as for upscale. "
+    "Repeat it to compare models.",
 )
 @foreign_options
 @click.option(
@@ -112,70 +122,85 @@ _GROUPS = {
 @click.option("-q", "--quiet", is_flag=True, help="Suppress warnings and progress.")
 def command(
     sr: Path | None,
-    model: str | None,
+    models: tuple[str, ...],
     hr: tuple[str, ...],
     lr: tuple[str, ...],
-    scale: int | None,
-    degradation: str | None,
-    bands: tuple[int, ...] | None,
-    value_range: tuple[float, float] | None,
-    warp: bool,
-    border: int | None,
     tile: int | None,
     overlap: int | None,
-    device: str,
-    precision: str,
-    sensor: str,
-    consistency: bool | None,
-    ensemble: bool,
     picture: Path | None,
+    warp: bool,
     by_band: bool,
     as_json: bool,
     quiet: bool,
     trust_model: bool,
     model_range: tuple[float, float] | None,
+    **how: Any,
 ) -> None:
     """Score a model on a folder (--model M --hr DIR), or a finished file (SR.tif --hr HR.tif).
 
-    Bicubic interpolation is scored beside it. Each subfolder of --hr gets its own row; its images may differ in bands.
+    Bicubic interpolation is scored beside it; several --model are scored side by side. Each subfolder of --hr gets its
+    own row; its images may differ in bands.
     """
     verbosity(quiet, 0)
-    if (sr is None) == (model is None):
+    if (sr is None) == (not models):
         raise click.UsageError("Pass either a file SR or --model M, not both.")
+    if sr is not None and (len(hr) != 1 or len(lr) > 1):
+        raise click.UsageError("A file SR is compared with a single --hr and at most one --lr.")
+    if sr is None and warp:
+        raise click.UsageError("--warp is for a file SR. Pairs of a model are aligned without it.")
+    if len(models) > 1 and (picture is not None or by_band):
+        raise click.UsageError("--picture and --by-band show one model. Leave them out, or pass one --model.")
     from geosegsr.files import temporary_folder
 
     click.get_current_context().with_resource(temporary_folder())  # torch wants one as soon as it is loaded
     screen = click.get_current_context().with_resource(
         shown("reading the images", quiet=quiet, as_json=as_json)
     )
-    from geosegsr.evaluation import evaluate
+    if sr is not None:
+        from geosegsr.evaluation.evaluate import evaluate_file
+
+        asked = {name: how[name] for name in ("scale", "value_range", "border")}
+        where: dict[str, Any] = {"tile": tile, "overlap": overlap, "picture": picture, "warp": warp}
+        score = evaluate_file(sr, hr[0], lr[0] if lr else None, **asked, **where)
+        screen.close()
+        _print_scores(score, by_band=by_band, as_json=as_json)
+        return
+    chosen: dict[str, Any] = {"device": how["device"], "precision": how["precision"]}
+    networks = [opened(name, trust_model=trust_model, model_range=model_range, **chosen) for name in models]
+    how |= {"progress": lambda done, total: screen.show("", f"{done}/{total} images", done / total)}
+    result = _score_models(networks, hr, lr, picture, how)
+    screen.close()
+    _print_scores(result, by_band=by_band, as_json=as_json)
+
+
+def _score_models(
+    networks: Sequence[str | Upscaler],
+    hr: tuple[str, ...],
+    lr: tuple[str, ...],
+    picture: Path | None,
+    how: dict[str, Any],
+) -> Evaluation | Comparison:
+    from geosegsr.evaluation.comparison import compare_models
+    from geosegsr.evaluation.evaluate import evaluate_model
+    from geosegsr.sensor.degradation import Degradation
+
+    degradation = how["degradation"]
+    how = how | {
+        "degradation": None if degradation is None else Degradation.load(degradation),
+        "bands": how["bands"] or (),
+    }
+    if len(networks) > 1:
+        return compare_models(networks, hr, lr, **how)
+    return evaluate_model(networks[0], hr, lr, picture=picture, **how)
+
+
+def _print_scores(found: Evaluation | Comparison, *, by_band: bool, as_json: bool) -> None:
+    from geosegsr.evaluation.comparison import Comparison, comparison_table
     from geosegsr.evaluation.table import table
 
-    if sr is not None:
-        if len(hr) != 1 or len(lr) > 1:
-            raise click.UsageError("A file SR is compared with a single --hr and at most one --lr.")
-        found = evaluate.evaluate_file(
-            sr, hr[0], lr[0] if lr else None, scale=scale, tile=tile, overlap=overlap, value_range=value_range,
-            border=border, picture=picture, warp=warp,
-        )  # fmt: skip
-    else:
-        if warp:
-            raise click.UsageError("--warp is for a file SR. Pairs of a model are aligned without it.")
-        from geosegsr.sensor.degradation import Degradation
-
-        assert model is not None
-        network = opened(
-            model, trust_model=trust_model, model_range=model_range, device=device, precision=precision
-        )
-        found = evaluate.evaluate_model(
-            network, hr, lr, scale=scale, degradation=None if degradation is None else Degradation.load(degradation),
-            bands=bands or (), value_range=value_range, border=border, device=device, precision=precision,
-            sensor=sensor, consistency=consistency, ensemble=ensemble,
-            picture=picture, progress=lambda done, total: screen.show("", f"{done}/{total} images", done / total),
-        )  # fmt: skip
-    screen.close()
     if as_json:
         print_json(found.to_dict())
         return
-    for line in table(found, by_band=by_band).split("\n"):
+    text = comparison_table(found) if isinstance(found, Comparison) else table(found, by_band=by_band)
+    for line in text.split("\n"):
         click.echo(one_line(line))
