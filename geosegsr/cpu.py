@@ -14,7 +14,7 @@ from typing import Any
 _lock = threading.Lock()
 _users = 0
 _limit: Any = None
-_MMAP_THRESHOLD, _TRIM_THRESHOLD, _ARENA_MAX = -3, -1, -8  # glibc's malloc.h
+_MMAP_THRESHOLD, _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -3, -1, -4, -8  # glibc's malloc.h
 _LARGEST_MAPPED_APART = 32 << 20  # bytes; glibc allows no more
 _KEPT = 512 << 20  # bytes
 
@@ -58,23 +58,35 @@ def _take_control() -> None:
             release(force=True)
 
 
-@lru_cache(maxsize=1)
-def keep_freed_memory() -> None:
+KEPT_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_MMAP_THRESHOLD_": str(_LARGEST_MAPPED_APART),
+    "MALLOC_TRIM_THRESHOLD_": str(_KEPT),
+}
+"""Environment of a process that is to start as `keep_freed_memory` with `of_any_size` makes one."""
+
+
+@lru_cache(maxsize=2)
+def keep_freed_memory(*, of_any_size: bool = False) -> None:
     """Let glibc keep up to 512 MiB of freed memory for later allocations of this process.
 
     The features of a network take some megabytes per layer. By default glibc requests this memory from the system and
     returns it for every layer, and the system zeroes the pages each time: a tenth of a scene's CPU time and more. Threads
     other than the first use heaps of 64 MiB, which are too small. Nothing changes under another C library, or where the
     environment configures malloc (MALLOC_ARENA_MAX and others).
+
+    Args:
+        of_any_size: Whether allocations of more than 32 MiB are kept, too. Freed memory below one that is still in use is
+            then never returned, so this is for processes that do nothing else.
     """
     if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return
-    for parameter, value in (
-        (_MMAP_THRESHOLD, _LARGEST_MAPPED_APART),
-        (_TRIM_THRESHOLD, _KEPT),
-        (_ARENA_MAX, 1),
-    ):
-        mallopt(parameter, value)
+    mallopt(_MMAP_THRESHOLD, _LARGEST_MAPPED_APART)
+    mallopt(_TRIM_THRESHOLD, _KEPT)
+    mallopt(_ARENA_MAX, 1)
+    if of_any_size:
+        mallopt(_MMAP_MAX, 0)

@@ -22,7 +22,7 @@ from dask.local import get_async
 from dask.system import CPU_COUNT
 
 from geosegsr.context import check_stop, cores_of_a_block, on_tiles, stop_requested
-from geosegsr.cpu import single_threaded_blas
+from geosegsr.cpu import KEPT_MEMORY, keep_freed_memory, single_threaded_blas
 from geosegsr.errors import ConfigError, JobError
 from geosegsr.workers.cluster import run_on_cluster
 from geosegsr.workers.scheduler import Scheduler
@@ -39,6 +39,8 @@ _START_TIMEOUT_S = 60
 _GOODBYE_S = 5
 # For its dashboard, Dask samples the stacks of workers a hundred times a second and wakes every process fifty times.
 _QUIET = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "500ms"}
+# By default Dask has its workers return freed memory at once, and the system zeroes it anew for each array.
+_KEEPING = {f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in KEPT_MEMORY.items()}
 
 
 def _nothing(index: int) -> Sequence[int]:
@@ -122,6 +124,7 @@ def open_engine(workers: int | None = None, scheduler: str | Scheduler | None = 
 
 @contextmanager
 def _threads() -> Iterator[Engine]:
+    keep_freed_memory()  # before the threads that it is for
     pool = ThreadPoolExecutor(default_threads(), thread_name_prefix="geosegsr-block")
     try:
         with single_threaded_blas():  # once: OpenBLAS threads spin for a while when re-enabled
@@ -267,7 +270,7 @@ def _client(workers: int | None, scheduler: Scheduler | None) -> Iterator[Any]:
             with silence_logging_cmgr(logging.CRITICAL), suppress(TimeoutError, OSError):
                 client.close(timeout=_GOODBYE_S)
         return
-    with _scratch(), dask.config.set(_QUIET):
+    with _scratch(), dask.config.set({**_QUIET, **_KEEPING}):
         cluster = _local_cluster(workers)
         client = Client(cluster, set_as_default=False)
         patience = 1  # interrupted or failed: do not wait for the workers

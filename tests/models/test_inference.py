@@ -332,12 +332,13 @@ def test_cuda_agrees_with_the_cpu(path, tiles, upscaler):
 
 
 FAULTS = """
-import resource, threading
+import resource, sys, threading
 from geosegsr.cpu import keep_freed_memory
-keep_freed_memory()
+size = int(sys.argv[1])
+keep_freed_memory(of_any_size=size > 32 << 20)
 def layers():
-    for _ in range(200):
-        bytearray(b"x") * (8 << 20)
+    for _ in range(200 * (8 << 20) // size):
+        bytearray(b"x") * size
 thread = threading.Thread(target=layers)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 thread.start(); thread.join()
@@ -347,13 +348,14 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc only")
 def test_memory_of_one_layer_serves_the_next_unless_the_environment_decides():
-    def faults(**more):
+    def faults(size=8 << 20, **more):
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
         done = subprocess.run(
-            [sys.executable, "-c", FAULTS], env={**environment, **more}, capture_output=True, check=True
+            [sys.executable, "-c", FAULTS, str(size)], env={**environment, **more}, capture_output=True, check=True
         )
         return int(done.stdout)
 
     once = (8 << 20) // os.sysconf("SC_PAGE_SIZE")
     assert faults() < 3 * once
+    assert faults(64 << 20) < 3 * 8 * once
     assert faults(MALLOC_ARENA_MAX="8", MALLOC_MMAP_THRESHOLD_="1000000") > 100 * once

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import resource
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +25,7 @@ from distributed import LocalCluster
 
 import geosegsr
 from geosegsr.context import cores_of_a_block
-from geosegsr.cpu import _controller, single_threaded_blas
+from geosegsr.cpu import KEPT_MEMORY, _controller, single_threaded_blas
 from geosegsr.errors import JobError, SceneError
 from geosegsr.pipeline.job import BlockRecord
 from geosegsr.workers import engine
@@ -257,3 +259,23 @@ def test_blas_has_one_thread_in_every_thread() -> None:
     with ThreadPoolExecutor(1) as pool:
         assert set(pool.submit(threads_inside).result()) == {1}
     assert threads() == before
+
+
+def _faults(_: int) -> int:
+    """Page faults of this process while arrays of 64 MiB come and go."""
+    for _ in range(2):
+        np.ones(1 << 23)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        np.ones(1 << 23)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc only")
+def test_worker_processes_keep_freed_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in KEPT_MEMORY:
+        monkeypatch.delenv(name, raising=False)
+    found: list[int] = []
+    with engine.open_engine(workers=1) as running:
+        running.run(_faults, [0], found.append, together=1, shared_folder=tmp_path)
+    assert found[0] < (64 << 20) // resource.getpagesize()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from geosegsr import files
+from geosegsr.cpu import keep_freed_memory
 from geosegsr_cli.parts import batch
 from geosegsr_cli.parts.foreign import foreign_options, opened
 from geosegsr_cli.parts.groups import GroupedCommand
@@ -240,6 +241,7 @@ def command(
     treated as if it were upscaled alone.
     """
     verbosity(quiet, verbose)
+    keep_freed_memory(of_any_size=True)
     dst = _named_output(dst, src)
     is_batch = batch.is_folder(dst) or not batch.is_one_file(src, listed)
     _refuse_misplaced(dst, is_batch, uncertainty, pattern or on_error or exclude or unsuitable)
