@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,6 +43,8 @@ class ArrayRaster:
     offsets: tuple[float, ...]
     colours: tuple[str, ...]
     hints: tuple[BandHints, ...]
+    small: NDArray[Any] | None = None
+    """What `sample` gives where reading it would compute all pixels, shape (bands, h, w)."""
 
     def with_nodata(self, nodata: float) -> ArrayRaster:
         """The same array with another nodata value."""
@@ -57,6 +59,7 @@ class ArrayRaster:
             offsets=tuple(self.offsets[at] for at in positions),
             colours=tuple(self.colours[at] for at in positions),
             hints=tuple(self.hints[at] for at in positions),
+            small=None if self.small is None else self.small[list(positions)],
         )
 
     @classmethod
@@ -91,7 +94,7 @@ class ArrayRaster:
         colours = tuple(map(colour_of, names))
         return cls(
             ordered,
-            _transform(data, *spatial),
+            transform_of(data, *spatial),
             _nodata(data, nodata, name),
             _per_band(data.attrs.get("scale_factor", 1.0), count),
             _per_band(data.attrs.get("add_offset", 0.0), count),
@@ -124,9 +127,13 @@ class ArrayRaster:
         return values, ~is_invalid(values, self.nodata)
 
     def sample(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        step = max(1, -(-max(self.height, self.width) // _SAMPLE_SIDE))
-        values = np.asarray(self.data[:, ::step, ::step])
+        values = self.every_nth() if self.small is None else self.small
         return values, ~is_invalid(values, self.nodata)
+
+    def every_nth(self) -> NDArray[Any]:
+        """Pixels at equal steps, at most 1024 along a side; shape (bands, h, w)."""
+        step = max(1, -(-max(self.height, self.width) // _SAMPLE_SIDE))
+        return np.asarray(self.data[:, ::step, ::step])
 
 
 def bands_of(data: xr.Dataset) -> tuple[xr.DataArray, list[Any]]:
@@ -148,23 +155,38 @@ def bands_of(data: xr.Dataset) -> tuple[xr.DataArray, list[Any]]:
             f"Cannot upscale a Dataset of {_listed(data.data_vars)}: its variables are not planes of one grid. "
             "Pass one of them, for example data['NAME']."
         )
+    planes = {str(name): data[name] for name in names}
+    refuse_unlike(planes)
+    return together(planes), names
+
+
+def refuse_unlike(planes: Mapping[str, xr.DataArray]) -> None:
+    """Refuse bands that one array cannot hold.
+
+    Raises:
+        BandError: They have several dtypes or nodata values.
+    """
     for what, found in (
-        ("dtypes", {str(data[name].dtype) for name in names}),
-        ("nodata values", {str(data[name].rio.nodata) for name in names}),
+        ("dtypes", {str(plane.dtype) for plane in planes.values()}),
+        ("nodata values", {str(plane.rio.nodata) for plane in planes.values()}),
     ):
         if len(found) > 1:
             raise BandError(
-                f"Cannot upscale a Dataset of {_listed(names)}: its variables have different {what} "
+                f"Cannot upscale a Dataset of {_listed(planes)}: its variables have different {what} "
                 f"({', '.join(sorted(found))}). Pass those that are alike, for example data[['A', 'B']]."
             )
-    planes = [data[name].copy(deep=False) for name in names]
-    for plane in planes:
+
+
+def together(planes: Mapping[str, xr.DataArray]) -> xr.DataArray:
+    """Bands of one grid as one array, with their names as the coordinate of its first dimension, "band"."""
+    bare = [plane.copy(deep=False) for plane in planes.values()]
+    for plane in bare:
         plane.attrs = {}  # each has its own
-    stacked = xr.concat(planes, dim="band", coords="minimal", compat="override")
-    stacked = stacked.assign_coords(band=("band", [str(name) for name in names]))
-    first = data[names[0]]
+    stacked = xr.concat(bare, dim="band", coords="minimal", compat="override", join="override")
+    stacked = stacked.assign_coords(band=("band", list(planes)))
+    first = next(iter(planes.values()))
     attrs = {
-        key: [data[name].attrs.get(key, default) for name in names]
+        key: [plane.attrs.get(key, default) for plane in planes.values()]
         for key, default in (("scale_factor", 1.0), ("add_offset", 0.0))
     }
     mapping = {key: first.encoding[key] for key in ("grid_mapping",) if key in first.encoding}
@@ -172,7 +194,7 @@ def bands_of(data: xr.Dataset) -> tuple[xr.DataArray, list[Any]]:
     nodata = first.rio.nodata
     if nodata is not None and first.rio.encoded_nodata is None:
         stacked = stacked.rio.write_nodata(nodata)
-    return stacked, names
+    return stacked
 
 
 def _spatial_dims(data: xr.DataArray | xr.Dataset) -> tuple[Any, Any]:
@@ -213,7 +235,7 @@ def _refuse_irregular(data: xr.DataArray, dim: Any, name: str) -> None:
         )
 
 
-def _transform(data: xr.DataArray, y_dim: Any, x_dim: Any) -> Affine:
+def transform_of(data: xr.DataArray, y_dim: Any, x_dim: Any) -> Affine:
     """The one that the array states, unless its coordinates say otherwise: a selection keeps the statement of the whole."""
     stated: Affine = data.rio.transform()
     if not stated.is_rectilinear or not {y_dim, x_dim} <= set(data.coords):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,12 @@ class Packing:
             np.isnan(dn) | (held == dn), values, held * self.scale + self.offset
         ).astype(values.dtype)
         return fitted
+
+
+def fitted(pixels: Any, data: xr.DataArray) -> Any:
+    """Pixels that a file with the encoding of `data` can hold."""
+    packing = Packing.of(data)
+    return pixels if packing is None else pixels.map_blocks(packing.fitted, dtype=pixels.dtype)
 
 
 def dressed(
@@ -127,6 +134,25 @@ def dressed_dataset(data: xr.Dataset, fine: xr.DataArray, names: list[Any]) -> x
             variables[name] = own.variable  # without coordinates, which are those of the old grid
     attrs = {key: value for key, value in data.attrs.items() if not is_outdated(str(key))}
     return xr.Dataset(variables, attrs=attrs)
+
+
+def dressed_planes(data: Any, fine: xr.DataArray, planes: Mapping[str, xr.DataArray]) -> xr.Dataset:
+    """The result of bands that may have several resolutions: all on one grid.
+
+    Args:
+        data: The input; of a Dataset, attributes and variables without rows and columns are kept.
+        fine: What its bands became, named by them.
+        planes: They themselves, in the order in which they come out.
+    """
+    present = [str(band) for band in fine.coords["band"].values]
+    variables: dict[Any, Any] = {
+        name: _variable(own, fine, name) for name, own in planes.items() if name in present
+    }
+    if not isinstance(data, xr.Dataset):
+        return xr.Dataset(variables)
+    alone = {name: own.variable for name, own in data.data_vars.items() if not own.dims}
+    attrs = {key: value for key, value in data.attrs.items() if not is_outdated(str(key))}
+    return xr.Dataset(variables | alone, attrs=attrs)
 
 
 def _variable(own: xr.DataArray, fine: xr.DataArray, band: str) -> xr.DataArray:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, overload
 
 import dask.array as da
 import numpy as np
@@ -16,36 +18,54 @@ from geosegsr.models.catalogue import check_scale, model_at, shared_upscaler
 from geosegsr.models.contract import DEFAULT_MODEL, Upscaler
 from geosegsr.models.ensemble import Ensemble
 from geosegsr.notices import warn
+from geosegsr.pipeline.array_groups import groups_of, has_several_grids, is_several, names_of
 from geosegsr.pipeline.array_raster import ArrayRaster, bands_of
-from geosegsr.pipeline.array_result import Packing, dressed, dressed_dataset
-from geosegsr.pipeline.guide import what_guides
+from geosegsr.pipeline.array_result import dressed, dressed_dataset, dressed_planes, fitted
+from geosegsr.pipeline.array_sharpening import on_one_grid, sharpened
 from geosegsr.pipeline.layout import plan_rendering
 from geosegsr.pipeline.options import RenderOptions, listed, with_defaults
 from geosegsr.raster.intake import look_at, take_in
 from geosegsr.raster.nodata import is_invalid
 from geosegsr.raster.window import Window
-from geosegsr.sharpening.nesting import Grid, Nesting
-from geosegsr.sharpening.sharpener import Sharpener
 from geosegsr.tiling.grid import Block
 from geosegsr.tiling.group import output_bands
 from geosegsr.tiling.render import Rendering, render_block
 
-_SHARPENED_SIDE = 512
-"""Pixels along a side of a chunk of an array that a guide sharpens."""
+if TYPE_CHECKING:
+    Several: TypeAlias = xr.Dataset | xr.DataTree | Mapping[str, xr.DataArray | xr.Dataset]
 
 
-Array = TypeVar("Array", xr.DataArray, xr.Dataset)
-
-
-@listed(RenderOptions)
+@overload
 def super_resolve(
-    data: Array,
+    data: xr.DataArray,
     scale: int = 4,
     model: str | Path | Upscaler = DEFAULT_MODEL,
     *,
     guide: xr.DataArray | None = None,
     **options: Unpack[RenderOptions],
-) -> Array:
+) -> xr.DataArray: ...
+
+
+@overload
+def super_resolve(
+    data: Several,
+    scale: int = 4,
+    model: str | Path | Upscaler = DEFAULT_MODEL,
+    *,
+    guide: xr.DataArray | None = None,
+    **options: Unpack[RenderOptions],
+) -> xr.Dataset: ...
+
+
+@listed(RenderOptions)
+def super_resolve(
+    data: xr.DataArray | Several,
+    scale: int = 4,
+    model: str | Path | Upscaler = DEFAULT_MODEL,
+    *,
+    guide: xr.DataArray | None = None,
+    **options: Unpack[RenderOptions],
+) -> xr.DataArray | xr.Dataset:
     """Upscale an array, block by block and only when it is computed.
 
     The result has the pixels that `geosegsr.upscale` would write for a file with the same content, as far as an array
@@ -56,8 +76,11 @@ def super_resolve(
     Args:
         data: Shape (y, x) or (band, y, x) in any order of dimensions, with or without dask; NaN is invalid.
             A band coordinate or `long_name` that says "red", "nir" and so on names the bands.
-            Or a Dataset whose variables are the bands, of one dtype.
-        scale: Output pixels per input pixel along each side: 2, 3, 4 or 8; 1 to stop at the grid of a guide.
+            Or a Dataset whose variables are the bands, of one dtype. Bands of several resolutions, whose pixels divide, are
+            first brought to the finest grid, as those of a product: a Dataset with dimensions such as y_20m and x_20m, a
+            DataTree with a node for each resolution, or a dictionary of bands or of Datasets.
+        scale: Output pixels per input pixel along each side, of the finest bands: 2, 3, 4 or 8; 1 to stop at their grid, or at
+            that of a guide.
         model: As for `upscale`.
         guide: A sharper array of the same ground, by which `data` is first sharpened to its grid.
         **options: See `geosegsr.pipeline.options.RenderOptions`. `nodata` is by default the array's own
@@ -65,7 +88,7 @@ def super_resolve(
 
     Returns:
         A dask-backed DataArray of the same dtype, dimensions, name, attributes and CRS, with coordinates and
-        transform on the finer grid. For a Dataset, a Dataset.
+        transform on the finer grid. For anything else a Dataset.
 
     Raises:
         ConfigError: The kind of object, the scale, the dtype, the coordinates or an option cannot work.
@@ -74,19 +97,23 @@ def super_resolve(
         TypeError: There is no such option.
     """
     chosen = with_defaults(options, RenderOptions)
-    check_scale(scale, guided=guide is not None)
     _refuse_others(data, "upscale")
     if guide is not None:
         _refuse_others(guide, "sharpen by")
     if isinstance(data, xr.DataArray):
+        check_scale(scale, guided=guide is not None)
         return _enlarged(data, scale, model, guide, chosen)
+    if not isinstance(data, xr.Dataset) or has_several_grids(data):
+        return _of_groups(data, scale, model, guide, chosen)
+    check_scale(scale, guided=guide is not None)
     bands, names = bands_of(data)
     return dressed_dataset(data, _enlarged(bands, scale, model, guide, chosen), names)
 
 
 def _refuse_others(data: Any, action: str) -> None:
-    """Refuse what is no array of xarray's."""
-    if isinstance(data, xr.DataArray) or (isinstance(data, xr.Dataset) and action == "upscale"):
+    """Refuse what is no array of xarray's, nor holds some."""
+    several = isinstance(data, xr.Dataset) or is_several(data)
+    if isinstance(data, xr.DataArray) or (several and action == "upscale"):
         return
     advice = "Pass a DataArray, such as rioxarray.open_rasterio(FILE)."
     if isinstance(data, str | Path):
@@ -98,14 +125,37 @@ def _refuse_others(data: Any, action: str) -> None:
     raise ConfigError(f"Cannot {action} an object of type '{type(data).__name__}'. {advice}")
 
 
+def _of_groups(
+    data: Any,
+    scale: int,
+    model: str | Path | Upscaler,
+    guide: xr.DataArray | None,
+    chosen: RenderOptions,
+) -> xr.Dataset:
+    """`super_resolve` for bands that may have several resolutions."""
+    groups, order, nodata = groups_of(data), names_of(data), chosen["nodata"]
+    if guide is not None and len(groups) > 1:
+        raise ConfigError(
+            "Cannot use guide= with bands of several resolutions: the finest guide the others. Add it to them, or leave it out."
+        )
+    check_scale(scale, guided=guide is not None or len(groups) > 1)
+    stack, small = on_one_grid(
+        groups, order, None if nodata == "auto" else nodata, find_nodata=nodata == "auto"
+    )
+    fine = _enlarged(stack, scale, model, guide, chosen, small)
+    planes = {name: plane for group in groups for name, plane in group.items()}
+    return dressed_planes(data, fine, {name: planes[name] for name in order})
+
+
 def _enlarged(
     data: xr.DataArray,
     scale: int,
     model: str | Path | Upscaler,
     guide: xr.DataArray | None,
     chosen: RenderOptions,
+    small: NDArray[Any] | None = None,
 ) -> xr.DataArray:
-    """`super_resolve` for one array."""
+    """`super_resolve` for one array; `small` is what its values are like, where it was sharpened before."""
     model = model_at(scale, model)
     if scale == 1 and chosen["ensemble"]:
         raise ConfigError(
@@ -114,17 +164,17 @@ def _enlarged(
     nodata = chosen["nodata"]
     asked = None if nodata == "auto" else nodata
     if guide is not None:
-        data = _sharpened(data, guide, asked, find_nodata=nodata == "auto")
+        data = sharpened(data, guide, asked, find_nodata=nodata == "auto")
     if scale == 1:
         return data
-    raster = ArrayRaster.wrap(data, asked)
+    raster = replace(ArrayRaster.wrap(data, asked), small=small)
     _warn_of_alpha(raster)
     upscaler = shared_upscaler(model, scale, device=chosen["device"], precision=chosen["precision"])
     if chosen["ensemble"]:
         upscaler = Ensemble.of(upscaler)
     # An interpolation reads nothing before it is computed; a network needs the range of the values anyway.
     by_values = not upscaler.facts.linear
-    if guide is not None:  # a collar was found or warned of before
+    if guide is not None or small is not None:  # a collar was found or warned of before
         intake = look_at(raster, by_values=by_values)
     else:
         raster, intake = take_in(
@@ -132,71 +182,8 @@ def _enlarged(
         )
     whole = Window(0, 0, raster.height, raster.width)
     rendering = plan_rendering(raster, upscaler, whole, chosen, intake, measured=False).rendering
-    pixels = _fitted(_lazy_blocks(raster, rendering), data)
+    pixels = fitted(_lazy_blocks(raster, rendering), data)
     return dressed(data, raster, pixels, output_bands(rendering.groups), scale)
-
-
-def _fitted(pixels: Any, data: xr.DataArray) -> Any:
-    """Pixels that a file with the encoding of `data` can hold."""
-    packing = Packing.of(data)
-    return pixels if packing is None else pixels.map_blocks(packing.fitted, dtype=pixels.dtype)
-
-
-def _sharpened(
-    data: xr.DataArray, guide: xr.DataArray, nodata: float | None, *, find_nodata: bool
-) -> xr.DataArray:
-    """An array on its guide's grid, lazily; the fit reads parts of both at once."""
-    wrapped = ArrayRaster.wrap(data, nodata)
-    coarse, intake = take_in(wrapped, wrapped.with_nodata, find_nodata=find_nodata)
-    sharp = _guide_of(ArrayRaster.wrap(guide), find_nodata=find_nodata)
-    sharpener = Sharpener.fitted(Nesting.of(_grid(coarse), _grid(sharp)), coarse, sharp, intake.kinds)
-    ratio, shared = sharpener.nesting.ratio, delayed(sharpener, pure=False, traverse=False)
-    height, width = coarse.height * ratio, coarse.width * ratio
-    rows = []
-    for row in range(0, height, _SHARPENED_SIDE):
-        cols = []
-        for col in range(0, width, _SHARPENED_SIDE):
-            window = Window(row, col, _SHARPENED_SIDE, _SHARPENED_SIDE).intersection(
-                Window(0, 0, height, width)
-            )
-            wide = sharpener.coarse_window(window)
-            part = sharpener.nesting.read(wide.scaled(ratio)) or Window(0, 0, 0, 0)
-            lazy = delayed(_sharpen, pure=False)(
-                shared, window, coarse.data.data[(slice(None), *wide.slices)],
-                sharp.data.data[(slice(None), *part.slices)], sharp.nodata,
-            )  # fmt: skip
-            shape = (coarse.count, window.height, window.width)
-            cols.append(da.from_delayed(lazy, shape, dtype=coarse.dtype))
-        rows.append(da.concatenate(cols, axis=2))
-    pixels = _fitted(da.concatenate(rows, axis=1), data)
-    return dressed(data, coarse, pixels, tuple(range(coarse.count)), ratio)
-
-
-def _guide_of(guide: ArrayRaster, *, find_nodata: bool) -> ArrayRaster:
-    """The bands of a guide that are images; see `geosegsr.pipeline.guide`."""
-    images, nodata = what_guides(
-        guide,
-        find_nodata=find_nodata,
-        advice="pass nodata='auto', or declare it: guide.rio.write_nodata({value:g})",
-    )
-    chosen = guide if len(images) == guide.count else guide.with_bands(images)
-    return chosen if nodata is None else chosen.with_nodata(nodata)
-
-
-def _sharpen(
-    sharpener: Sharpener,
-    window: Window,
-    values: NDArray[Any],
-    guide: NDArray[Any],
-    guide_nodata: float | None,
-) -> NDArray[Any]:
-    coarse = values, ~is_invalid(values, sharpener.nodata)
-    return sharpener(window, coarse, (guide, ~is_invalid(guide, guide_nodata)))[0]
-
-
-def _grid(raster: ArrayRaster) -> Grid:
-    transform = None if raster.transform.is_identity else raster.transform
-    return Grid(raster.path, raster.height, raster.width, transform, raster.data.rio.crs)
 
 
 def _warn_of_alpha(raster: ArrayRaster) -> None:
