@@ -54,6 +54,8 @@ class ModelConfig(Checked):
     equivariance: Annotated[str, one_of(EQUIVARIANCES)] = "none"
     """Turns of the image that the trunk commutes with, where it is made of plain convolutions: "none", "p4" (by quarters)
     or "p4m" (mirrors too). The same network learns more from the same images."""
+    unit_from: str | None = None
+    """A SwinIR or HAT network of another project, whose trunk the network starts with; the preset gives the rest."""
     tower: str | None = None
     """Weights of the semantic tower: a name or a file; None for the preset's own start."""
 
@@ -257,6 +259,7 @@ def _init_of(model: Any) -> Any:
         model.get("preset") in BUNDLED_PRESETS
         and not model.get("changes")
         and not model.get("tower")
+        and not model.get("unit_from")
         and model.get("equivariance") in ("none", "p4")
     )
     return model.get("init", BUNDLED if alike else RANDOM)

@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 
-from geosegsr.errors import ConfigError, redacted
+from geosegsr.errors import CheckpointError, ConfigError, redacted
 from geosegsr.models.card import ModelCard
 from geosegsr.models.catalogue import bundled_checkpoint
 from geosegsr.models.checkpoint import clean_beside, load_checkpoint, read_card, save_checkpoint
 from geosegsr.models.contract import BUNDLED
+from geosegsr.models.conversion import read_tensors
 from geosegsr.models.pretrained import load_tower, tower_fields
+from geosegsr.models.segsr.borrowed import borrow, borrowed_fields
 from geosegsr.models.segsr.config import SeGSRConfig
 from geosegsr.models.segsr.network import SeGSR, preset
 from geosegsr.notices import warn
@@ -59,11 +61,37 @@ def _started(model: ModelConfig, names: Sequence[str]) -> SeGSR:
     if model.init == RANDOM:
         named = model.tower is not None and not Path(model.tower).exists()
         shape = tower_fields(str(model.tower)) if named else {}
+        if model.unit_from is not None:
+            return _borrowed(model, shape, len(names))
         return SeGSR(preset(model.preset, scale=model.scale, bands=len(names), **{**shape, **model.changes}))
     network, card = load_checkpoint(init_file(model))
     wanted = replace(_changed(network.config, model), scale=model.scale)
     known = [band_key(name) for name in card.band_names]
     return with_bands(with_shape(network, wanted), names, known).train()
+
+
+def _borrowed(model: ModelConfig, tower: dict[str, Any], bands: int) -> SeGSR:
+    """A network with the trunk of another project's.
+
+    Raises:
+        ConfigError: The trunk is for another scale or other bands.
+        CheckpointError: The file is damaged, or no network whose units could be used.
+    """
+    path = Path(str(model.unit_from))
+    state = read_tensors(path)
+    try:
+        fields = borrowed_fields(state)
+        if (fields["scale"], fields["bands"]) != (model.scale, bands):
+            raise ConfigError(
+                f"Cannot train with the units of '{path}': they are for scale {fields['scale']} and {fields['bands']} "
+                f"bands, and this run for scale {model.scale} and {bands} bands. "
+                f"Pass --scale {fields['scale']}, and --bands to choose {fields['bands']} bands."
+            )
+        network = SeGSR(preset(model.preset, **{**tower, **model.changes, **fields}))
+        borrow(network, state)
+    except CheckpointError as error:
+        raise CheckpointError(f"Cannot train with the units of '{path}': {error}.") from error
+    return network
 
 
 def init_file(model: ModelConfig) -> Path:
@@ -76,6 +104,8 @@ def init_file(model: ModelConfig) -> Path:
 
 def describe_init(config: TrainConfig, names: Sequence[str]) -> str:
     """For the user: what the network starts from, and how its bands were found."""
+    if config.model.unit_from is not None:
+        return f"start: the trunk of {Path(config.model.unit_from).name}, modulations at rest"
     if config.model.init == RANDOM:
         return "start: random weights"
     path = init_file(config.model)

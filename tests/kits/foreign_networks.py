@@ -23,7 +23,7 @@ def _hat() -> nn.Module:
     from spandrel.architectures.HAT import HAT
 
     return HAT(
-        img_size=16, window_size=16, depths=[2], embed_dim=12, num_heads=[2], mlp_ratio=2, upscale=2,
+        img_size=64, window_size=16, depths=[2], embed_dim=12, num_heads=[2], mlp_ratio=2, upscale=2,
         upsampler="pixelshuffle", overlap_ratio=0.5, compress_ratio=3, squeeze_factor=6, resi_connection="1conv",
     )  # fmt: skip
 

@@ -47,6 +47,7 @@ _PLACES = {
     "scale": "model.scale",
     "init": "model.init",
     "train_only": "model.train",
+    "unit_from": "model.unit_from",
     "tower": "model.tower",
     "batch": "optimiser.batch",
     "learning_rate": "optimiser.learning_rate",
@@ -70,7 +71,7 @@ _GROUPS = {
         "--radiometry",
         "--range",
     ),
-    "Weights": ("--init", "--train-only", "--tower"),
+    "Weights": ("--init", "--unit-from", "--train-only", "--tower"),
     "Length and pace": ("--steps", "--minutes", "--batch", "--patch", "--learning-rate", "--seed"),
     "Machine": ("--device", "--precision", "--threads", "--workers"),
     "Run": ("--run", "--resume", "--check", "--tracker"),
@@ -159,6 +160,10 @@ _GROUPS = {
     metavar="FILE|bundled|none",
     help="Checkpoint to start from; none: random weights. Default: bundled, where it has the preset's shape.",
 )
+@click.option(
+    "--unit-from", metavar="FILE",
+    help="SwinIR or HAT network of another project, whose trunk to start with. Default: none.",
+)  # fmt: skip
 @click.option(
     "--train-only", type=click.Choice(["all", "trunk", "lora"]), help="Weights to train. Default: all."
 )

@@ -104,6 +104,8 @@ class SeGSRConfig(Checked):
     """Channels between guidance and modulation."""
     modulation_kernel: Annotated[int, one_of((1, 3))] = 3
     """Side of the modulation's convolutions, in lr pixels: 1 or 3."""
+    modulation_norm: bool = True
+    """Whether modulation normalises the features first; without it, a modulation at rest changes nothing."""
     skip_every: Annotated[int, bounds(0, 64)] = 0
     """Convolutions between two skip connections inside a unit; 0: only the one around the unit (compact)."""
     sensor_width: Annotated[int, bounds(0, 512)] = 0

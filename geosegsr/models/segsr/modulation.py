@@ -15,22 +15,22 @@ def channel_norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
 
 
 class Modulation(nn.Module):
-    """Normalises features, then scales and shifts them by the guidance (LMM).
+    """Normalises features, unless told not to, then scales and shifts them by the guidance (LMM).
 
     Source:
         The method's paper, section III-D.
     """
 
-    def __init__(self, channels: int, hidden: int, kernel: int) -> None:
+    def __init__(self, channels: int, hidden: int, kernel: int, *, normalise: bool = True) -> None:
         super().__init__()
         pad = kernel // 2
-        self.norm = nn.LayerNorm(channels)
+        self.norm = nn.LayerNorm(channels) if normalise else None
         self.shared = nn.Conv2d(1, hidden, kernel, padding=pad)
         self.gain_offset = nn.Conv2d(hidden, 2 * channels, kernel, padding=pad)
         self.start_plain()
 
     def start_plain(self) -> None:
-        """Make the modulation close to plain normalisation."""
+        """Make the modulation close to plain normalisation, or to no change at all."""
         nn.init.normal_(self.gain_offset.weight, std=1e-3)
         nn.init.zeros_(self._bias)
 
@@ -49,4 +49,4 @@ class Modulation(nn.Module):
         offset = F.conv2d(hidden, offset_weight, offset_bias, padding="same")  # (N, C, h, w)
         # addcmul would cast them itself, but unseen by workspace_bytes; and of two names for each, one would be held too long.
         gain, offset = gain.to(x.dtype), offset.to(x.dtype)
-        return torch.addcmul(offset, channel_norm(x, self.norm), gain)
+        return torch.addcmul(offset, x if self.norm is None else channel_norm(x, self.norm), gain)

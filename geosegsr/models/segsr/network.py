@@ -44,7 +44,10 @@ class SeGSR(nn.Module):
         self.embed_norm = nn.LayerNorm(width) if config.embed_norm else None
         self.units = nn.ModuleList(build_unit(config, depth) for depth in config.depths)
         modulations = [
-            Modulation(width, config.modulation_width, config.modulation_kernel) for _ in config.depths
+            Modulation(
+                width, config.modulation_width, config.modulation_kernel, normalise=config.modulation_norm
+            )
+            for _ in config.depths
         ]
         self.modulations = nn.ModuleList(modulations)
         self.final_norm = nn.LayerNorm(width) if config.final_norm else None

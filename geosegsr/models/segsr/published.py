@@ -161,15 +161,15 @@ def _config_of(state: Mapping[str, Tensor]) -> SeGSRConfig:
     hidden, cab = (
         state[f"layers.0.residual_group.blocks.0.conv_block.cab.{n}.weight"] for n in ("0", "3.attention.1")
     )
-    side = _root(state["layers.0.residual_group.blocks.0.attn.relative_position_bias_table"].shape[0])
-    both = _root(state["layers.0.residual_group.overlap_attn.relative_position_bias_table"].shape[0])
+    side = root(state["layers.0.residual_group.blocks.0.attn.relative_position_bias_table"].shape[0])
+    both = root(state["layers.0.residual_group.overlap_attn.relative_position_bias_table"].shape[0])
     window = (side + 1) // 2
     tower_width, _, patch, _ = tower["conv1.weight"].shape
     fc = tower["transformer.resblocks.0.mlp.c_fc.weight"]
     lora = tower.get("transformer.resblocks.0.attn.qkv.lora_A.default.weight")
     rank = 0 if lora is None else lora.shape[0]
     return SeGSRConfig(
-        scale=_scale(state),
+        scale=scale_of(state),
         bands=bands,
         unit="hat",
         depths=_depths(state),
@@ -184,10 +184,10 @@ def _config_of(state: Mapping[str, Tensor]) -> SeGSRConfig:
         head_width=state["conv_last.weight"].shape[1],
         modulation_width=state["spades.4.mlp_shared.0.weight"].shape[0],
         tower_width=tower_width,
-        tower_layers=_count(tower, r"^transformer\.resblocks\.(\d+)\."),
+        tower_layers=count(tower, r"^transformer\.resblocks\.(\d+)\."),
         tower_heads=TOWER_HEADS,
         tower_patch=patch,
-        tower_grid=_root(tower["positional_embedding"].shape[0] - 1),
+        tower_grid=root(tower["positional_embedding"].shape[0] - 1),
         tower_output=tower["proj"].shape[1],
         tower_mlp_ratio=fc.shape[0] / tower_width,
         lora_rank=rank,
@@ -196,22 +196,25 @@ def _config_of(state: Mapping[str, Tensor]) -> SeGSRConfig:
     )
 
 
-def _scale(state: Mapping[str, Tensor]) -> int:
+def scale_of(state: Mapping[str, Tensor]) -> int:
+    """The scale of a staged enlargement, from the shapes of its convolutions."""
     factors = [v.shape[0] // v.shape[1] for k, v in state.items() if re.match(r"^upsample\.\d+\.weight$", k)]
     return 3 if factors == [9] else int(2 ** len(factors))
 
 
 def _depths(state: Mapping[str, Tensor]) -> tuple[int, ...]:
-    units = _count(state, r"^layers\.(\d+)\.")
-    return tuple(_count(state, rf"^layers\.{i}\.residual_group\.blocks\.(\d+)\.") for i in range(units))
+    units = count(state, r"^layers\.(\d+)\.")
+    return tuple(count(state, rf"^layers\.{i}\.residual_group\.blocks\.(\d+)\.") for i in range(units))
 
 
-def _count(names: Mapping[str, Tensor], pattern: str) -> int:
+def count(names: Mapping[str, Tensor], pattern: str) -> int:
+    """How many parts have names that match a pattern, whose group is a number from 0 on."""
     found = [int(m[1]) for m in (re.match(pattern, name) for name in names) if m]
     return 1 + max(found, default=-1)
 
 
-def _root(square: int) -> int:
+def root(square: int) -> int:
+    """The side of a square table; raises ConfigError if it is none."""
     root = int(square**0.5 + 0.5)
     if root * root != square:
         raise ConfigError(f"{square} is no square")
@@ -224,20 +227,21 @@ def _renamed(state: Mapping[str, Tensor], config: SeGSRConfig) -> tuple[dict[str
     for name, tensor in state.items():
         if any(re.match(pattern, name) for pattern in _UNUSED):
             continue
-        new = _new_name(name, config)
+        new = new_name(name, config)
         if new is None:
             unknown.append(name)
         else:
             ours[new] = tensor
     _join_modulation(ours, len(config.depths))
     for name in [n for n in ours if n.endswith("overlap.bias.table")]:
-        ours[name] = _overlap_table(ours[name], config)
+        ours[name] = overlap_table(ours[name], config)
     if "localisation.prompt" in ours:
         ours["localisation.prompt"] = ours["localisation.prompt"].flatten()
     return ours, unknown
 
 
-def _new_name(name: str, config: SeGSRConfig) -> str | None:
+def new_name(name: str, config: SeGSRConfig) -> str | None:
+    """Our name of a tensor of theirs; None for an unknown one."""
     if name == "text_global":
         return "localisation.prompt"
     if match := re.match(r"^spades\.(\d+)\.(.+)$", name):
@@ -286,8 +290,8 @@ def _join_modulation(ours: dict[str, Tensor], units: int) -> None:
                 ours[f"modulations.{i}.gain_offset.{leaf}"] = torch.cat([ours.pop(name) for name in names])
 
 
-def _overlap_table(table: Tensor, config: SeGSRConfig) -> Tensor:
-    """The published index runs below zero and wraps round the table's end; ours starts at its first row."""
+def overlap_table(table: Tensor, config: SeGSRConfig) -> Tensor:
+    """HAT's table of positions as ours: the published index runs below zero and wraps round the table's end; ours starts at its first row."""
     margin = round(config.window * config.reach)
     columns = 2 * config.window + margin - 1
     first = config.window - 1 + margin - 1
