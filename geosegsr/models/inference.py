@@ -31,6 +31,8 @@ _MOST_SENSORS = (
     32  # networks that stay loaded, each told another sensor: a batch of scenes meets ever new ones
 )
 GPU_BATCH_PIXELS = 16 * 64 * 64  # lr pixels a call, where there is no reason for less
+NARROW = 40
+"""Sides up to so many pixels: such tiles are those of narrow scenes, which cost little in float32 and lose most in 16 bits."""
 
 
 class _Checkpoint:
@@ -208,7 +210,7 @@ class NetworkUpscaler:
 
 
 class TorchUpscaler(_Checkpoint, NetworkUpscaler):
-    """A checkpoint as an Upscaler."""
+    """A checkpoint as an Upscaler. Tiles of narrow scenes are computed in float32, whatever the precision."""
 
     def __init__(
         self,
@@ -233,6 +235,27 @@ class TorchUpscaler(_Checkpoint, NetworkUpscaler):
         NetworkUpscaler.__init__(self, model.to(chosen, PRECISIONS[precision]), chosen, batch)
         self._sharpness = model.config.base_sharpness
         self._for_sensor: dict[Descriptor, TorchUpscaler] = {}
+        self._exact: TorchUpscaler | None = None
+
+    def __call__(self, lr: FloatArray, guide: FloatArray | None = None) -> FloatArray:
+        """As `NetworkUpscaler`.
+
+        Raises:
+            CheckpointError: The file was replaced since it was loaded.
+        """
+        narrow = lr.ndim == 4 and self._computes_in(*lr.shape[2:]) != self.precision
+        return self.in_float32()(lr, guide) if narrow else super().__call__(lr, guide)
+
+    def in_float32(self) -> TorchUpscaler:
+        """The same model in float32; loaded once.
+
+        Raises:
+            CheckpointError: The file was replaced since it was loaded.
+        """
+        with self._lock:
+            if self._exact is None:
+                self._exact = self._opened_again(self.path, "fp32", self.descriptor)
+            return self._exact
 
     def for_sensor(self, descriptor: Sequence[float]) -> TorchUpscaler:
         """The same model, told how a scene was imaged; loaded once for each descriptor.
@@ -244,15 +267,21 @@ class TorchUpscaler(_Checkpoint, NetworkUpscaler):
         with self._lock:
             if key not in self._for_sensor:
                 path, told = _file_for(self.path, key)
-                other = TorchUpscaler(path, self.wanted_device, self.precision, self.reopen, told)
-                if other.path == self.path and other.card.sha256 != self.card.sha256:
-                    raise CheckpointError(
-                        f"Cannot use '{self.path}': the file was replaced during the run. Give the command again."
-                    )
-                self._for_sensor[key] = other
+                self._for_sensor[key] = self._opened_again(path, self.precision, told)
                 if len(self._for_sensor) > _MOST_SENSORS:
                     del self._for_sensor[next(iter(self._for_sensor))]
             return self._for_sensor[key]
+
+    def _opened_again(self, path: Path, precision: str, told: Descriptor | None) -> TorchUpscaler:
+        other = TorchUpscaler(path, self.wanted_device, precision, self.reopen, told)
+        if other.path == self.path and other.card.sha256 != self.card.sha256:
+            raise CheckpointError(
+                f"Cannot use '{self.path}': the file was replaced during the run. Give the command again."
+            )
+        return other
+
+    def _computes_in(self, height: int, width: int) -> str:
+        return "fp32" if min(height, width) <= NARROW else self.precision
 
     def workspace_bytes(self, height: int, width: int) -> int:
         """Bytes of main memory that a call takes for one tile, beside the weights; 0 on a GPU, which has its own."""
@@ -261,7 +290,7 @@ class TorchUpscaler(_Checkpoint, NetworkUpscaler):
         if self.device.type != "cpu":
             return 0
         config = SeGSRConfig.from_dict(self.card.config)
-        return workspace_bytes(config, height, width, PRECISIONS[self.precision])
+        return workspace_bytes(config, height, width, PRECISIONS[self._computes_in(height, width)])
 
     def _finished(self, sr: Tensor, lr: Tensor) -> Tensor:
         """Flat ground stays flat."""

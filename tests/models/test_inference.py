@@ -68,7 +68,8 @@ def test_it_computes_what_the_network_does(upscaler, path, tiles):
 
 @pytest.mark.parametrize("name", ["segsr", "segsr-swinir", "segsr-rcan", "compact"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_tile_has_the_same_bits_alone_and_among_others(tmp_path, name, precision):
+def test_a_tile_has_the_same_bits_alone_and_among_others(tmp_path, name, precision, monkeypatch):
+    monkeypatch.setattr(inference, "NARROW", 0)
     small = {**SMALL, "heads": 2, "window": 8} if name in ("segsr", "segsr-swinir") else SMALL
     model = SeGSR(preset(name, scale=2, **{**small, "head_width": 8, "modulation_width": 4}))
     save_checkpoint(tmp_path / "m.safetensors", model, ModelCard.of(model.config, name))
@@ -77,6 +78,27 @@ def test_a_tile_has_the_same_bits_alone_and_among_others(tmp_path, name, precisi
     together = upscaler(tiles)
     for i in range(3):
         assert np.array_equal(upscaler(tiles[i : i + 1])[0], together[i])
+
+
+def test_tiles_of_narrow_scenes_are_computed_in_float32(path, upscaler):
+    rough = load_upscaler(path, device="cpu", precision="bf16")
+    tiles = np.random.default_rng(1).random((1, 3, 48, 41), dtype=np.float32)
+    assert not np.array_equal(rough(tiles), upscaler(tiles))
+    for narrow in (tiles[..., :40], tiles[:, :, :40], tiles[:, :, :8, :1]):
+        assert np.array_equal(rough(narrow), upscaler(narrow))
+    assert rough.workspace_bytes(48, 40) == upscaler.workspace_bytes(48, 40)
+    assert rough.workspace_bytes(48, 48) < upscaler.workspace_bytes(48, 48)
+    assert rough.facts.precision == "bf16"
+    assert rough.in_float32() is rough.in_float32()
+
+
+def test_a_file_that_was_replaced_is_not_loaded_again_for_narrow_scenes(path, tmp_path):
+    copy = tmp_path / "m.safetensors"
+    copy.write_bytes(path.read_bytes())
+    rough = load_upscaler(copy, device="cpu", precision="bf16")
+    save_checkpoint(copy, SeGSR(preset("compact", scale=2, **SMALL)), read_card(path))
+    with pytest.raises(CheckpointError, match="was replaced during the run"):
+        rough(np.zeros((1, 3, 16, 16), np.float32))
 
 
 def test_a_partial_batch_is_filled_up_to_the_fixed_size(upscaler, tiles):

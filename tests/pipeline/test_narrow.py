@@ -1,4 +1,7 @@
-"""Scenes of a few pixels in 16 bits: the pixels of 32 bits, and the same in every run."""
+"""Scenes of a few pixels in 16 bits: the pixels of 32 bits, and the same in every run.
+
+`benchmarks/quality/narrow.py` tries all widths up to 40.
+"""
 
 from pathlib import Path
 
@@ -21,18 +24,17 @@ def scene(rows: int, cols: int) -> xr.DataArray:
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4, 8])
-def test_sixteen_bits_are_within_one_dn_of_thirty_two(scale: int) -> None:
+def test_sixteen_bits_have_the_pixels_of_thirty_two(scale: int) -> None:
     models = {
         name: load_upscaler(bundled_checkpoint(scale), device="cpu", precision=name)
         for name in ("bf16", "fp32")
     }
-    for shape in ((200, 8), (97, 1), (2, 80), (113, 17), (16, 16)):
+    for shape in ((200, 8), (97, 1), (2, 80), (40, 44)):
         narrow = scene(*shape)
         rough, fine = (
             geosegsr.super_resolve(narrow, scale, models[p]).values.astype(int) for p in ("bf16", "fp32")
         )
-        assert np.abs(rough - fine).max() <= 1
-        assert np.abs(rough - fine).mean() < 0.1
+        np.testing.assert_array_equal(rough, fine)
         np.testing.assert_array_equal(geosegsr.super_resolve(narrow, scale, models["bf16"]).values, rough)
 
 
