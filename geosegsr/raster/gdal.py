@@ -142,6 +142,8 @@ def _cannot_open(path: str, error: Exception) -> SceneError:
         )
     reason = gdal_reason(error).removeprefix(f"'{path}' ").removeprefix(f"'{gdal_name(path)}' ")
     needed = advice(reason) if remote else ""
+    if not remote and path.lower().endswith(".json"):
+        needed = "It is no STAC item either, of type 'Feature' with 'stac_version' and 'assets'. Pass one, or a raster."
     return SceneError(
         f"Cannot open '{path}' as a raster: {reason}. {needed or 'Pass a file that GDAL can open.'}"
     )

@@ -46,7 +46,10 @@ def found(*args: object, folder: Path) -> list[fuzzing.Trial]:
 
 
 @pytest.mark.timeout(1500)
-@pytest.mark.parametrize(("kind", "count"), [("scene", 60), ("checkpoint", 30), ("config", 40), ("area", 40)])
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [("scene", 60), ("checkpoint", 30), ("config", 40), ("area", 40), ("stac", 60), ("list", 20)],
+)
 def test_mutants_end_in_a_result_or_in_one_line(kind: str, count: int, tmp_path: Path) -> None:
     """Of a checkpoint all but the words of its card is checked: a changed one is mostly refused."""
     trials = found(kind, SEED, 0, count, folder=tmp_path)

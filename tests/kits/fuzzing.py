@@ -32,6 +32,7 @@ for folder in (ROOT, ROOT / "cli", KITS):
         sys.path.insert(0, str(folder))
 
 import mutants  # noqa: E402
+import product_factory as products  # noqa: E402
 import rasterio  # noqa: E402
 import scene_factory as factory  # noqa: E402
 
@@ -40,7 +41,7 @@ SECONDS = 20
 MEMORY = 1_500_000_000
 _BUG = 70
 _WRONG = 71
-KINDS = ("scene", "checkpoint", "config", "area")
+KINDS = ("scene", "checkpoint", "config", "area", "stac", "list")
 FINE = ("result", "refused", "working")
 
 
@@ -118,7 +119,9 @@ def seeds_of(kind: str, folder: Path) -> dict[str, bytes]:
         return checkpoint_seeds(folder)
     if kind == "config":
         return config_seeds()
-    return area_seeds()
+    if kind == "stac":
+        return item_seeds(folder)
+    return list_seeds(folder) if kind == "list" else area_seeds()
 
 
 def checkpoint_seeds(folder: Path) -> dict[str, bytes]:
@@ -167,12 +170,46 @@ def area_seeds() -> dict[str, bytes]:
     }
 
 
+def item_seeds(folder: Path) -> dict[str, bytes]:
+    """STAC items beside their rasters: one written by hand, and one as `upscale --stac` writes them."""
+    by_hand = products.write_item(folder / "by_hand.json")
+    raster = factory.write_plain(folder / "data" / "own.tif", dtype="uint8")
+    own = {
+        "type": "Feature", "stac_version": "1.1.0", "id": "own", "bbox": [179.5, -10, -179.5, 10],
+        "geometry": {"type": "Polygon", "coordinates": [[[14, 48], [15, 48], [15, 49], [14, 48]]]},
+        "properties": {"datetime": None, "start_datetime": "2024-05-01T10:20:31Z", "proj:code": "EPSG:32633"},
+        "links": [{"rel": "self", "href": "own.json"}], "stac_extensions": [],
+        "assets": {"data": {
+            "href": f"data/{raster.name}", "type": "image/tiff; application=geotiff", "roles": ["data"],
+            "bands": [{"name": f"B{n}", "nodata": 0, "raster:scale": 1e-4, "raster:offset": -0.1} for n in (2, 3, 4)],
+        }},
+    }  # fmt: skip
+    return {"by hand": by_hand.read_bytes(), "own": json.dumps(own, indent=1).encode()}
+
+
+def list_seeds(folder: Path) -> dict[str, bytes]:
+    """Lists of scenes, whose paths are relative to the folder."""
+    (folder / "more").mkdir(exist_ok=True)
+    for name in ("one.tif", "two.tif", "more/three.tif"):
+        factory.write_plain(folder / name, size=(16, 16), dtype="uint8")
+    products.write_item(folder / "item.json")
+    return {
+        "paths": b"one.tif\ntwo.tif\nmore/three.tif\n",
+        "windows": b"# scenes\r\n\r\none.tif\r\ntwo.tif\r\nmore/three.tif",
+        "products": b"item.json\nitem.json:scl\nitem.json:red,nir\none.tif\n",
+    }
+
+
 def trials(kind: str, seed: int, first: int, count: int, folder: Path) -> Iterator[Trial]:
     """Make the mutants first ... first + count - 1 and try each."""
     warm_up(kind)
     seeds = seeds_of(kind, folder)
     scene = factory.write_plain(folder / "fair.tif", dtype="uint8")
-    mutations = {"scene": mutants.SCENE_MUTATIONS, "checkpoint": mutants.CHECKPOINT_MUTATIONS}
+    mutations = {
+        "scene": mutants.SCENE_MUTATIONS,
+        "checkpoint": mutants.CHECKPOINT_MUTATIONS,
+        "stac": mutants.ITEM_MUTATIONS,
+    }
     for number in range(first, first + count):
         rng = random.Random(f"{kind} {seed} {number}")
         origin = rng.choice(sorted(seeds))
@@ -205,6 +242,15 @@ def command(kind: str, data: bytes, origin: str, scale: int, folder: Path, scene
         path = folder / "mutant.toml"
         path.write_bytes(data)
         return ["read config", str(path)]
+    if kind == "stac":
+        path = folder / "mutant.json"
+        path.write_bytes(data)
+        return ["upscale", str(path), "-o", target, "--scale", str(scale), "--model", "nearest", "-q"]
+    if kind == "list":
+        path = folder / "mutant.txt"
+        path.write_bytes(data)
+        listed = ("--from-file", str(path), "-o", f"{target}/")
+        return ["upscale", *listed, "--scale", str(scale), "--model", "nearest", "-q"]
     if origin.endswith("json") and origin != "json":
         path = folder / "mutant.geojson"
         path.write_bytes(data)
@@ -237,6 +283,7 @@ def attempt(kind: str, seed: int, number: int, name: str, folder: Path, args: li
     said = folder / "said"
     pid = os.fork()
     if pid == 0:
+        os.chdir(folder)  # lists name their scenes from here
         _child(args, said)
     slow = done = 0
     while not done:
@@ -249,12 +296,16 @@ def attempt(kind: str, seed: int, number: int, name: str, folder: Path, args: li
     seconds = usage.ru_utime + usage.ru_stime
     text = said.read_text(errors="replace")
     slow = slow or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU)
-    ended = ("working" if _blocks_done(folder) else "slow") if slow else _judge(status, text)
+    ended = (
+        ("working" if _blocks_done(folder) else "slow")
+        if slow
+        else _judge(status, text, several=kind == "list")
+    )
     memory = usage.ru_maxrss * 1024
     if ended in FINE and memory > MEMORY:
         ended = "large"
     left = [entry for entry in folder.iterdir() if entry.name.startswith("out.tif")]
-    if ended == "refused" and any(entry.name == "out.tif" for entry in left):
+    if ended == "refused" and any(entry.name == "out.tif" and entry.is_file() for entry in left):
         ended = "wrong"
     for entry in left:
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
@@ -266,7 +317,7 @@ def _blocks_done(folder: Path) -> int:
     return len(journal.read_bytes().splitlines()) if journal.exists() else 0
 
 
-def _judge(status: int, text: str) -> str:
+def _judge(status: int, text: str, *, several: bool = False) -> str:
     if os.WIFSIGNALED(status):
         return f"crash ({signal.Signals(os.WTERMSIG(status)).name})"
     code = os.WEXITSTATUS(status)
@@ -274,8 +325,10 @@ def _judge(status: int, text: str) -> str:
     if code == 0:
         return "result" if not lines else "untidy"
     if code == 1:
-        tidy = len(lines) == 1 and lines[0].startswith("Error: ") and lines[0].endswith((".", "?"))
-        return "refused" if tidy and len(lines[0]) < 2000 else "untidy"
+        tidy = all(
+            line.startswith("Error: ") and line.endswith((".", "?")) and len(line) < 2000 for line in lines
+        )
+        return "refused" if tidy and (lines if several else len(lines) == 1) else "untidy"
     return {_BUG: "traceback", _WRONG: "wrong"}.get(code, f"exit {code}")
 
 
@@ -326,16 +379,23 @@ def _read_config(path: str) -> int:
 
 
 def _check_result(args: list[str]) -> int:
-    """Whether a result has the right size and all of it can be read; it was verified by the command itself."""
+    """Whether each result has the right size and all of it can be read; it was verified by the command itself."""
+    source, target = args[1], Path(args[args.index("-o") + 1])
+    if target.is_dir():
+        return max(_check_file(path, None, args) for path in target.glob("*.tif"))
+    return _check_file(target, None if source.endswith(".json") else source, args)
+
+
+def _check_file(target: Path, source: str | None, args: list[str]) -> int:
     import rasterio
     from rio_cogeo.cogeo import cog_validate
 
-    source, target, scale = args[1], args[3], int(args[5])
+    scale = int(args[args.index("--scale") + 1])
     with rasterio.Env(), rasterio.open(target) as result:
         for _, window in result.block_windows(1):  # at once it could be larger than what the command may take
             result.read(window=window)
-        whole = "--aoi" in args
-        if not whole:
+        whole = "--aoi" in args or (source is None and result.height % scale == result.width % scale == 0)
+        if not whole and source is not None:
             with rasterio.open(source) as scene:
                 whole = (result.height, result.width) == (scene.height * scale, scene.width * scale)
         valid, errors, _ = cog_validate(target, quiet=True)

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 Mutation = Callable[[random.Random, bytearray], None]
 
@@ -395,6 +396,34 @@ TEXT_MUTATIONS: tuple[Mutation, ...] = (
     other_number, other_number, other_number, drop_or_repeat_a_piece, nest_deeply, odd_characters, other_word,
     flip_bytes_anywhere, cut,
 )  # fmt: skip
+
+
+_VALUES: tuple[object, ...] = (
+    None, True, 0, -1, 0.5, 1e308, -1e308, float("nan"), float("inf"), 2**70, "", "x" * 10_000, "nan", "\udc80", "..", "/",
+    "more", "\0", [], {}, [None], {"": None}, ["red", 1], [{}] * 5000, [[[]]], {"href": "data/red.tif"},
+)  # fmt: skip
+
+
+def other_json_value(rng: random.Random, data: bytearray) -> None:
+    """Another value, of whatever type, at any depth of a JSON document."""
+    document = json.loads(bytes(data))
+    places = list(_places_in(document))
+    for _ in range(rng.choice((1, 1, 2, 5))):
+        holder, key = rng.choice(places)
+        holder[key] = rng.choice(_VALUES)
+    data[:] = json.dumps(document).encode()
+
+
+def _places_in(document: Any) -> Iterator[tuple[Any, Any]]:
+    """Each dictionary or list with each of its keys."""
+    entries = document.items() if isinstance(document, dict) else enumerate(document)
+    for key, value in list(entries):
+        yield document, key
+        if isinstance(value, dict | list):
+            yield from _places_in(value)
+
+
+ITEM_MUTATIONS: tuple[Mutation, ...] = (*TEXT_MUTATIONS, *(other_json_value,) * 9)
 
 
 def in_header(mutations: tuple[Mutation, ...]) -> Mutation:

@@ -158,6 +158,9 @@ def test_a_stac_item(tmp_path: Path) -> None:
     scene = Scene.open(f"{item}:nir,red")
     assert scene.colours == ("nir", "red")
     assert (scene.scales, scene.offsets, scene.nodata) == ((1e-4, 1e-4), (-0.1, -0.1), 0)
+    item.write_text(item.read_text().replace("Feature", "Collection"))
+    with pytest.raises(SceneError, match="It is no STAC item either"):
+        Scene.open(item)
 
 
 def test_info_lists_the_parts(safe: Path, capfd: pytest.CaptureFixture[str]) -> None:
