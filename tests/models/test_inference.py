@@ -373,7 +373,10 @@ def test_memory_of_one_layer_serves_the_next_unless_the_environment_decides():
     def faults(size=8 << 20, **more):
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
         done = subprocess.run(
-            [sys.executable, "-c", FAULTS, str(size)], env={**environment, **more}, capture_output=True, check=True
+            [sys.executable, "-c", FAULTS, str(size)],
+            env={**environment, **more},
+            capture_output=True,
+            check=True,
         )
         return int(done.stdout)
 
