@@ -28,6 +28,7 @@ from geosegsr_cli.parts.variables import came_from_variable, name_variables, ref
 COMMANDS = {
     "convert": "geosegsr_cli.commands.convert",
     "evaluate": "geosegsr_cli.commands.evaluate",
+    "export": "geosegsr_cli.commands.export",
     "info": "geosegsr_cli.commands.info",
     "models": "geosegsr_cli.commands.models",
     "train": "geosegsr_cli.commands.train",

@@ -47,11 +47,21 @@ def keep_flat(sr: Tensor, lr: Tensor, scale: int, sharpness: float) -> Tensor:
     bands = torch.nonzero(spread.amin((0, 2, 3)) < FULL).flatten()
     for band in bands.tolist():  # one at a time, to save memory
         own = slice(band, band + 1)
-        flat = _highest(1 - spread[:, own] / FULL, 3).clamp_(min=0)  # (N, 1, h, w)
-        share = F.interpolate(flat, scale_factor=float(scale), mode="bilinear")  # (N, 1, sh, sw)
+        share = F.interpolate(
+            _flat(spread[:, own]), scale_factor=float(scale), mode="bilinear"
+        )  # (N, 1, sh, sw)
         # At a share of 0 this is exactly the first, and at 1 exactly the second.
         sr[:, own] = torch.lerp(sr[:, own], bicubic(lr[:, own], scale, sharpness), share)
     return sr
+
+
+def flat_share(lr: Tensor) -> Tensor:
+    """How flat the ground around each pixel is, 0 to 1, of the shape of `lr`."""
+    return _flat(_highest(lr, _WINDOW) + _highest(-lr, _WINDOW))
+
+
+def _flat(spread: Tensor) -> Tensor:
+    return _highest(1 - spread / FULL, 3).clamp_(min=0)
 
 
 def _highest(image: Tensor, side: int) -> Tensor:

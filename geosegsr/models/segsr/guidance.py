@@ -136,7 +136,7 @@ class SemanticLocalisation(InFloat32):
     def _queries(self, common: Tensor) -> Tensor:
         gamma, beta = self.film(self.meta(common)).chunk(2, -1)  # (N, D)
         prompt = self.film_out(gamma * self.prompt + beta)  # (N, D)
-        own = self.prompts.expand(len(prompt), -1, -1)  # (N, k, D)
+        own = self.prompts.expand(prompt.shape[0], -1, -1)  # (N, k, D)
         mixed = self.attention(torch.cat([prompt[:, None], own], 1))  # (N, 1+k, D)
         fused = [fuse(mixed[:, i + 1], mixed[:, 0]) for i, fuse in enumerate(self.fusions)]
         queries = torch.stack(fused, 1)  # (N, k, D)

@@ -103,7 +103,7 @@ class Tower(nn.Module):
         pooled = x[:, 0] if self.compat.global_token == "class" else vit.ln_post(x[:, 1])  # (N, E)
         proj = vit.proj.to(x.dtype)
         local = F.normalize((x[:, 1:] @ proj).float(), dim=-1)  # (N, RQ, D)
-        return local.view(len(x), rows, cols, -1), F.normalize((pooled @ proj).float(), dim=-1)
+        return local.view(x.shape[0], rows, cols, -1), F.normalize((pooled @ proj).float(), dim=-1)
 
     def _tokens(self, image: Tensor) -> Tensor:
         """The image cut into patches, each as a vector: (N, 3, H, W) to (N, E, R, Q)."""
