@@ -11,7 +11,8 @@ from geosegsr.errors import BandError, GeoSegSRError
 from geosegsr.evaluation.tally import Label
 from geosegsr.imagery.config import DataConfig
 from geosegsr.imagery.find import find_images
-from geosegsr.imagery.pairs import align, match_images
+from geosegsr.imagery.matching import match_images
+from geosegsr.imagery.pairs import align
 from geosegsr.imagery.sources import PairSource, SceneSource, Source
 from geosegsr.models.contract import Upscaler
 from geosegsr.models.interpolation import is_repetition
@@ -137,7 +138,8 @@ def _positions(scene: Scene, upscaler: Upscaler) -> tuple[int, ...] | None:
 def _source(scene: Scene, partner: Scene | None, upscaler: Upscaler, policy: dict[str, Any]) -> Source:
     scale = upscaler.facts.scale
     if partner is not None:
-        pair = align(scene, partner, scale, policy, max_shift=DataConfig().max_shift, match_levels=True)
+        most = DataConfig().max_shift
+        pair = align(scene, partner, scale, policy, max_shift=most, match_levels=True, by_place=False)
         return PairSource(pair, scale)
     # Bands that a model sees alone have value ranges of their own, as in `upscale`.
     alone = bands_alone(groups_for(upscaler, scene.colours, scene.path, intake=look_at(scene)))

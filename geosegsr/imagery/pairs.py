@@ -1,17 +1,16 @@
-"""Real pairs of images: which belong together, and both on one grid.
+"""Real pairs of images on one grid, registered, with the levels of lr, and without ground that has changed.
 
 The lr side keeps its own pixels, because a model will be given such pixels. The hr side is resampled onto the grid of
-lr pixels divided into scale x scale. Phase correlation finds the shift between both, which is corrected.
+lr pixels divided into scale x scale.
+
+    shift of the whole -> shifts by tile -> levels and changes -> blur between both -> levels and changes again
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,17 +23,24 @@ from rasterio.warp import reproject
 
 from geosegsr.errors import BandError, ConfigError, SceneError
 from geosegsr.imagery.ground import footprint
-from geosegsr.imagery.registration import phase_shift
+from geosegsr.imagery.levels import local_levels
+from geosegsr.imagery.pair_blur import pair_degradation
+from geosegsr.imagery.registration import ShiftField, phase_shift, shift_field, warped
 from geosegsr.models.segsr.config import SCALES
 from geosegsr.raster.nodata import fill_invalid
 from geosegsr.raster.radiometry import Radiometry, resolve_radiometry
 from geosegsr.raster.scene import Scene
-from geosegsr.sensor.degradation import imresize_down
+from geosegsr.sensor.degradation import Degradation, imresize_down
 
-__all__ = ["AlignedPair", "align", "match_images"]
+__all__ = ["AlignedPair", "align"]
 
 _ANY_CRS = "EPSG:3857"  # a stand-in if neither side has a CRS: both are in pixels then
 _LEAST_CORRELATION = 0.2
+_TURNED_CORRELATION = (
+    0.5  # of an image that was turned or mirrored, from which on this is taken for the reason
+)
+_LEAST_SAME = 0.05  # share of the ground that must look alike
+_LEAST_LOCAL = 0.1  # lr pixels; smaller shifts by tile are no better than their estimate
 _TOLERANCE = 0.05  # of the ratio of pixel sizes, which pairs of two sensors meet only roughly
 _WINDOW = 1024  # side, in lr pixels, of the square in which the shift is estimated
 
@@ -51,45 +57,39 @@ class AlignedPair:
     """Shape (C, scale*h, scale*w), in the model's range; likewise filled."""
     valid: NDArray[np.bool_]
     """Shape (h, w), by lr pixels: valid on both sides."""
+    same: NDArray[np.bool_]
+    """Shape (h, w), by lr pixels: valid, and the same ground in the same state; what a network can learn from."""
     shift: tuple[float, float]
     """Shift that was corrected: by how much hr had to move onto lr, (rows, cols), in lr pixels."""
     residual: tuple[float, float]
     """The shift that remains."""
+    local: ShiftField
+    """Shifts by tile that were corrected besides."""
+    correlation: float
+    """Of both sides at the pixel size of lr, over their valid pixels."""
+    degradation: Degradation | None
+    """The blur from hr to lr; None if the pair does not show it."""
 
+    @property
+    def overlap(self) -> float:
+        """Share of lr that shows valid ground of both, 0 to 1."""
+        return float(self.valid.mean())
 
-def match_images(hr: Sequence[Scene], lr: Sequence[Scene]) -> tuple[list[tuple[int, int]], list[str]]:
-    """Find the lr image of each hr image: the one of the same name, else one of the same ground.
-
-    If several show the same ground (dates, bands), the one with the most similar name is taken.
-
-    Returns:
-        Positions (hr, lr), and a message for each hr image that has no counterpart.
-    """
-    by_name = {Path(scene.path).stem: index for index, scene in enumerate(lr)}
-    outlines = [footprint(scene) for scene in lr]
-    pairs, alone = [], []
-    for i, scene in enumerate(hr):
-        name = Path(scene.path).stem
-        j = by_name.get(name)
-        if j is None:
-            outline = footprint(scene)
-            same_ground = [
-                k
-                for k, other in enumerate(outlines)
-                if outline is not None
-                and other is not None
-                and outline.intersection(other).area > 0.2 * min(outline.area, other.area)
-            ]
-            j = max(same_ground, key=lambda k: _similarity(name, Path(lr[k].path).stem), default=None)
-        if j is None:
-            alone.append(f"'{scene.path}' has no lr image of its name or ground.")
-        else:
-            pairs.append((i, j))
-    return pairs, alone
+    @property
+    def left_out(self) -> float:
+        """Share of the valid ground that has changed or could not be registered, 0 to 1."""
+        return 1 - float(self.same.sum()) / max(float(self.valid.sum()), 1.0)
 
 
 def align(
-    hr: Scene, lr: Scene, scale: int, policy: dict[str, Any], *, max_shift: float, match_levels: bool
+    hr: Scene,
+    lr: Scene,
+    scale: int,
+    policy: dict[str, Any],
+    *,
+    max_shift: float,
+    match_levels: bool,
+    by_place: bool = True,
 ) -> AlignedPair:
     """Resample hr onto the grid of lr, corrected for the shift between them.
 
@@ -99,7 +99,9 @@ def align(
         scale: hr pixels per lr pixel.
         policy: How DN of lr become the model's range; see `resolve_radiometry`.
         max_shift: Largest shift that is corrected, in lr pixels.
-        match_levels: Whether hr gets the mean and standard deviation of lr in each band.
+        match_levels: Whether hr gets the levels of lr in each band.
+        by_place: Whether shifts and levels are found from place to place, and ground that has changed is left out, as for
+            training. Otherwise there is one shift, and the mean and standard deviation of the whole, as for evaluation.
 
     Raises:
         BandError: Both sides differ in their number of bands.
@@ -128,9 +130,11 @@ def align(
         return hr_range.to_model(values), seen
 
     hr_model, seen = laid((0.0, 0.0))
+    as_they_lie = (_grey(imresize_down(hr_model, scale)), _grey(lr_model), seen)
     shift = _shift_between(lr_model, hr_model, seen, scale)
     size = math.hypot(*shift)
     if size > max_shift:
+        _refuse_turned(hr, lr, *as_they_lie)
         raise SceneError(
             f"Cannot use the pair '{hr.path}' and '{lr.path}': they lie {size:.1f} lr pixels apart, and at "
             f"most {max_shift:g} are corrected. Pass other images, or a larger --max-shift if they are right."
@@ -142,13 +146,52 @@ def align(
         if 0.02 < math.hypot(*rest) < 0.5:
             shift = (shift[0] + rest[0], shift[1] + rest[1])
             hr_model, seen = laid(shift)
-    _refuse_other_ground(hr, lr, lr_model, hr_model, seen, scale)
+    correlation = _correlation(_grey(imresize_down(hr_model, scale))[seen], _grey(lr_model)[seen])
+    if correlation < _LEAST_CORRELATION:
+        _refuse_turned(hr, lr, *as_they_lie)
+        raise SceneError(
+            f"Cannot use the pair '{hr.path}' and '{lr.path}': at the same pixel size they correlate by only "
+            f"{correlation:.2f}, so they do not seem to show the same ground. Check which images belong together."
+        )
+    if not by_place:
+        residual = _shift_between(lr_model, hr_model, seen, scale)
+        none = ShiftField.none(seen.shape)
+        model = hr_model.astype(np.float32)
+        return AlignedPair(name, lr_model, model, seen, seen, shift, residual, none, correlation, None)
+    local = shift_field(_grey(lr_model), _grey(imresize_down(hr_model, scale)), seen)
+    if local.largest > _LEAST_LOCAL:
+        hr_model = warped(hr_model, local, scale)
+        seen = seen & (warped(seen[None].astype(np.float32), local, 1)[0] > 0.999)
+    hr_model, same, degradation = _levelled_by_place(lr_model, hr_model, seen, scale, match_levels)
+    if same.sum() < _LEAST_SAME * seen.sum():
+        raise SceneError(
+            f"Cannot use the pair '{hr.path}' and '{lr.path}': only {same.sum() / seen.sum():.0%} of their ground looks "
+            "alike. Clouds, another season or another place may be the reason. Pass images of a closer date."
+        )
     residual = _shift_between(lr_model, hr_model, seen, scale)
-    return AlignedPair(name, lr_model, hr_model.astype(np.float32), seen, shift, residual)
+    return AlignedPair(
+        name,
+        lr_model,
+        hr_model.astype(np.float32),
+        seen,
+        same,
+        shift,
+        residual,
+        local,
+        correlation,
+        degradation,
+    )
 
 
-def _similarity(a: str, b: str) -> float:
-    return SequenceMatcher(None, a, b).ratio()
+def _levelled_by_place(
+    lr: NDArray[np.float32], hr: NDArray[np.float32], seen: NDArray[np.bool_], scale: int, match_levels: bool
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], Degradation | None]:
+    """The hr side with the levels that lr has around each pixel, if these are to match; unchanged ground; the blur between both."""
+    first = local_levels(lr, imresize_down(hr, scale), seen)
+    degradation = pair_degradation(lr, first.apply(hr, scale), first.same, scale)
+    seen_by_lr = (degradation or Degradation()).sample(hr, scale, np.random.default_rng(0))
+    levels = local_levels(lr, seen_by_lr, seen)
+    return levels.apply(hr, scale) if match_levels else hr, levels.same, degradation
 
 
 def _refuse_misfits(hr: Scene, lr: Scene, scale: int) -> None:
@@ -278,19 +321,31 @@ def _middle(seen: NDArray[np.bool_]) -> tuple[slice, slice]:
     return spans[0], spans[1]
 
 
-def _refuse_other_ground(
-    hr: Scene,
-    lr: Scene,
-    lr_model: NDArray[np.float32],
-    hr_model: NDArray[np.float32],
-    seen: NDArray[np.bool_],
-    scale: int,
+def _grey(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean of the bands, shape (h, w)."""
+    return np.asarray(image.mean(axis=0), np.float32)
+
+
+def _refuse_turned(
+    hr: Scene, lr: Scene, small: NDArray[np.float32], base: NDArray[np.float32], seen: NDArray[np.bool_]
 ) -> None:
-    a = imresize_down(hr_model, scale)[:, seen].mean(axis=0)
-    b = lr_model[:, seen].mean(axis=0)
-    correlation = float(np.corrcoef(a, b)[0, 1]) if a.std() and b.std() else 0.0
-    if correlation < _LEAST_CORRELATION:
-        raise SceneError(
-            f"Cannot use the pair '{hr.path}' and '{lr.path}': at the same pixel size they correlate by only "
-            f"{correlation:.2f}, so they do not seem to show the same ground. Check which images belong together."
-        )
+    """Refuse a pair that would fit if one side were turned or mirrored.
+
+    Raises:
+        SceneError: It would.
+    """
+    turned = {
+        "turned by 180 degrees": small[::-1, ::-1],
+        "mirrored left to right": small[:, ::-1],
+        "mirrored top to bottom": small[::-1],
+    }
+    for how, image in turned.items():
+        if _correlation(image[seen], base[seen]) > _TURNED_CORRELATION:
+            raise SceneError(
+                f"Cannot use the pair '{hr.path}' and '{lr.path}': one of them is {how}, so its georeference is not that "
+                "of its pixels. Turn the pixels, or correct the georeference."
+            )
+
+
+def _correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    return float(np.corrcoef(a, b)[0, 1]) if a.std() and b.std() else 0.0

@@ -42,7 +42,7 @@ class Patch:
     hr: Floats
     """Shape (C, scale*h, scale*w), in the model's range."""
     valid: NDArray[np.bool_]
-    """Shape (scale*h, scale*w); all True in training."""
+    """Shape (scale*h, scale*w): pixels that count. In training all of them do, but for ground of a pair that has changed."""
     origin: str
     """Path of the image, and the place in it."""
     sensor: SensorDescriptor = BICUBIC
@@ -60,6 +60,10 @@ class Source(Protocol):
     def step(self) -> int:
         """Patches begin at multiples of this, in hr pixels."""
 
+    @property
+    def least_valid(self) -> float:
+        """Share of the pixels of a training patch that must be valid."""
+
     def validity(self, window: Window) -> tuple[NDArray[np.bool_], Floats]:
         """Valid pixels (h, w) and values (C, h, w) of a window in hr pixels, to choose places for patches."""
 
@@ -71,6 +75,7 @@ class SceneSource:
     """A scene whose lr side is made by degradation."""
 
     step = 1
+    least_valid = 1.0
 
     def __init__(
         self,
@@ -162,10 +167,12 @@ class SceneSource:
 class PairSource:
     """A real pair on one grid."""
 
+    least_valid = 0.5
+
     def __init__(self, pair: AlignedPair, scale: int) -> None:
         self.pair = pair
         self.scale = self.step = scale
-        self._valid = repeat_pixels(pair.valid, scale)
+        self._valid = repeat_pixels(pair.same, scale)
 
     @property
     def name(self) -> str:

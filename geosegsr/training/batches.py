@@ -24,6 +24,8 @@ class Batch:
     """float32, shape (N, C, h, w), in the model's value range."""
     hr: Tensor
     """float32, shape (N, C, scale*h, scale*w)."""
+    valid: Tensor
+    """bool, shape (N, scale*h, scale*w): pixels that count."""
     descriptor: Tensor
     """What the network is told of each patch's sensor: float32, shape (N, 4), see `models.segsr.config.DESCRIPTOR`."""
     origins: tuple[str, ...]
@@ -67,6 +69,7 @@ class Batches:
         return Batch(
             lr=torch.from_numpy(np.stack([patch.lr for patch in patches])),
             hr=torch.from_numpy(np.stack([patch.hr for patch in patches])),
+            valid=torch.from_numpy(np.stack([patch.valid for patch in patches])),
             descriptor=descriptors_of(patches),
             origins=tuple(patch.origin for patch in patches),
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,14 +13,16 @@ from geosegsr.imagery.config import SourceConfig
 from geosegsr.imagery.find import find_images
 from geosegsr.imagery.ground import Part, find_overlaps, split_by_place, whole
 from geosegsr.imagery.images import open_images, radiometry_policy, report_left_out
-from geosegsr.imagery.pairs import AlignedPair, align, match_images
+from geosegsr.imagery.pairs import AlignedPair
 from geosegsr.imagery.sources import PairSource, Patch, SceneSource, Source
 from geosegsr.notices import warn
 from geosegsr.raster.bands import band_key
 from geosegsr.raster.scene import Scene
 from geosegsr.training.config import TrainConfig
 from geosegsr.training.mixture import Mixture, NumberedPatches
+from geosegsr.training.pairing import Pairs, aligned_pairs
 from geosegsr.training.patches import Patches, keep_in_memory, validation_tiles
+from geosegsr.training.sharpness import report_soft_images
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Dataset:
     """Side of an lr pixel on the ground, in metres; None without a projected CRS."""
     notes: tuple[str, ...]
     """For the user: counts, shifts, images held in memory."""
+    pairs: Pairs | None = None
+    """Real pairs that are trained on; None where lr is made."""
 
 
 def prepare_data(config: TrainConfig) -> Dataset:
@@ -86,6 +89,7 @@ def _scenes(config: TrainConfig) -> Dataset:
     notes.append(f"{held} of {len(sources)} images held in memory{others}")
     patches = Patches(sources, train_parts, data, config.degradation, scale, config.seed, config.told_error)
     _report_gaps(patches)
+    report_soft_images(sources, train_parts, scale)
     tiles = _tiles(config, val_sources, val_parts)
     return _dataset(patches, tiles, policy, scenes[0], scale, notes)
 
@@ -130,27 +134,28 @@ def _mixture(config: TrainConfig) -> Dataset:
 
 def _pairs(config: TrainConfig) -> Dataset:
     data, scale = config.data, config.model.scale
-    pairs, lr_scenes, policy, notes = _aligned(config, data.hr, data.lr, None)
-    sources = [PairSource(pair, scale) for pair, _ in pairs]
-    hr_scenes = [scene for _, scene in pairs]
-    parts = [Part(i, _extent(pair)) for i, (pair, _) in enumerate(pairs)]
+    found = aligned_pairs(config, data.hr, data.lr, None)
+    notes = found.table
+    sources = [PairSource(pair, scale) for pair in found.pairs]
+    parts = [Part(i, _extent(pair)) for i, pair in enumerate(found.pairs)]
     val_sources: Sequence[Source] = sources
     if data.val:
         if not data.val_lr:
             raise ConfigError("Cannot validate on '--val' without its lr side: pass --val-lr too.")
-        val_pairs, _, _, val_notes = _aligned(config, data.val, data.val_lr, policy)
-        _report_overlaps(hr_scenes, [scene for _, scene in val_pairs])
-        val_sources = [PairSource(pair, scale) for pair, _ in val_pairs]
-        val_parts = [Part(i, _extent(pair)) for i, (pair, _) in enumerate(val_pairs)]
-        notes += val_notes
+        val = aligned_pairs(config, data.val, data.val_lr, found.policy)
+        _report_overlaps(found.scenes, val.scenes)
+        val_sources = [PairSource(pair, scale) for pair in val.pairs]
+        val_parts = [Part(i, _extent(pair)) for i, pair in enumerate(val.pairs)]
+        notes = [*notes, "to validate:", *val.table]
     else:
-        grids = [_OnLrGrid(pair, scene) for pair, scene in pairs]
+        grids = [_OnLrGrid(pair, scene) for pair, scene in zip(found.pairs, found.scenes, strict=True)]
         parts, val_parts = split_by_place(grids, data.val_share, scale, data.patch * scale, config.seed)  # type: ignore[arg-type]
-        notes.append(_describe_split(parts, val_parts))
+        notes = [*notes, _describe_split(parts, val_parts)]
     patches = Patches(sources, parts, data, config.degradation, scale, config.seed)
     _report_gaps(patches)
+    report_soft_images(sources, parts, scale)
     tiles = _tiles(config, val_sources, val_parts)
-    return _dataset(patches, tiles, policy, lr_scenes[0], 1, notes)
+    return replace(_dataset(patches, tiles, found.policy, found.example, 1, notes), pairs=found)
 
 
 def _tiles(config: TrainConfig, sources: Sequence[Source], parts: Sequence[Part]) -> tuple[Patch, ...]:
@@ -220,35 +225,6 @@ def _report_gaps(patches: Patches) -> None:
         warn(f"left out of training: {' '.join(patches.left_out[:4]).rstrip('.')}")
 
 
-def _aligned(
-    config: TrainConfig, hr: Sequence[str], lr: Sequence[str], policy: dict[str, Any] | None
-) -> tuple[list[tuple[AlignedPair, Scene]], list[Scene], dict[str, Any], list[str]]:
-    """Pairs on one grid, each with its hr scene; the lr scenes; the radiometry; notes."""
-    data, scale = config.data, config.model.scale
-    hr_scenes = open_images(find_images(hr), data)
-    lr_scenes = open_images(find_images(lr), data)
-    policy = policy or radiometry_policy(lr_scenes, data, config.seed)
-    matched, reasons = match_images(hr_scenes, lr_scenes)
-    pairs, notes = [], []
-    for i, j in matched:
-        try:
-            pair = align(
-                hr_scenes[i],
-                lr_scenes[j],
-                scale,
-                policy,
-                max_shift=data.max_shift,
-                match_levels=data.match_pairs,
-            )
-        except SceneError as error:
-            reasons.append(str(error))
-            continue
-        pairs.append((pair, hr_scenes[i]))
-        notes.append(_describe_shift(hr_scenes[i], lr_scenes[j], pair))
-    report_left_out(reasons, len(hr_scenes), "do not make a pair")
-    return pairs, lr_scenes, policy, notes
-
-
 class _OnLrGrid:
     """The grid of a pair, with the attributes that split_by_place reads."""
 
@@ -295,15 +271,6 @@ def _describe_split(train: Sequence[Part], val: Sequence[Part]) -> str:
     return (
         f"split by ground: {len(train)} parts to train on, {len(val)} to validate on "
         f"({share:.0%} of the pixels)"
-    )
-
-
-def _describe_shift(hr: Scene, lr: Scene, pair: AlignedPair) -> str:
-    rows, cols = pair.shift
-    size, rest = float(np.hypot(rows, cols)), float(np.hypot(*pair.residual))
-    return (
-        f"pair {Path(hr.path).name} + {Path(lr.path).name}: hr lay {size:.2f} lr pixels off "
-        f"({rows:+.2f} rows, {cols:+.2f} columns), {rest:.2f} after correction"
     )
 
 

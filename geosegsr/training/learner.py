@@ -104,10 +104,13 @@ class Learner:
     def _backward(self, number: int, batch: Batch) -> Tensor:
         """Add the gradients of one batch; its loss, a scalar without a graph."""
         lr, hr, descriptor = (self._on_device(t) for t in (batch.lr, batch.hr, batch.descriptor))
+        valid = None if bool(batch.valid.all()) else self._on_device(batch.valid)[:, None]
         if self.teacher is not None:
             with self.accelerator.autocast():
                 hr = self.teacher.target(lr, hr, descriptor)
         sr = self.model(lr, None, descriptor)  # (N, C, scale*h, scale*w)
+        if valid is not None:  # what the network says itself there costs nothing
+            hr = torch.where(valid, hr, sr.detach().float())
         loss = self.loss(sr.float(), hr)
         if not bool(torch.isfinite(loss)):
             raise _not_finite(number, loss, sr, batch)

@@ -22,7 +22,7 @@ from geosegsr.training.config import RANDOM, TrainConfig
 from geosegsr.training.dataset import Dataset, prepare_data
 from geosegsr.training.events import Event, Noted, Reporter, Started, Stepped
 from geosegsr.training.learner import Learner
-from geosegsr.training.overview import overview
+from geosegsr.training.overview import overview, write_pictures
 from geosegsr.training.run_folder import LoggedStep, RunFolder
 from geosegsr.training.schedule import Clock, Timetable, learning_rate
 from geosegsr.training.selection import Selection
@@ -95,6 +95,7 @@ def train(
         if main:
             if not resume:
                 run.create(config)
+                write_pictures(data, run.path / "pictures")
             run.lock()
             stack.callback(run.close)
         accelerator.wait_for_everyone()

@@ -169,7 +169,7 @@ def save_model(
         f"{config.model.preset}-x{config.model.scale}",
         **(names if any(data.band_names) else {}),
         radiometry=data.policy,
-        degradation=None if config.data.lr else config.degradation.to_dict(),
+        degradation=_degradation(config, data),
         grey=config.data.grey > 0 or any(source.grey > 0 for source in config.data.sources),
         told=reach_of(config.degradation, shape.scale, shape.bands) if shape.sensor_width else {},
         metrics=metrics,
@@ -177,6 +177,13 @@ def save_model(
         trained_on=_describe(config, data),
     )
     return save_checkpoint(path, network, card)
+
+
+def _degradation(config: TrainConfig, data: Dataset) -> dict[str, Any] | None:
+    """How lr was made, or the blur that real pairs show; None if they show none."""
+    if data.pairs is None:
+        return config.degradation.to_dict()
+    return None if data.pairs.degradation is None else data.pairs.degradation.to_dict()
 
 
 def _describe(config: TrainConfig, data: Dataset) -> str:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from rasterio.errors import RasterioError
+
+from geosegsr.errors import JobError
+from geosegsr.imagery.pictures import write_png
 from geosegsr.training.config import TrainConfig
 from geosegsr.training.dataset import Dataset
 from geosegsr.training.network import describe_init
@@ -17,9 +23,29 @@ def overview(config: TrainConfig, data: Dataset) -> tuple[str, ...]:
         *data.notes,
         _bands(data),
         f"value range: {_value_range(data)}",
-        _lr(config),
+        _lr(config, data),
         describe_init(config, data.band_keys),
     )
+
+
+def write_pictures(data: Dataset, folder: Path) -> list[str]:
+    """Write pictures of what a run trains on: pairs.png, for real pairs. Other files of the folder are untouched.
+
+    Returns:
+        A line for each file.
+
+    Raises:
+        JobError: The folder cannot be written.
+    """
+    if data.pairs is None:
+        return []
+    target = folder / "pairs.png"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_png(target, data.pairs.picture())
+    except (OSError, RasterioError) as error:
+        raise JobError(f"Cannot write '{target}': {error}.") from error
+    return [f"{target}: lr, hr without the ground that is left out, and hr"]
 
 
 def _bands(data: Dataset) -> str:
@@ -36,7 +62,11 @@ def _value_range(data: Dataset) -> str:
     return f"all of {data.dtype}" if kind == "dtype" else "of each image, as upscale finds it"
 
 
-def _lr(config: TrainConfig) -> str:
-    if config.data.lr:
-        return "lr: real images"
+def _lr(config: TrainConfig, data: Dataset) -> str:
+    if data.pairs is not None:
+        blur = data.pairs.degradation
+        shown = (
+            "the blur between both is not to be seen" if blur is None else f"MTF {blur.mtf[0]:.2f} at Nyquist"
+        )
+        return f"lr: real images, {shown}"
     return f"lr: made from hr, kernel {' or '.join(dict.fromkeys(config.degradation.kernel))}"

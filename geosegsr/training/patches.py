@@ -104,7 +104,7 @@ class Patches:
                 top = self._near(top, area.row, area.row_stop, step, rng)
                 left = self._near(left, area.col, area.col_stop, step, rng)
             patch: Patch = source.cut(Window(top, left, self.side, self.side), self.degradation, rng)
-            if patch.valid.all():
+            if patch.valid.mean() >= source.least_valid:
                 break
         return patch
 
@@ -115,11 +115,12 @@ class Patches:
         return first + int(rng.integers((last - first) // step + 1)) * step
 
     def _turned(self, patch: Patch, rng: np.random.Generator) -> Patch:
-        lr, hr, sensor = patch.lr, patch.hr, patch.sensor
+        lr, hr, valid, sensor = patch.lr, patch.hr, patch.valid, patch.sensor
         turn, flip = (int(rng.integers(4)), bool(rng.integers(2))) if self.data.augment else (0, False)
         lr, hr = (np.rot90(image, turn, axes=(1, 2)) for image in (lr, hr))
+        valid = np.rot90(valid, turn)
         if flip:
-            lr, hr = lr[:, :, ::-1], hr[:, :, ::-1]
+            lr, hr, valid = lr[:, :, ::-1], hr[:, :, ::-1], valid[:, ::-1]
         if self.data.grey and rng.random() < self.data.grey:
             weights = _grey_weights(len(lr), rng)
             lr, hr = (np.repeat(np.tensordot(weights, i, axes=1)[None], len(i), axis=0) for i in (lr, hr))
@@ -127,7 +128,13 @@ class Patches:
         if self.data.shuffle_bands and rng.random() < self.data.shuffle_bands:
             order = rng.permutation(len(lr))
             lr, hr = lr[order], hr[order]
-        return replace(patch, lr=np.ascontiguousarray(lr), hr=np.ascontiguousarray(hr), sensor=sensor)
+        return replace(
+            patch,
+            lr=np.ascontiguousarray(lr),
+            hr=np.ascontiguousarray(hr),
+            valid=np.ascontiguousarray(valid),
+            sensor=sensor,
+        )
 
     def _find_cells(self) -> Cells:
         found: list[tuple[int, int, int, float]] = []
@@ -166,7 +173,7 @@ class Patches:
         cells = []
         for row, col in places:
             valid, values = source.validity(Window(row, col, side, side))
-            if valid.all():
+            if valid.mean() >= source.least_valid:
                 cells.append((row, col, _texture(values)))
         return cells
 

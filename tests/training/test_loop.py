@@ -408,11 +408,13 @@ def test_pairs_train_with_their_shift_found(tmp_path):
     write(tmp_path / "lr" / "a.tif", as_dtype(lr, "uint8"), pixel=10.0)
     config = tiny_config(tmp_path / "hr", **{"data.lr": [str(tmp_path / "lr")]})
     result, events = trained(config, tmp_path / "run")
-    shift = next(note for note in events.of(Started)[0].notes if note.startswith("pair"))
-    assert "hr lay 1.0" in shift
-    assert "(-1.0" in shift
+    heading, row = events.of(Started)[0].notes[:2]
+    assert heading.split()[:3] == ["pair", "overlap", "shift"]
+    assert "-1.0" in row.split("%")[1]
+    assert (tmp_path / "run" / "pictures" / "pairs.png").exists()
     card = read_card(result.model)
-    assert card.degradation is None
+    assert card.degradation["kernel"] == ["mtf"]
+    assert 0.3 < card.degradation["mtf"][0] <= 0.6
     assert "lr pixels of 10 m" in card.trained_on
 
 

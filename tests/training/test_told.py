@@ -94,7 +94,7 @@ def test_bands_mixed_to_grey_have_less_noise(images):
 
 def test_a_real_pair_is_taken_for_bicubic():
     pair = SimpleNamespace(
-        name="pair", lr=np.zeros((1, 8, 8)), hr=np.zeros((1, 16, 16)), valid=np.ones((8, 8), bool)
+        name="pair", lr=np.zeros((1, 8, 8)), hr=np.zeros((1, 16, 16)), same=np.ones((8, 8), bool)
     )
     patch = PairSource(pair, 2).cut(Window(0, 0, 8, 8), Degradation(blur=(1.0, 1.0)), None)
     assert patch.sensor == BICUBIC

@@ -201,7 +201,11 @@ _GROUPS = {
     metavar="RUN",
     help="Folder of an interrupted run to resume. Default: a new run.",
 )
-@click.option("--check", is_flag=True, help="Print what the run would train on, and stop.")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Print what the run would train on, and stop. Pictures of it go to RUN-check where --run is given.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("-v", "--verbose", count=True, help="Increase verbosity; -vv for debug output.")
 def command(
@@ -235,7 +239,7 @@ def command(
         config = _configuration(**options)
         folder = run or _new_folder(config)
     if check:
-        _check(config, lines)
+        _check(config, lines, run)
         return
     try:
         result = train(config, folder, resume=resume is not None, on_event=lines)
@@ -247,12 +251,15 @@ def command(
     _conclude(result, config.model.scale, quiet=quiet)
 
 
-def _check(config: TrainConfig, lines: TrainLines) -> None:
-    """Print what a run would train on; nothing is written."""
+def _check(config: TrainConfig, lines: TrainLines, run: Path | None) -> None:
+    """Print what a run would train on; pictures are written beside the folder of the run, if that is named."""
     from geosegsr.training.dataset import prepare_data
-    from geosegsr.training.overview import overview
+    from geosegsr.training.overview import overview, write_pictures
 
-    found = overview(config, prepare_data(config))
+    data = prepare_data(config)
+    found = list(overview(config, data))
+    if run is not None:
+        found += write_pictures(data, run.with_name(f"{run.name}-check"))
     lines.close()
     for line in found:
         click.echo(one_line(line))
