@@ -1,4 +1,7 @@
-"""What the code that runs a block passes to it: how many cores it may use, when to stop, and whom to tell of tiles."""
+"""What the code that runs a block passes to it: how many cores it may use, when to stop, and whom to tell of tiles.
+
+Likewise what the code that prepares a run passes to it: whom to tell of what begins.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,14 @@ stop_requested: ContextVar[Callable[[], bool]] = ContextVar("stop_requested", de
 
 on_tiles: ContextVar[Callable[[int], None]] = ContextVar("on_tiles", default=lambda count: None)
 """Called in each thread that renders, with the number of tiles that are done since the last call: computed, cached or empty."""
+
+on_stage: ContextVar[Callable[[str], None]] = ContextVar("on_stage", default=lambda stage: None)
+"""Called in the thread that prepares a run, with what begins that may take seconds: in words, such as "loading the model"."""
+
+
+def begin(stage: str) -> None:
+    """Say what begins; see `on_stage`."""
+    on_stage.get()(stage)
 
 
 def check_stop() -> None:

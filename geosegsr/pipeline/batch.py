@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal, Unpack
@@ -25,7 +26,7 @@ from geosegsr.files import real_path, temporary_folder
 from geosegsr.models.catalogue import check_scale, model_at, shared_upscaler
 from geosegsr.models.contract import DEFAULT_MODEL, Upscaler
 from geosegsr.pipeline.options import PlanOptions, listed, with_defaults
-from geosegsr.pipeline.report import Progress, Report
+from geosegsr.pipeline.report import Progress, Report, stages_told
 from geosegsr.pipeline.run import carry_out
 from geosegsr.pipeline.task import RESULT_KEY_TAG, Request
 from geosegsr.pipeline.turns import Turns
@@ -153,8 +154,9 @@ class _Each:
 
     def _attempt(self, source: str, target: Path) -> Outcome:
         _make_folder(target)
-        task = self.request.prepare(source, target)
-        report = carry_out(task, self.engine, lambda event: self.tell(source, event))
+        with stages_told(tell := partial(self.tell, source)):
+            task = self.request.prepare(source, target)
+            report = carry_out(task, self.engine, tell)
         if report.status == "skipped" or report.files:
             return Outcome(source, str(target), report.status, report=report)
         with target.open("rb") as file:

@@ -24,6 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from geosegsr.context import begin
 from geosegsr.errors import GeoSegSRError, JobError, SceneError
 from geosegsr.files import JOB_SUFFIX, has_locks, move_new, whole_file
 from geosegsr.notices import warn
@@ -135,6 +136,7 @@ class Job:
             self._seal_key = job_key(wanted)
             self.blocks.mkdir(exist_ok=True)
             if self.begun:
+                begin("checking the blocks of an earlier run")
                 self._resume()
                 return
             with whole_file(self._inside / MANIFEST, sync=True) as file:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from geosegsr.context import begin
 from geosegsr.errors import ConfigError
 from geosegsr.models.contract import Upscaler, for_sensor
 from geosegsr.models.interpolation import is_repetition
@@ -109,6 +110,7 @@ def _radiometry(
     if upscaler.facts.linear:
         return None
     card = upscaler.facts.card
+    begin("finding the value range")
     policy = {"kind": "auto"} if card is None else card.radiometry
     radiometry = resolve_radiometry(raster, {**policy, "apart": bands_alone(groups)}, value_range)
     log.info("range of %s: %s", raster.path, radiometry.describe())

@@ -13,6 +13,7 @@ from typing import Any, Unpack
 import numpy as np
 import psutil
 
+from geosegsr.context import begin
 from geosegsr.errors import BandError, ConfigError, redacted
 from geosegsr.models.catalogue import check_scale, model_at, shared_upscaler
 from geosegsr.models.contract import DEFAULT_MODEL, Upscaler, workspace_bytes
@@ -302,6 +303,7 @@ def plan(
         raise ConfigError(
             "Cannot use --ensemble or --uncertainty at --scale 1: no model runs there. Leave them out, or pass --scale 2."
         )
+    begin("loading the model")
     upscaler = shared_upscaler(model, scale, device=device, precision=precision, elsewhere=elsewhere)
     if ensemble:
         upscaler = Ensemble.of(upscaler)
@@ -336,6 +338,7 @@ def _open_scene(src: str | Path, options: PlanOptions) -> tuple[Scene, Intake]:
     guide = options["guide"]
     if guide is None:
         return scene, intake
+    begin("fitting the guide to the scene")
     found = open_guide(guide, find_nodata=options["nodata"] == "auto")
     return SharpenedScene.of(scene, found, intake.kinds), intake
 
@@ -354,6 +357,7 @@ def _open_raster(src: str | Path, options: PlanOptions, nodata: float | None) ->
 
 
 def _open_source(src: str | Path, options: PlanOptions) -> tuple[Scene, Intake]:
+    begin("reading the scene")
     asked = options["nodata"]
     scene = _open_raster(src, options, None if isinstance(asked, str) else asked)
     scene, intake = take_in(

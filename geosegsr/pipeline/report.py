@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 
+from geosegsr.context import on_stage
 from geosegsr.pipeline.job_folder import UNCERTAINTY
 from geosegsr.pipeline.records import BlockRecord
 from geosegsr.pipeline.sensing import ASSUMED
@@ -92,9 +93,19 @@ class Progress:
     resumed: int
     """Blocks that an earlier run finished."""
     stage: str
-    """"blocks", "cog" or "verify"."""
+    """"blocks", "source", "cog", "verify" or "commit"; before the blocks what begins, in words, and `total` is 0."""
     share: float | None = None
     """Share of the stage that is done, 0 to 1: of blocks, counted in tiles; None where it is not known."""
+
+
+@contextmanager
+def stages_told(tell: Callable[[Progress], None] | None) -> Iterator[None]:
+    """Tell of what begins before the blocks, such as "loading the model", while the block runs in this thread."""
+    token = on_stage.set(lambda stage: None if tell is None else tell(Progress(0, 0, 0, stage)))
+    try:
+        yield
+    finally:
+        on_stage.reset(token)
 
 
 @contextmanager

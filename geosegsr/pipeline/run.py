@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from geosegsr.context import begin
 from geosegsr.errors import SceneError
 from geosegsr.files import exists
 from geosegsr.notices import warn
@@ -47,6 +48,7 @@ def carry_out(task: Task, engine: Engine, progress: Tell | None = None) -> Repor
     """
     seconds = {"plan": task.seconds}
     with timed(seconds, "plan"):
+        begin("identifying the source")
         wanted = needs_run(task)
     job = Job(task.target, {product.kind: product.target for product in task.products})
     if not wanted and not job.exists():
@@ -81,6 +83,7 @@ def _run(task: Task, job: Job, engine: Engine, seconds: dict[str, float], tell: 
     _warn_of_full_disk(planned, job)
     with timed(seconds, "blocks"):
         _compute(engine, planned, job, tell)
+    tell(_at(planned, resumed, "source"))
     if source_identity(planned.scene.path, planned.scene.files) != task.identity["source"]:
         raise SceneError(
             f"Cannot finish '{target}': '{planned.scene.path}' changed while it was read. "
@@ -91,6 +94,7 @@ def _run(task: Task, job: Job, engine: Engine, seconds: dict[str, float], tell: 
         with timed(seconds, stage), job.named():
             for product in task.products:
                 do(product, planned, job)
+    tell(_at(planned, resumed, "commit"))
     records = dict(job.done)
     made = {product.target: product for product in task.products}
     job.commit(

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from geosegsr.context import begin
 from geosegsr.models.contract import Facts
 from geosegsr.raster.bands import BandGroup
 from geosegsr.raster.contract import Raster
@@ -89,6 +90,8 @@ def sense(
 
 def _estimated(raster: Raster, scale: int, groups: tuple[BandGroup, ...], radiometry: Radiometry) -> Sensing:
     from geosegsr.sensor.estimate import estimate  # loads torch
+
+    begin("estimating the sensor")
 
     # Bands beyond the model's have mostly been resampled from a coarser grid, which looks like blur. Restoring that blur
     # would invent detail: beside bands that the model was trained on they are taken for sharp and clean.

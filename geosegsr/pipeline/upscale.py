@@ -9,7 +9,7 @@ from typing import Unpack
 from geosegsr.files import temporary_folder
 from geosegsr.models.contract import DEFAULT_MODEL, Upscaler
 from geosegsr.pipeline.options import PlanOptions, listed
-from geosegsr.pipeline.report import Progress, Report
+from geosegsr.pipeline.report import Progress, Report, stages_told
 from geosegsr.pipeline.run import carry_out
 from geosegsr.pipeline.task import Request
 from geosegsr.workers.engine import open_engine
@@ -55,7 +55,7 @@ def upscale(
         overwrite: Whether to replace a file that this call did not make, once the new one is verified. Together with
             `resume=False`, a finished result of this call is made anew, too.
         resume: Whether to resume an unfinished run of the same source, model and options; if not, it is discarded.
-        progress: Called after each tile and block and at the start of each later stage, one call at a time, from any thread.
+        progress: Called at the start of each stage, and after each tile and block, one call at a time, from any thread.
         uncertainty: A second COG to write: the standard deviation over the eight members of the ensemble, float32 in DN,
             NaN where there is no data. Needs `ensemble=True`.
         **options: See `geosegsr.pipeline.options.PlanOptions`.
@@ -70,6 +70,10 @@ def upscale(
         scale, model, options, creation, stac, acquired, overwrite, resume, elsewhere=scheduler is not None
     )
     target = Path(dst)
-    with temporary_folder(target.parent), open_engine(workers, scheduler) as engine:
+    with (
+        temporary_folder(target.parent),
+        open_engine(workers, scheduler) as engine,
+        stages_told(progress),
+    ):
         task = request.prepare(str(src), target, None if uncertainty is None else Path(uncertainty))
         return carry_out(task, engine, progress)

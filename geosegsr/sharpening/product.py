@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from geosegsr.context import begin
 from geosegsr.errors import BandError, ConfigError, did_you_mean
 from geosegsr.notices import warn
 from geosegsr.raster.intake import look_at
@@ -134,6 +135,7 @@ def _stacked(bands: _Bands, used: Sequence[Part]) -> Scene:
         if not images:
             continue
         names = wanted if last and not classes else None
+        begin(f"sharpening the {part.name} bands")
         sharpened = SharpenedScene.of(bands.open(part, images), scene)
         scene = StackedScene.of(product.path, scene, sharpened, names)
     dtype = scene.dtype

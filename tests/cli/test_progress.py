@@ -50,11 +50,14 @@ def test_progress_counts_tiles_within_a_block(tmp_path: Path) -> None:
     geosegsr.upscale(
         scene, tmp_path / "out.tif", 2, "bicubic", tile=64, overlap=8, block=4096, progress=events.append
     )
+    before = [event.stage for event in events if event.total == 0]
+    assert before == ["reading the scene", "loading the model", "identifying the source"]
+    events = events[len(before) :]
     blocks = [event for event in events if event.stage == "blocks"]
     shares = [event.share for event in blocks]
     assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == 1
     assert len([event for event in blocks if event.done == 0]) > 10  # tiles of the only block
-    assert [event.stage for event in events[len(blocks) :]] == ["cog", "verify"]
+    assert [event.stage for event in events[len(blocks) :]] == ["source", "cog", "verify", "commit"]
 
 
 @pytest.mark.parametrize("options", [(), ("--window", "0", "0", "150", "90")])

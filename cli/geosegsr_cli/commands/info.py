@@ -35,7 +35,8 @@ def command(file: str, nodata: Any, band_kinds: Any, alpha: Any, sensor: bool, a
     verbosity(quiet=False, verbose=0)
     from geosegsr.raster.describe import describe
 
-    facts = describe(file, nodata=nodata, alpha=alpha, band_kinds=band_kinds)
+    with shown("reading the file", as_json=as_json):
+        facts = describe(file, nodata=nodata, alpha=alpha, band_kinds=band_kinds)
     if sensor and "bands" in facts:
         with shown("estimating the sensor", as_json=as_json):
             facts["sensor"] = _sensor(file, nodata=nodata, alpha=alpha, band_kinds=band_kinds)

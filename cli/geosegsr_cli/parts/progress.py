@@ -17,7 +17,14 @@ from geosegsr_cli.parts.screen import Screen, open_screen
 if TYPE_CHECKING:
     from geosegsr.pipeline.report import Progress
 
-_STAGES = {"cog": "writing the COG", "verify": "verifying"}
+_STAGES = {
+    "source": "checking that the source did not change",
+    "cog": "writing the COG",
+    "verify": "verifying",
+    "commit": "moving the result into place",
+}
+_ANNOUNCED = ("blocks", "cog", "verify")
+"""Stages that get a line of their own in a log, however short they are."""
 _PLANNING = "reading the scene"
 _ALL = ""
 """Key of the row about a whole batch."""
@@ -48,7 +55,9 @@ class ProgressBar:
         """Show an event."""
         ended = event.stage == "blocks" and event.done == event.total
         begun, self._stage = event.stage != self._stage, event.stage
-        self._screen.show(_ALL, _described(event), event.share, now=begun or ended)
+        self._screen.show(
+            _ALL, _described(event), event.share, now=(begun and event.stage in _ANNOUNCED) or ended
+        )
 
 
 class BatchProgress:
@@ -67,7 +76,7 @@ class BatchProgress:
     def __call__(self, source: str, event: Progress) -> None:
         """Show the progress of a scene."""
         with self._lock:
-            self._shares[source] = event.share or 0.0 if event.stage == "blocks" else 1.0
+            self._shares[source] = event.share or 0.0 if event.stage == "blocks" else float(event.total > 0)
         self._screen.show(source, f"{Path(redacted(source)).name}: {_described(event)}", event.share)
         self._show_all()
 
