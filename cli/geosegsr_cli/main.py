@@ -102,14 +102,19 @@ def _show_version(verbose: bool) -> None:
         click.echo(f"{name:<10}{value}")
 
 
-def main(args: list[str] | None = None) -> None:
-    """Run the command line and leave the process with its exit code."""
+def main(args: list[str] | None = None, *, program: str = "geosegsr") -> None:
+    """Run the command line and leave the process with its exit code.
+
+    Args:
+        args: What was typed; by default the process's own.
+        program: What help and messages call the command.
+    """
     secure_streams()
     signal.signal(signal.SIGTERM, _interrupt)
     sys.unraisablehook = _log_unraisable
     answer = Answer()
     try:
-        left = cli.main(args=args, prog_name="geosegsr", standalone_mode=False, obj=answer)
+        left = cli.main(args=args, prog_name=program, standalone_mode=False, obj=answer)
         code = left if isinstance(left, int) else 0  # what a command passed to ctx.exit()
     except click.exceptions.Exit as stop:
         code = stop.exit_code

@@ -21,6 +21,8 @@ from geosegsr_cli.parts.options import TIME_FORMAT, human_seconds, one_line
 from geosegsr_cli.parts.streams import Forgiving
 
 _LOG_EVERY_S = 25.0
+LOG_VARIABLE = "GEOSEGSR_LOG_EVERY"
+"""Environment variable with the seconds between two lines of a log."""
 _TICK_S = 1.0
 _REFRESHES_PER_S = 4
 
@@ -121,6 +123,7 @@ class _Log(_Rows):
 
     def __init__(self) -> None:
         super().__init__(_TICK_S)
+        self._log_every_s = _log_every_s()
         self._stream = _own_standard_error()
         self._last = time.monotonic()
         self._ticker.start()
@@ -136,7 +139,7 @@ class _Log(_Rows):
             _close(self._stream)
 
     def _tick(self) -> None:
-        if time.monotonic() - self._last < _LOG_EVERY_S:
+        if time.monotonic() - self._last < self._log_every_s:
             return
         for row, _ in self._snapshot()[:1]:  # of a batch, the line about all scenes
             self._print(row)
@@ -232,6 +235,13 @@ def open_screen(*, quiet: bool = False, as_json: bool = False) -> Screen:
     if sys.stderr.isatty() and not as_json and os.environ.get("TERM") != "dumb":
         return _Terminal()
     return _Log()
+
+
+def _log_every_s() -> float:
+    try:
+        return float(os.environ.get(LOG_VARIABLE, _LOG_EVERY_S))
+    except ValueError:
+        return _LOG_EVERY_S
 
 
 def _own_standard_error() -> TextIO:
