@@ -67,15 +67,14 @@ class Fold:
         """Fold in one more piece.
 
         Args:
-            piece: Same dtype and number of axes as the mean, any length along the axis.
+            piece: Same dtype and number of axes as the mean, any length along the axis. What lies where `fresh` says may be
+                that part of the mean itself.
             weights: float32, positive, one for each position of the piece along the axis.
             start: Where the piece begins on the mean; it may reach beyond either end.
         """
         first = max(start, 0)
         stop = min(start + len(weights), len(self._weight))
-        covered = self._weight[first:stop] > 0
-        # Pieces come in order, so what was there before is a prefix of what this one covers.
-        fresh = first + int(np.count_nonzero(covered))
+        fresh = self.fresh(first, stop)
         if (
             fresh > first and self.mean.dtype.kind == "f"
         ):  # whole numbers are repeated, and equal in all pieces
@@ -87,6 +86,10 @@ class Fold:
             self._part(self.mean, fresh, stop)[...] = self._part(piece, fresh - start, stop - start)
         if stop > first:
             self._weight[first:stop] += weights[first - start : stop - start]
+
+    def fresh(self, start: int, stop: int) -> int:
+        """Where, from start to stop, the first position lies that no piece covers yet, as all behind it: pieces come in order."""
+        return start + int(np.count_nonzero(self._weight[start:stop]))
 
     def _part(self, array: NDArray[Any], start: int, stop: int) -> NDArray[Any]:
         index: list[slice] = [slice(None)] * array.ndim

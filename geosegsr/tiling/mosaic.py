@@ -91,39 +91,61 @@ class Mosaic:
         whole = grid.computed_window(self.block)
         planes = np.zeros((self.call.planes, whole.height * scale, whole.width * scale), dtype=self.dtype)
         covered = np.zeros((whole.height, whole.width), dtype=bool)
-        rows = Fold(planes, axis=1)
+        rows, computed = Fold(planes, axis=1), self._computed(whole)
         for tile_row in self.block.tile_rows:
             first, stop = _clip(grid.rows, tile_row, whole.row, whole.row_stop)
-            strip = np.zeros((self.call.planes, (stop - first) * scale, planes.shape[2]), dtype=self.dtype)
-            cols = Fold(strip, axis=2)
-            for tile_col, part, piece in self._pieces(tile_row, whole):
+            start, end = ((row - whole.row) * scale for row in (first, stop))
+            fresh = rows.fresh(start, end)
+            # Rows that no tile row covers yet are blended in place, the others into a strip beside them.
+            strips = (
+                np.zeros((self.call.planes, fresh - start, planes.shape[2]), self.dtype),
+                planes[:, fresh:end],
+            )
+            folds = [Fold(strip, axis=2) for strip in strips]
+            for tile_col, part, piece in computed[tile_row]:
                 weights = _weights(grid.cols, tile_col, part.col, part.col_stop, scale)
-                cols.add(piece, weights, (part.col - whole.col) * scale)
+                for fold, half in zip(folds, np.split(piece, [fresh - start], axis=1), strict=True):
+                    fold.add(half, weights, (part.col - whole.col) * scale)
                 covered[part.shifted(-whole.row, -whole.col).slices] = True
             weights = _weights(grid.rows, tile_row, first, stop, scale)
-            rows.add(strip, weights, (first - whole.row) * scale)
+            rows.add(strips[0], weights[: fresh - start], start)
+            rows.add(strips[1], weights[fresh - start :], fresh)
         return planes, covered
 
-    def _pieces(self, tile_row: int, whole: Window) -> Iterator[tuple[int, Window, FloatArray]]:
-        """The wanted tiles of a row: column, window of the region, and the output over this window."""
-        tiles = [(tile_row, col) for col in self.block.tile_cols if self._is_wanted((tile_row, col))]
-        empty = len(self.block.tile_cols) - len(tiles)
+    def _computed(self, whole: Window) -> dict[int, Iterator[tuple[int, Window, FloatArray]]]:
+        """For each row of tiles its wanted ones, to be asked for in this order: column, window of the region, and output there.
+
+        What is not kept is computed when it is asked for, in batches that go on from one row to the next.
+        """
+        rows = {
+            row: [(row, col) for col in self.block.tile_cols if self._is_wanted((row, col))]
+            for row in self.block.tile_rows
+        }
+        parts = {
+            tile: self.grid.support_window(*tile).intersection(whole)
+            for tiles in rows.values()
+            for tile in tiles
+        }
+        kept = {tile: self.cache.get(tile, part) for tile, part in parts.items()}
+        missing = [tile for tile in parts if kept[tile] is None]
+        empty = self.block.tiles - len(parts)
         self.counts.empty += empty
         tell = on_tiles.get()
         tell(empty)
-        parts = {tile: self.grid.support_window(*tile).intersection(whole) for tile in tiles}
-        kept = {tile: self.cache.get(tile, part) for tile, part in parts.items()}
-        missing = [tile for tile in tiles if kept[tile] is None]
         self.counts.tiles += len(missing)
-        computed = batched(self.call, self._prepared, missing, self.counts)
-        for tile, part in parts.items():
-            piece = kept[tile]
-            if piece is None:
-                output = next(computed)
-                piece = self.cache.part_of(tile, output, part)
-                self.cache.keep_beyond(tile, output, self.block.window)
-            yield tile[1], part, piece
-            tell(1)
+        outputs = batched(self.call, self._prepared, missing, self.counts)
+
+        def pieces(tiles: list[tuple[int, int]]) -> Iterator[tuple[int, Window, FloatArray]]:
+            for tile in tiles:
+                piece = kept.pop(tile)
+                if piece is None:
+                    output = next(outputs)
+                    piece = self.cache.part_of(tile, output, parts[tile])
+                    self.cache.keep_beyond(tile, output, self.block.window)
+                yield tile[1], parts[tile], piece
+                tell(1)
+
+        return {row: pieces(tiles) for row, tiles in rows.items()}
 
     def _prepared(self, tile: tuple[int, int]) -> FloatArray:
         """A tile as the model takes it."""

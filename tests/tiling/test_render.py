@@ -216,6 +216,29 @@ def test_a_cache_of_tiles_changes_no_pixel_and_saves_computation() -> None:
         assert fewer == expected if expected else grid.tiles < fewer < computed
 
 
+@pytest.mark.parametrize("batch", [1, 3, 5, 100])
+def test_batches_go_on_from_row_to_row_of_tiles_and_change_no_pixel(batch: int) -> None:
+    values, calls = texture("uint8", (3, 90, 110)), list[int]()
+
+    class Counting(Fake):
+        def __call__(self, lr: FloatArray, guide: FloatArray | None = None) -> FloatArray:
+            calls.append(len(lr))
+            return super().__call__(lr, guide)
+
+    def whole(size: int) -> np.ndarray:
+        model = Counting(replace(FAKE, batch=size), tilt=9.0)
+        return render(
+            values, model, tile=24, overlap=10, block=200,
+            groups=(BandGroup((0, 1, 2), "model"),), radiometry=Radiometry((0,) * 3, (300,) * 3),
+        )  # fmt: skip
+
+    expected = whole(1)
+    tiles, calls[:] = len(calls), []
+    np.testing.assert_array_equal(whole(batch), expected)
+    full, rest = divmod(tiles, batch)
+    assert calls == [batch] * full + [rest] * (rest > 0)
+
+
 def test_runs_that_share_a_memory_for_tiles_never_see_each_others() -> None:
     memory = TileMemory(1_000)
     first, second = TileCache(memory, "first"), TileCache(memory, "second")
