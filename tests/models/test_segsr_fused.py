@@ -61,3 +61,10 @@ def test_a_unit_computes_alike_with_and_without_fusion(
     torch.testing.assert_close(together, apart, rtol=0, atol=40 * torch.finfo(dtype).eps)
     learned = unit(x)
     assert learned.requires_grad and torch.equal(learned.detach(), apart)
+
+
+def test_an_exported_unit_has_plain_operators() -> None:
+    unit = CompactUnit(SeGSRConfig(scale=2, unit="compact", width=16, skip_every=2), 3)
+    with torch.no_grad():
+        program = torch.export.export(unit, (torch.randn(1, 16, 8, 8),), strict=False)
+    assert "mkldnn" not in program.graph_module.code

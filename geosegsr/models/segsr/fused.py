@@ -55,6 +55,8 @@ def conv_add(conv: nn.Conv2d, x: Tensor, other: Tensor) -> Tensor:
 
 
 def _fuses(conv: nn.Conv2d, x: Tensor) -> bool:
+    if torch.compiler.is_compiling():  # or exporting: other programs do not know these operators
+        return False
     wanted = x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
     return wanted and x.dtype == conv.weight.dtype and _has_fusion(x.dtype)
 
