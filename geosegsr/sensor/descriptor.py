@@ -217,15 +217,28 @@ def sampling_of(sensor: SensorDescriptor, scale: int) -> Sampling:
         scale: hr pixels per lr pixel.
     """
     bicubic = Degradation().samplings(scale, 1)[-1]
-    ratio = max(sensor.mtf_quarter, _LEAST_RESPONSE) / response(bicubic, 0.25)
-    if ratio >= 1:
+    sigma = scale * blur_of(sensor, scale)  # hr pixels
+    if not sigma:
         return bicubic
-    sigma = scale * math.sqrt(-2 * math.log(ratio)) / (2 * math.pi * 0.25)  # hr pixels
     reach = math.ceil(4 * sigma / scale)
     away = np.arange(-reach * scale, reach * scale + 1)
     gauss = np.exp(-0.5 * (away / sigma) ** 2)
     weights = np.convolve(bicubic.weights, gauss / gauss.sum())
     return Sampling(scale, tuple(weights / weights.sum()))
+
+
+def blur_of(sensor: SensorDescriptor, scale: int = 4) -> float:
+    """Width of the Gaussian blur that gives the response at 1/4 cycle per lr pixel, before antialiased bicubic reduction.
+
+    Args:
+        sensor: Noise and compression are left out.
+        scale: hr pixels per lr pixel.
+
+    Returns:
+        Standard deviation in lr pixels; 0 where the reduction alone is as soft.
+    """
+    ratio = max(sensor.mtf_quarter, _LEAST_RESPONSE) / response(Degradation().samplings(scale, 1)[-1], 0.25)
+    return 0.0 if ratio >= 1 else math.sqrt(-2 * math.log(ratio)) / (2 * math.pi * 0.25)
 
 
 def quantisation_of(quality: float) -> float:

@@ -161,6 +161,9 @@ class TrainConfig(Checked):
     """Images and patches."""
     degradation: Degradation = field(default_factory=Degradation)
     """hr to lr, where lr is made."""
+    find_sensor: bool = False
+    """Whether blur, noise and compression of lr are found from the images, where lr is made of `data.hr`; `degradation` is
+    replaced then. The command line asks for it unless a degradation is given."""
     told_error: ToldError = field(default_factory=ToldError)
     """Error of what a network with a `sensor_width` is told of each patch."""
     model: ModelConfig = field(default_factory=ModelConfig)

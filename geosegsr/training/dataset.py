@@ -18,10 +18,13 @@ from geosegsr.imagery.sources import PairSource, Patch, SceneSource, Source
 from geosegsr.notices import warn
 from geosegsr.raster.bands import band_key
 from geosegsr.raster.scene import Scene
+from geosegsr.sensor.degradation import Degradation
+from geosegsr.sensor.descriptor import SensorDescriptor
 from geosegsr.training.config import TrainConfig
 from geosegsr.training.mixture import Mixture, NumberedPatches
 from geosegsr.training.pairing import Pairs, aligned_pairs
 from geosegsr.training.patches import Patches, keep_in_memory, validation_tiles
+from geosegsr.training.sensing import degradation_of, find_sensor
 from geosegsr.training.sharpness import report_soft_images
 
 
@@ -49,6 +52,10 @@ class Dataset:
     """Side of an lr pixel on the ground, in metres; None without a projected CRS."""
     notes: tuple[str, ...]
     """For the user: counts, shifts, images held in memory."""
+    degradation: Degradation | None = None
+    """How lr is made of the images of one kind, or was in real pairs; None for images of several kinds, or if unknown."""
+    sensor: SensorDescriptor | None = None
+    """What was found of the sensor from the images; None if it was not looked for, or is not to be seen."""
     pairs: Pairs | None = None
     """Real pairs that are trained on; None where lr is made."""
 
@@ -70,6 +77,9 @@ def _scenes(config: TrainConfig) -> Dataset:
     data, scale = config.data, config.model.scale
     scenes = open_images(find_images(data.hr), data)
     policy = radiometry_policy(scenes, data, config.seed)
+    sensor = find_sensor(scenes, policy, scale) if config.find_sensor else None
+    if sensor is not None:
+        config = replace(config, degradation=degradation_of(sensor, scenes[0]))
     sources = [SceneSource(scene, policy, scale) for scene in scenes]
     notes = [f"{len(scenes)} images, {scenes[0].count} bands of {scenes[0].dtype}"]
     if data.val:
@@ -91,7 +101,8 @@ def _scenes(config: TrainConfig) -> Dataset:
     _report_gaps(patches)
     report_soft_images(sources, train_parts, scale)
     tiles = _tiles(config, val_sources, val_parts)
-    return _dataset(patches, tiles, policy, scenes[0], scale, notes)
+    found = _dataset(patches, tiles, policy, scenes[0], scale, notes)
+    return replace(found, degradation=config.degradation, sensor=sensor)
 
 
 def _mixture(config: TrainConfig) -> Dataset:
@@ -155,7 +166,11 @@ def _pairs(config: TrainConfig) -> Dataset:
     _report_gaps(patches)
     report_soft_images(sources, parts, scale)
     tiles = _tiles(config, val_sources, val_parts)
-    return replace(_dataset(patches, tiles, found.policy, found.example, 1, notes), pairs=found)
+    return replace(
+        _dataset(patches, tiles, found.policy, found.example, 1, notes),
+        pairs=found,
+        degradation=found.degradation,
+    )
 
 
 def _tiles(config: TrainConfig, sources: Sequence[Source], parts: Sequence[Part]) -> tuple[Patch, ...]:

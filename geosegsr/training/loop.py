@@ -22,7 +22,7 @@ from geosegsr.training.config import RANDOM, TrainConfig
 from geosegsr.training.dataset import Dataset, prepare_data
 from geosegsr.training.events import Event, Noted, Reporter, Started, Stepped
 from geosegsr.training.learner import Learner
-from geosegsr.training.overview import overview, write_pictures
+from geosegsr.training.overview import overview, sensor_text, write_pictures
 from geosegsr.training.run_folder import LoggedStep, RunFolder
 from geosegsr.training.schedule import Clock, Timetable, learning_rate
 from geosegsr.training.selection import Selection
@@ -91,11 +91,14 @@ def train(
     with _accelerator(config, run) as accelerator, ExitStack() as stack:
         main = accelerator.is_main_process
         data = prepare_data(config)  # before anything is written
+        if data.pairs is None and data.degradation is not None:  # as it was found
+            config = replace(config, degradation=data.degradation, find_sensor=False)
         config = replace(config, threads=config.threads or idle_threads())
         if main:
             if not resume:
                 run.create(config)
                 write_pictures(data, run.path / "pictures")
+                run.write_sensor(sensor_text(data))
             run.lock()
             stack.callback(run.close)
         accelerator.wait_for_everyone()

@@ -182,8 +182,8 @@ def save_model(
 def _degradation(config: TrainConfig, data: Dataset) -> dict[str, Any] | None:
     """How lr was made, or the blur that real pairs show; None if they show none."""
     if data.pairs is None:
-        return config.degradation.to_dict()
-    return None if data.pairs.degradation is None else data.pairs.degradation.to_dict()
+        return (data.degradation or config.degradation).to_dict()
+    return None if data.degradation is None else data.degradation.to_dict()
 
 
 def _describe(config: TrainConfig, data: Dataset) -> str:

@@ -11,6 +11,7 @@ from geosegsr.imagery.pictures import write_png
 from geosegsr.training.config import TrainConfig
 from geosegsr.training.dataset import Dataset
 from geosegsr.training.network import describe_init
+from geosegsr.training.sensing import sensor_toml
 
 
 def overview(config: TrainConfig, data: Dataset) -> tuple[str, ...]:
@@ -48,6 +49,18 @@ def write_pictures(data: Dataset, folder: Path) -> list[str]:
     return [f"{target}: lr, hr without the ground that is left out, and hr"]
 
 
+def sensor_text(data: Dataset) -> str | None:
+    """The text of sensor.toml: how lr is made, or was in real pairs; None where that is not one sensor, or unknown."""
+    if data.degradation is None:
+        return None
+    origin = "given"
+    if data.pairs is not None:
+        origin = "measured between hr and lr"
+    elif data.sensor is not None:
+        origin = f"found from the images: {data.sensor}"
+    return sensor_toml(data.degradation, origin)
+
+
 def _bands(data: Dataset) -> str:
     side = "" if data.resolution_m is None else f"; lr pixels of {data.resolution_m:.6g} m"
     return f"bands: {', '.join(key or 'unnamed' for key in data.band_keys)}{side}"
@@ -69,4 +82,6 @@ def _lr(config: TrainConfig, data: Dataset) -> str:
             "the blur between both is not to be seen" if blur is None else f"MTF {blur.mtf[0]:.2f} at Nyquist"
         )
         return f"lr: real images, {shown}"
+    if data.sensor is not None:
+        return f"lr: made from hr as the sensor of the images sees: {data.sensor}; --degradation bicubic makes it sharp"
     return f"lr: made from hr, kernel {' or '.join(dict.fromkeys(config.degradation.kernel))}"

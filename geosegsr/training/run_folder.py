@@ -1,6 +1,7 @@
 """The files of a run.
 
 RUN/config.toml          the resolved configuration
+RUN/sensor.toml          how lr is made, or was in real pairs; for --degradation
 RUN/log.csv              one line per step: loss, learning rate, share of the run, seconds, data wait
 RUN/metrics.csv          one line per validation
 RUN/pictures/            lr, bicubic, sr, hr of some tiles, at each validation
@@ -85,6 +86,15 @@ class RunFolder:
             raise self._not_empty() from error
         except OSError as error:
             raise JobError(f"Cannot start a run in '{self.path}': {error.strerror or error}.") from error
+
+    def write_sensor(self, text: str | None) -> None:
+        """Write sensor.toml; nothing where there is no text.
+
+        Raises:
+            JobError: It cannot be written.
+        """
+        if text is not None:
+            self.write_whole(self.path / "sensor.toml", lambda file: file.write(text.encode()))
 
     def _not_empty(self) -> JobError:
         return JobError(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from geosegsr.training.events import Event, Started, Stepped
     from geosegsr.training.loop import TrainResult
 
+_AUTO = "auto"
 _NOTHING_GAINED = 3
 """Exit code of a run whose model is not better than bicubic interpolation, its start and the bundled model."""
 
@@ -133,7 +134,7 @@ _GROUPS = {
 @click.option(
     "--degradation",
     metavar="NAME|FILE",
-    help="How lr is made from hr: bicubic, box, or a TOML file that describes a sensor. Default: bicubic, or the preset's.",
+    help="How lr is made from hr: auto (as the sensor of the images sees), bicubic, box, or a TOML file. Default: auto.",
 )
 @click.option("-b", "--bands", type=BandList(), help="Bands to use, in this order: 1,2,3. Default: all.")
 @click.option(
@@ -286,13 +287,18 @@ def _configuration(
     value_range: tuple[float, float] | None,
     **options: Any,
 ) -> TrainConfig:
+    from geosegsr.schema import read_toml
     from geosegsr.sensor.degradation import Degradation
     from geosegsr.training.config import parse_change, resolve_config
 
     wanted = dict(parse_change(text) for text in changes)
     wanted |= {_PLACES[name]: value for name, value in options.items() if value not in (None, ())}
-    if degradation is not None:
-        wanted["degradation"] = Degradation.load(degradation).to_dict()
+    if degradation not in (None, _AUTO):
+        wanted["degradation"] = Degradation.load(str(degradation)).to_dict()
+    elif "degradation" not in (read_toml(config) if config else {}) and not any(
+        key.startswith("degradation") for key in wanted
+    ):
+        wanted.setdefault("find_sensor", True)
     if value_range is not None:
         wanted |= {"data.radiometry": "range", "data.range": value_range}
     resolved = resolve_config(preset, config, wanted)
