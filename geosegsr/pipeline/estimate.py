@@ -14,7 +14,7 @@ from geosegsr.pipeline.block import compute_block
 from geosegsr.pipeline.plan import Plan
 from geosegsr.pipeline.records import BlockRecord
 from geosegsr.tiling.grid import TileGrid
-from geosegsr.workers.engine import default_threads, open_engine
+from geosegsr.workers.engine import open_engine
 
 # A COG takes the block files' size again, with its overviews a third more.
 _COG_TO_BLOCKS = 4 / 3
@@ -124,8 +124,8 @@ def _few_tiles(grid: TileGrid) -> TileGrid:
 def _measure(planned: Plan) -> _Measured:
     """Compute as many blocks as run at a time."""
     grid = planned.grid
-    first = max(0, (len(grid.blocks) - default_threads()) // 2)
-    some = grid.blocks[first : first + default_threads()]
+    first = max(0, (len(grid.blocks) - planned.threads) // 2)
+    some = grid.blocks[first : first + planned.threads]
     records: list[BlockRecord] = []
     with tempfile.TemporaryDirectory(prefix="geosegsr-") as folder:
         (Path(folder) / "blocks").mkdir()
@@ -138,6 +138,7 @@ def _measure(planned: Plan) -> _Measured:
                 records.append,
                 together=len(grid.blocks),
                 shared_folder=Path(folder),
+                at_a_time=planned.threads,
             )
         took = time.perf_counter() - began
     area = planned.area.window

@@ -39,7 +39,7 @@ from geosegsr.tiling.grid import TileGrid
 from geosegsr.tiling.group import output_bands
 from geosegsr.tiling.render import Rendering
 from geosegsr.version import __version__
-from geosegsr.workers.engine import default_threads
+from geosegsr.workers.engine import default_threads, single_core_threads
 
 log = logging.getLogger("geosegsr")
 
@@ -147,7 +147,13 @@ class Plan:
     @property
     def memory_bytes(self) -> int:
         """A rough upper bound for this process: its present memory, model included, and the blocks in flight."""
-        return psutil.Process().memory_info().rss + default_threads() * self.block_bytes(self.grid)
+        return psutil.Process().memory_info().rss + self.threads * self.block_bytes(self.grid)
+
+    @property
+    def threads(self) -> int:
+        """Blocks that threads of one process compute at a time."""
+        facts = self.rendering.upscaler.facts
+        return single_core_threads() if facts.linear or facts.device == "cuda" else default_threads()
 
     def block_bytes(self, grid: TileGrid) -> int:
         """A rough upper bound of the memory that one block of a grid needs while it is computed."""

@@ -163,6 +163,7 @@ def _compute(
             shared_folder=job.folder,
             check=partial(Preflight.of, sent),
             on_tile=progress.tiles,
+            at_a_time=planned.threads,
         )
 
 

@@ -125,8 +125,7 @@ class Dispatch:
             raise JobError(members.why_none())
         address = self._client.scheduler.address
         if not self._reported_idle and (members.empty or members.all_rejected or idle > LATE_S):
-            what = "has no workers" if members.empty else "has only workers that cannot help or are busy"
-            warn(f"the scheduler at {address} {what} now: waiting, up to {self._wait_s:g} s")
+            warn(f"the scheduler at {address} has {members.why_idle()}: waiting, up to {self._wait_s:g} s")
             self._reported_idle = True
         if idle > self._wait_s:
             raise JobError(

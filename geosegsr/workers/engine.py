@@ -32,8 +32,9 @@ log = logging.getLogger("geosegsr")
 
 T = TypeVar("T")
 
-# More threads gain nothing: numpy, torch and GDAL use several cores inside a block as well.
+# More threads gain nothing where a network uses several cores inside a block as well.
 _MOST_THREADS = 4
+_MOST_SINGLE_CORE_THREADS = 16  # each holds a block in memory
 _CONNECT_TIMEOUT_S = 15
 _START_TIMEOUT_S = 60
 _GOODBYE_S = 5
@@ -52,6 +53,11 @@ def default_threads() -> int:
     return max(1, min(_MOST_THREADS, CPU_COUNT))
 
 
+def single_core_threads() -> int:
+    """As `default_threads`, of blocks that use one core each: there is no network, or a GPU computes it."""
+    return max(1, min(_MOST_SINGLE_CORE_THREADS, CPU_COUNT))
+
+
 class Engine(Protocol):
     """Computes the blocks of any number of runs, one after another or concurrently from several threads."""
 
@@ -66,6 +72,7 @@ class Engine(Protocol):
         shared_folder: Path,
         check: Callable[[], Check] | None = None,
         on_tile: Callable[[int, int], None] | None = None,
+        at_a_time: int | None = None,
     ) -> None:
         """Call `work` on every index and hand each result to `on_done`, in the order they come.
 
@@ -81,6 +88,8 @@ class Engine(Protocol):
             check: Returns what each worker process runs before it receives work; one that fails receives none.
             on_tile: Called with an index and the tiles that its block has done since the last call, from threads of this
                 process only, any number at a time.
+            at_a_time: Blocks that threads of this process compute at a time, `default_threads` by default; the first run of
+                an engine decides for all.
 
         Raises:
             JobError: The scheduler cannot be reached or was lost, no worker passes the check, or a block keeps ending its
@@ -125,14 +134,14 @@ def open_engine(workers: int | None = None, scheduler: str | Scheduler | None = 
 @contextmanager
 def _threads() -> Iterator[Engine]:
     keep_freed_memory()  # before the threads that it is for
-    pool = ThreadPoolExecutor(default_threads(), thread_name_prefix="geosegsr-block")
+    engine = _ThreadEngine()
     try:
         with single_threaded_blas():  # once: OpenBLAS threads spin for a while when re-enabled
-            yield _ThreadEngine(pool)
+            yield engine
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)  # threads inside a tile may need a while
+        engine.close(wait=False)  # threads inside a tile may need a while
         raise
-    pool.shutdown()
+    engine.close(wait=True)
 
 
 class _ThreadEngine:
@@ -141,9 +150,21 @@ class _ThreadEngine:
     Concurrent blocks use the cores better than one block with many cores: reading and blending overlap with the network.
     """
 
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self._pool = pool
+    def __init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+        self._opening = threading.Lock()
         self._cancelled = threading.Event()
+
+    def _pool_for(self, at_a_time: int) -> ThreadPoolExecutor:
+        with self._opening:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(at_a_time, thread_name_prefix="geosegsr-block")
+            return self._pool
+
+    def close(self, *, wait: bool) -> None:
+        """End the threads."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=wait, cancel_futures=not wait)
 
     def run(
         self,
@@ -156,9 +177,11 @@ class _ThreadEngine:
         shared_folder: Path,
         check: Callable[[], Check] | None = None,
         on_tile: Callable[[int, int], None] | None = None,
+        at_a_time: int | None = None,
     ) -> None:
+        at_a_time = at_a_time or default_threads()
         failed = threading.Event()
-        cores = max(1, CPU_COUNT // min(default_threads(), together))
+        cores = max(1, CPU_COUNT // min(at_a_time, together))
 
         def attempt(index: int, _before: list[T]) -> T:
             stop_requested.set(lambda: failed.is_set() or self._cancelled.is_set())
@@ -181,8 +204,8 @@ class _ThreadEngine:
         try:
             # Not dask.threaded.get: its callbacks are global to the process, so that runs in other threads would receive them.
             get_async(
-                self._pool.submit,
-                default_threads(),
+                self._pool_for(at_a_time).submit,
+                at_a_time,
                 graph,
                 list(graph),
                 callbacks=[(None, None, None, deliver, None)],
@@ -217,6 +240,7 @@ class _ClusterEngine:
         shared_folder: Path,
         check: Callable[[], Check] | None = None,
         on_tile: Callable[[int, int], None] | None = None,
+        at_a_time: int | None = None,
     ) -> None:
         run_on_cluster(
             self._connected(),

@@ -70,6 +70,16 @@ class Members:
         """Whether there are workers, and every one was rejected."""
         return bool(self._found) and all(isinstance(answer, Rejected) for answer in self._found.values())
 
+    def why_idle(self) -> str:
+        """What the cluster has while nobody can compute a block, for a warning."""
+        if self.empty:
+            return "no workers now"
+        pending = sum(answer is None for answer in self._found.values())
+        if not pending:
+            return "only workers that cannot help now"
+        number = f"{pending} worker{'' if pending == 1 else 's'} that {'has' if pending == 1 else 'have'}"
+        return f"{number} not answered yet, still loading the model or busy with other work"
+
     def update(self) -> None:
         """Ask the scheduler which workers there are; forget those that left, and check new ones."""
         present = self._client.nthreads(callback_timeout=ANSWER_S)

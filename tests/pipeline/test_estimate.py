@@ -46,7 +46,7 @@ def test_the_disk_is_that_of_blocks_and_result_side_by_side(planned: Plan, tmp_p
 def test_the_time_is_that_of_all_blocks_and_of_the_cog(
     planned: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "default_threads", lambda: 2)
+    monkeypatch.setattr(Plan, "threads", 2)
     monkeypatch.setattr(module, "_COG_BYTES_PER_S", 1e6)
     clock = iter([100.0, 103.0])
     monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
@@ -69,7 +69,7 @@ def test_a_dry_run_is_short_whatever_the_run(tmp_path: Path, monkeypatch: pytest
         tiles.append(record.tiles)
         return record
 
-    monkeypatch.setattr(module, "default_threads", lambda: 2)
+    monkeypatch.setattr(Plan, "threads", 2)
     monkeypatch.setattr(module, "compute_block", counted)
     clock = iter([100.0, 101.0])
     monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))

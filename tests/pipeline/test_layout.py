@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import scene_factory as factory
+from fakes import FAKE, Fake
 
 from geosegsr.pipeline.plan import plan
 
@@ -23,3 +25,13 @@ from geosegsr.pipeline.plan import plan
 def test_a_result_has_several_blocks_or_one(side: int, scale: int, blocks: int, tmp_path: Path) -> None:
     scene = factory.write_plain(tmp_path / "scene.tif", size=(side, side))
     assert len(plan(scene, scale, "nearest", tile=64, overlap=8).rendering.grid.blocks) == blocks
+
+
+def test_blocks_of_an_interpolation_run_in_as_many_threads_as_there_are_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geosegsr.workers.engine.CPU_COUNT", 12)
+    source = factory.write_plain(tmp_path / "in.tif", size=(32, 32))
+    assert plan(source, 2, "bicubic").threads == 12
+    assert plan(source, 2, Fake(replace(FAKE, device="cuda"))).threads == 12
+    assert plan(source, 2, Fake()).threads == 4

@@ -21,7 +21,8 @@ from geosegsr.context import check_stop
 from geosegsr.errors import Cancelled, CheckpointError, ConfigError, GeoSegSRWarning, JobError, SceneError
 from geosegsr.workers import cluster, engine, worker
 from geosegsr.workers.dispatch import WAIT_KEY
-from geosegsr.workers.worker import Capacity
+from geosegsr.workers.members import Members
+from geosegsr.workers.worker import Capacity, Rejected
 
 GRID = ("--model", "bicubic", "--tile", 24, "--overlap", 8, "--block", 64)
 """42 blocks of the scene below."""
@@ -135,7 +136,7 @@ def test_the_only_good_worker_comes_back(lab: Lab, tmp_path: Path) -> None:
         results = work_through(lab, tmp_path, check=refuse_bad, then=change)
     later.join()
     assert_each_once(results)
-    assert "has only workers that cannot help or are busy now: waiting" in str(told[-1].message)
+    assert "has only workers that cannot help now: waiting" in str(told[-1].message)
 
 
 def test_scaled_to_zero_and_back(lab: Lab, tmp_path: Path) -> None:
@@ -336,3 +337,17 @@ def test_another_version_of_the_package(lab: Lab, tmp_path: Path, monkeypatch: p
     lab.add("old")
     with pytest.raises(JobError, match=r"runs geosegsr \S+, this is 9\.9\.9\. Install the same version"):
         work_through(lab, tmp_path)
+
+
+def test_workers_that_still_load_are_not_called_busy() -> None:
+    members = Members(None, "run", ())
+    assert members.why_idle() == "no workers now"
+    members._found = {"a": None}
+    assert (
+        members.why_idle()
+        == "1 worker that has not answered yet, still loading the model or busy with other work"
+    )
+    members._found = {"a": None, "b": Rejected("no"), "c": None}
+    assert members.why_idle().startswith("2 workers that have not answered yet")
+    members._found = {"b": Rejected("no")}
+    assert members.why_idle() == "only workers that cannot help now"

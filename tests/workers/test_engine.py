@@ -175,6 +175,24 @@ def test_few_blocks_are_in_flight_in_threads(tmp_path: Path) -> None:
     assert most <= engine.default_threads()
 
 
+def test_blocks_of_one_core_each_run_in_as_many_threads_as_there_are_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "CPU_COUNT", 7)
+    assert (engine.default_threads(), engine.single_core_threads()) == (4, 7)
+    everybody, cores = threading.Barrier(7, timeout=120), list[int | None]()
+
+    def work(index: int) -> int:
+        everybody.wait()  # passes once seven blocks are at work together
+        cores.append(cores_of_a_block.get())
+        return index
+
+    done: list[int] = []
+    with engine.open_engine() as opened:
+        opened.run(work, range(14), done.append, together=14, shared_folder=tmp_path, at_a_time=7)
+    assert sorted(done) == list(range(14)) and cores == [1] * 14
+
+
 def test_blocks_in_threads_wait_for_those_before_them(tmp_path: Path) -> None:
     done: set[int] = set()
 
