@@ -19,7 +19,7 @@ from geosegsr.evaluation.tiles import LONGEST, cut_tiles, is_measured, windows
 from geosegsr.files import is_file
 from geosegsr.imagery.images import report_left_out
 from geosegsr.imagery.sources import Patch
-from geosegsr.models.catalogue import is_foreign, load_foreign, resolve_upscaler
+from geosegsr.models.catalogue import is_foreign, load_foreign, located, resolve_upscaler
 from geosegsr.models.checkpoint import read_card
 from geosegsr.models.contract import BUNDLED, Upscaler
 from geosegsr.models.ensemble import Ensemble
@@ -160,6 +160,7 @@ def open_model(
     ensemble: bool = False,
 ) -> Upscaler:
     """The model at its own scale, unless another is given; arguments and errors as of `evaluate_model`."""
+    model = located(model)
     if not isinstance(model, str | Path):
         scale = scale or model.facts.scale
     elif model == BUNDLED:

@@ -66,6 +66,8 @@ class ModelCard(Checked):
     told: dict[str, Any] = field(default_factory=dict)
     """Smallest and largest of each number of a `SensorDescriptor` in the training of a network that is told of the sensor,
     by name; empty if unknown."""
+    parents: tuple[str, ...] = ()
+    """Checkpoints that the training started from, the nearest first: name and checksum of the tensors."""
     notes: str = ""
     """Further remarks for users."""
     architecture: str = SEGSR
@@ -128,7 +130,7 @@ class ModelCard(Checked):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings, lists and tables."""
-        return {**asdict(self), "band_names": list(self.band_names)}
+        return {**asdict(self), "band_names": list(self.band_names), "parents": list(self.parents)}
 
     @classmethod
     def from_dict(cls, values: Any) -> ModelCard:

@@ -13,6 +13,7 @@ from geosegsr.models import interpolation
 from geosegsr.models.card import SEGSR
 from geosegsr.models.checkpoint import has_card, holds_tensors, read_card
 from geosegsr.models.contract import BUNDLED, Upscaler, for_sensor
+from geosegsr.models.library import find_in_library
 from geosegsr.models.segsr.config import SCALES
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def resolve_upscaler(
     """The model for a name or a checkpoint file; an Upscaler is returned as it is.
 
     Args:
-        model: "bundled"; "nearest", "bilinear", "bicubic" or "lanczos"; the path of a .safetensors checkpoint, or of
+        model: "bundled"; "nearest", "bilinear", "bicubic" or "lanczos"; a name of the library; the path of a .safetensors checkpoint, or of
             another project's network (`load_foreign`); or an Upscaler.
         scale: Output pixels per input pixel, along each side.
         device: "auto", "cpu", "cuda" or "cuda:N"; interpolation always runs on the CPU.
@@ -49,6 +50,7 @@ def resolve_upscaler(
         ConfigError: No such model, or it was made for another scale.
         CheckpointError: The file is not a checkpoint.
     """
+    model = located(model)
     if not isinstance(model, str | Path):
         found = model
     elif str(model) in interpolation.KERNELS:
@@ -76,6 +78,16 @@ def resolve_upscaler(
     return found
 
 
+def located(model: str | Path | Upscaler) -> str | Path | Upscaler:
+    """The file of a model that was added under a name; anything else as it is.
+
+    Built-in names come first, then files, then the user's folder.
+    """
+    if not isinstance(model, str | Path) or str(model) in _BUILT_IN or is_file(model):
+        return model
+    return find_in_library(model) or model
+
+
 def shared_upscaler(
     model: str | Path | Upscaler,
     scale: int,
@@ -90,6 +102,8 @@ def shared_upscaler(
     """
     if elsewhere or not isinstance(model, str | Path):
         return resolve_upscaler(model, scale, device=device, precision=precision, elsewhere=elsewhere)
+    model = located(model)
+    assert isinstance(model, str | Path)
     path = Path(model)
     version = f"{model} {path.stat().st_mtime_ns}" if is_file(path) else str(model)
     key = (version, scale, device, precision)
@@ -111,9 +125,8 @@ def model_at(scale: int, model: str | Path | Upscaler) -> str | Upscaler:
         if not isinstance(model, str | Path):
             raise _runs_nowhere(f"'{model.facts.name}'" if isinstance(model, Upscaler) else "the model")
         if str(model) not in (BUNDLED, "nearest"):
-            raise (
-                _runs_nowhere(f"'{model}'") if str(model) in _BUILT_IN or is_file(model) else _unknown(model)
-            )
+            known = str(model) in _BUILT_IN or is_file(str(located(model)))
+            raise _runs_nowhere(f"'{model}'") if known else _unknown(model)
         return "nearest"
     return str(model) if isinstance(model, Path) else model
 
@@ -127,8 +140,8 @@ def _runs_nowhere(named: str) -> ConfigError:
 
 def _unknown(model: str | Path) -> ConfigError:
     return ConfigError(
-        f"Cannot find a model '{model}': it is neither a file nor a built-in model ({', '.join(_BUILT_IN)}). "
-        "Pass --model NAME or --model FILE.safetensors."
+        f"Cannot find a model '{model}': it is neither a file nor a built-in model ({', '.join(_BUILT_IN)}), nor one that "
+        "geosegsr models lists. Pass --model NAME or --model FILE.safetensors."
     )
 
 

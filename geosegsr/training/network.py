@@ -11,7 +11,7 @@ import torch
 
 from geosegsr.errors import CheckpointError, ConfigError, redacted
 from geosegsr.models.card import ModelCard
-from geosegsr.models.catalogue import bundled_checkpoint
+from geosegsr.models.catalogue import bundled_checkpoint, located
 from geosegsr.models.checkpoint import clean_beside, load_checkpoint, read_card, save_checkpoint
 from geosegsr.models.contract import BUNDLED
 from geosegsr.models.conversion import read_tensors
@@ -97,7 +97,7 @@ def _borrowed(model: ModelConfig, tower: dict[str, Any], bands: int) -> SeGSR:
 def init_file(model: ModelConfig) -> Path:
     """The checkpoint that a run starts from; `model.init` must not be "none"."""
     if model.init != BUNDLED:
-        return Path(model.init)
+        return Path(str(located(model.init)))
     path = bundled_checkpoint(model.scale)
     return clean_beside(path) if model.preset == "compact" else path
 
@@ -175,8 +175,17 @@ def save_model(
         metrics=metrics,
         notes=notes,
         trained_on=_describe(config, data),
+        parents=_parents(config.model),
     )
     return save_checkpoint(path, network, card)
+
+
+def _parents(model: ModelConfig) -> tuple[str, ...]:
+    """The checkpoint that the run started from, and those that this one came from."""
+    if model.init == RANDOM:
+        return ()
+    card = read_card(init_file(model))
+    return (f"{card.name} (sha256 {card.sha256})", *card.parents)
 
 
 def _degradation(config: TrainConfig, data: Dataset) -> dict[str, Any] | None:

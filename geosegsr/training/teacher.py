@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from geosegsr.errors import ConfigError
+from geosegsr.models.catalogue import located
 from geosegsr.models.checkpoint import load_checkpoint
 from geosegsr.training.config import TeacherConfig
 
@@ -27,7 +28,7 @@ class Teacher:
             CheckpointError: The file is no checkpoint.
             ConfigError: The teacher has another scale or another number of bands than this run.
         """
-        network, card = load_checkpoint(config.model)
+        network, card = load_checkpoint(str(located(config.model)))
         if (card.scale, card.bands) != (scale, bands):
             raise ConfigError(
                 f"Cannot learn from '{config.model}': it is made for scale {card.scale} and {card.bands} bands, and this run "

@@ -528,8 +528,9 @@ def test_the_command_trains_and_says_how_good_it_is(images, tmp_path):
 def test_a_check_says_what_a_run_would_do_and_writes_nothing(images, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = command(
-        "--hr", images, "--scale", 2, "--patch", 8, "--val-share", 0.25, "--run", "run", "--check"
-    )
+        "--hr", images, "--scale", 2, "--patch", 8, "--val-share", 0.25, "--run", "run", "--check",
+        "--degradation", "bicubic",
+    )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert not list(tmp_path.iterdir())
     for line in (

@@ -73,6 +73,7 @@ def test_a_run_from_given_weights_ends_nearer_to_them(tmp_path):
     assert card.metrics["psnr"] == result.score.psnr
     assert "less of what the start knew is lost" in card.notes
     assert "trained_share" not in trained.metrics
+    assert card.parents == (f"{read_card(start).name} (sha256 {read_card(start).sha256})",)
     assert any("best.safetensors" in event.text for event in events if isinstance(event, Noted))
     first, last, model = (
         load_checkpoint(path)[0].state_dict()

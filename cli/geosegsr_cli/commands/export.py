@@ -52,12 +52,12 @@ def command(
     context = click.get_current_context()
     context.with_resource(temporary_folder(output.absolute().parent))
     screen = context.with_resource(shown("exporting", as_json=as_json))
-    from geosegsr.models.catalogue import bundled_checkpoint, load_upscaler
+    from geosegsr.models.catalogue import bundled_checkpoint, load_upscaler, located
     from geosegsr.models.contract import BUNDLED
     from geosegsr.models.onnx import export_onnx
     from geosegsr.sensor.descriptor import SensorDescriptor
 
-    path = bundled_checkpoint(scale or _SCALE) if model == BUNDLED else Path(model)
+    path = bundled_checkpoint(scale or _SCALE) if model == BUNDLED else Path(str(located(model)))
     upscaler = load_upscaler(path, device="cpu", precision="fp32")
     if scale not in (None, upscaler.facts.scale):
         raise click.UsageError(f"'{model}' has a scale of {upscaler.facts.scale}. Leave out --scale.")

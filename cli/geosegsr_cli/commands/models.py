@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from geosegsr.models.card import ModelCard
 
 _WIDTH = 80
+_ADD = "add"
 _BUNDLED = "any scene; its sensor decides between two networks"
 _INTERPOLATIONS = {
     "nearest": "classes, masks, palettes",
@@ -24,17 +25,39 @@ _INTERPOLATIONS = {
 }
 
 
-@click.command("models", short_help="List the models, or show a checkpoint's card.")
-@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.command("models", short_help="List the models, show a checkpoint's card, or add a model.")
+@click.argument("words", nargs=-1, metavar="[MODEL | add SOURCE]")
+@click.option(
+    "--name", metavar="NAME", help="With add: what --model shall call it. Default: the name of the file."
+)
+@click.option(
+    "--sha256", metavar="HEX", help="With add: the checksum that the file must have. Default: not checked."
+)
 @json_option
-def command(file: Path | None, as_json: bool) -> None:
-    """List the models that ship with this package, or show the card of the checkpoint FILE."""
-    verbosity(quiet=False, verbose=0)
-    from geosegsr.models.catalogue import bundled_checkpoints
-    from geosegsr.models.checkpoint import read_card
+def command(words: tuple[str, ...], name: str | None, sha256: str | None, as_json: bool) -> None:
+    """List the models, show the card of MODEL, or add a model for --model NAME.
 
-    if file is not None:
-        card = read_card(file)
+    MODEL is a checkpoint, or the name of a model that was added. SOURCE is a checkpoint, an address, or
+    hf:OWNER/NAME on Hugging Face; its checksums are checked. GEOSEGSR_MODELS is the folder of added models.
+    """
+    verbosity(quiet=False, verbose=0)
+    from geosegsr.models.catalogue import bundled_checkpoints, located
+    from geosegsr.models.checkpoint import read_card
+    from geosegsr.models.library import add_model, library_models
+
+    adds = len(words) == 2 and words[0] == _ADD
+    if len(words) > 1 + adds or (words == (_ADD,)) or (not adds and (name or sha256)):
+        raise click.UsageError("Pass nothing, a MODEL, or add SOURCE with its --name and --sha256.")
+    if adds:
+        path = add_model(words[1], name=name, sha256=sha256)
+        if as_json:
+            print_json({str(path): read_card(path).to_dict()}, indent=2)
+        else:
+            click.echo(one_line(str(path)))
+            click.echo(f"Use it: geosegsr upscale SCENE -o RESULT --model {path.stem}")
+        return
+    if words:
+        card = read_card(str(located(words[0])))
         if as_json:
             print_json(card.to_dict(), indent=2)
         else:
@@ -43,19 +66,34 @@ def command(file: Path | None, as_json: bool) -> None:
     from geosegsr.models.interpolation import KERNELS
 
     bundled = {path: read_card(path) for path in bundled_checkpoints()}
+    cards_of = {path: _card_of(path) for path in library_models()}
+    added = {path: found for path, found in cards_of.items() if found is not None}
     if as_json:
-        cards = {str(path): card.to_dict() for path, card in bundled.items()}
+        cards = {str(path): card.to_dict() for path, card in {**bundled, **added}.items()}
         print_json({"interpolation": list(KERNELS), "checkpoints": cards}, indent=2)
         return
-    for line in _table(bundled):
+    for line in _table(bundled, added):
         click.echo(one_line(line))
 
 
-def _table(bundled: Mapping[Path, ModelCard]) -> list[str]:
+def _card_of(path: Path) -> ModelCard | None:
+    """The card of an added model; None for a file that is no checkpoint, which is said."""
+    from geosegsr.errors import CheckpointError
+    from geosegsr.models.checkpoint import read_card
+
+    try:
+        return read_card(path)
+    except CheckpointError as error:
+        click.echo(one_line(str(error)), err=True)
+        return None
+
+
+def _table(bundled: Mapping[Path, ModelCard], added: Mapping[Path, ModelCard]) -> list[str]:
     """The models, what they gain, when to use them, and what they were trained on."""
     rows = [("model", "scale", "dB over bicubic", "when to use")]
     rows += [("bundled", f"x{card.scale}", _gains(card), _BUNDLED) for card in bundled.values()]
     rows += [(name, "any", "0" if name == "bicubic" else "", use) for name, use in _INTERPOLATIONS.items()]
+    rows += [(path.stem, f"x{card.scale}", _gains(card), card.trained_on) for path, card in added.items()]
     widths = [max(len(row[column]) for row in rows) + 2 for column in range(3)]
     lines = [
         "".join(cell.ljust(width) for cell, width in zip(row, (*widths, 0), strict=True)) for row in rows
@@ -93,6 +131,7 @@ def _card_lines(card: ModelCard) -> list[str]:
         *network,
         ("tile", f"{card.tile}, overlap {card.overlap}, halo {card.halo}, multiple of {card.multiple_of}"),
         ("trained on", card.trained_on),
+        ("parents", ", ".join(card.parents)),
         ("licence", card.licence),
         ("metrics", ", ".join(f"{k} {v}" for k, v in card.metrics.items())),
         ("notes", card.notes),
