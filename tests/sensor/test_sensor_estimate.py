@@ -175,3 +175,27 @@ def test_values_that_are_no_numbers_are_refused(value: float) -> None:
 
 def test_the_weights_are_small() -> None:
     assert WEIGHTS.stat().st_size < 600_000
+
+
+@pytest.mark.parametrize("deviations", [1.9, 2.1])
+def test_a_scene_softer_than_a_clean_one_may_be_is_blurred(deviations: float) -> None:
+    soft = np.array([BICUBIC.mtf_quarter, BICUBIC.mtf_nyquist - 0.05 * deviations, 0.0])
+    found = concluded(soft, np.full(3, 0.05), 0.0, 0.0, softest=2.0).sensor
+    assert found.is_bicubic == (deviations < 2)
+    if not found.is_bicubic:
+        assert found.mtf_nyquist < soft[1] - 0.02  # the mean leans towards a clean scene
+
+
+def test_far_from_a_clean_scene_the_mean_is_told() -> None:
+    blurred = np.array([0.5, BICUBIC.mtf_nyquist - 0.4, 0.0])
+    found = concluded(blurred, np.full(3, 0.05), 0.0, 0.0).sensor
+    assert found.mtf_nyquist == SensorDescriptor(*blurred[:2]).rounded().mtf_nyquist
+
+
+def test_noise_of_a_blurred_and_compressed_scene_is_told_as_the_most_likely() -> None:
+    """Compression hides it and restoring the blur would amplify it. Of other scenes, unlikely noise is none."""
+    score, deviation = np.log1p(1.0), np.array([0.05, 0.05, 0.6])
+    clean, blurred = np.array([*BICUBIC.numbers[:2], score]), np.array([0.5, 0.05, score])
+    assert concluded(blurred, deviation, 0.0, 0.0).sensor.noise == 0
+    assert concluded(clean, deviation, 50.0, 0.0).sensor.noise == 0
+    assert concluded(blurred, deviation, 50.0, 0.0).sensor.noise * 255 == pytest.approx(1, abs=0.1)
