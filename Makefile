@@ -15,9 +15,12 @@ $(STAMP): pyproject.toml
 
 demo: $(STAMP)
 	mkdir -p demo
+	$(BIN)/geosegsr upscale sample_data/naip.tif -o demo/naip_x4.tif --scale 4 --overwrite \
+		--preview demo/naip_x4.png --report demo/naip_x4.html
 	$(BIN)/geosegsr upscale sample_data/scene.tif -o demo/scene_x4.tif --scale 4 --overwrite
-	$(BIN)/geosegsr info demo/scene_x4.tif
-	@echo "The result is $(CURDIR)/demo/scene_x4.tif"
+	$(BIN)/geosegsr info demo/naip_x4.tif
+	@echo "The results are $(CURDIR)/demo/naip_x4.tif (a real aerial image) and scene_x4.tif (a painted one)."
+	@echo "Look at $(CURDIR)/demo/naip_x4.png, and open $(CURDIR)/demo/naip_x4.html in a browser."
 
 test: lint
 	$(BIN)/pytest -q -n 2 --dist worksteal

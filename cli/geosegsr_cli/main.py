@@ -31,6 +31,7 @@ COMMANDS = {
     "export": "geosegsr_cli.commands.export",
     "info": "geosegsr_cli.commands.info",
     "models": "geosegsr_cli.commands.models",
+    "report": "geosegsr_cli.commands.report",
     "train": "geosegsr_cli.commands.train",
     "upscale": "geosegsr_cli.commands.upscale",
 }

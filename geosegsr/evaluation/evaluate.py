@@ -16,7 +16,7 @@ from geosegsr.evaluation.subjects import Subject, open_subjects
 from geosegsr.evaluation.table import EVERYTHING, Evaluation
 from geosegsr.evaluation.tally import Label, Tally
 from geosegsr.evaluation.tiles import LONGEST, cut_tiles, is_measured, windows
-from geosegsr.files import is_file
+from geosegsr.files import is_file, is_same
 from geosegsr.imagery.images import report_left_out
 from geosegsr.imagery.sources import Patch
 from geosegsr.models.catalogue import is_foreign, load_foreign, located, resolve_upscaler
@@ -144,6 +144,8 @@ def evaluate_file(
         f"lr '{lr}'" if lr is not None else "lr by bicubic downsampling of hr: pass --lr for the real input"
     )
     notes: tuple[str, ...] = (made, f"value range {radiometry.describe()}")
+    if is_same(sr, hr):
+        notes += ("SR and --hr are the same file: these scores say nothing",)
     if moved:
         notes += (moved,)
     if (area.height, area.width) != (result.height, result.width):

@@ -70,7 +70,7 @@ def file_seam(
         tile: Side of its tiles, in lr pixels; by default as its tags say.
         overlap: Pixels that they share, in lr pixels; by default as its tags say.
     """
-    options = _tagged_options(result)
+    options = tagged_options(result)
     sides = options.get("tile") if tile is None else [tile, tile]
     overlap = options.get("overlap", 0) if overlap is None else overlap
     if not _are_counts(sides, 2, 1) or not _are_counts([overlap], 1, 0):
@@ -123,7 +123,8 @@ def _are_counts(values: Any, number: int, least: int) -> TypeGuard[list[int]]:
     )
 
 
-def _tagged_options(result: Scene) -> dict[str, Any]:
+def tagged_options(result: Scene) -> dict[str, Any]:
+    """How a result was made, by its tags; empty where they are silent."""
     try:
         options = json.loads(result.metadata.tags.get("GEOSEGSR_OPTIONS", "{}"))
     except ValueError:

@@ -113,6 +113,7 @@ def table(evaluation: Evaluation, *, by_band: bool = False) -> str:
         f"{evaluation.name}, x{evaluation.scale}: {counted(total.images, 'image')}, {counted(total.tiles, 'tile')}"
     ]
     lines += [f"  {note}" for note in evaluation.notes]
+    lines.append(in_words(total))
     lines.append(f"{'':15}{'model':>10}{'bicubic':>10}{'difference':>12}")
     for name in HIGHER_IS_BETTER:
         if name in total.model:
@@ -126,11 +127,33 @@ def table(evaluation: Evaluation, *, by_band: bool = False) -> str:
     return "\n".join(lines)
 
 
+def in_words(row: Row) -> str:
+    """Which side is better, in one sentence: by PSNR, on luma where it is known, and by all measures."""
+    main = "psnr_y" if "psnr_y" in row.model else "psnr"
+    gain = row.model[main] - row.bicubic[main]
+    on = " on luma" if main == "psnr_y" else ""
+    if not math.isfinite(gain) or gain == 0:
+        first = f"The result is exactly as close to the truth as bicubic interpolation{on}"
+        if row.model[main] == math.inf:
+            first = "The result equals the truth"
+    else:
+        side = "closer to the truth than" if gain > 0 else "further from the truth than"
+        first = f"The result is {side} bicubic interpolation, by {abs(gain):.2f} dB{on}"
+    sides = [
+        _better(name, row.model[name], row.bicubic[name]) for name in row.model if name in HIGHER_IS_BETTER
+    ]
+    return f"{first}; it is better by {sides.count(' better')} of {len(sides)} measures."
+
+
 def _line(name: str, model: float, bicubic: float) -> str:
-    better = ""
-    if math.isfinite(model - bicubic) and model != bicubic:
-        better = " better" if (model > bicubic) == HIGHER_IS_BETTER[name] else " worse"
-    return f"{name:15}{model:10.4f}{bicubic:10.4f}{model - bicubic:+12.4f}{better}"
+    return f"{name:15}{model:10.4f}{bicubic:10.4f}{model - bicubic:+12.4f}{_better(name, model, bicubic)}"
+
+
+def _better(name: str, model: float, bicubic: float) -> str:
+    """Which side is better, with a space before it; empty where the two are equal."""
+    if math.isnan(model - bicubic) or model == bicubic:
+        return ""
+    return " better" if (model > bicubic) == HIGHER_IS_BETTER[name] else " worse"
 
 
 def _group_lines(evaluation: Evaluation) -> list[str]:

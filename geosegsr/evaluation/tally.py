@@ -50,6 +50,7 @@ class Tally:
         self._scale, self._border = scale, scale if border is None else border
         self._measured: list[_Measured] = []
         self._pictures: list[tuple[NDArray[Any], ...]] = []
+        self._labels: list[tuple[str, ...]] = []
 
     @property
     def images(self) -> int:
@@ -81,11 +82,12 @@ class Tally:
         self._measured.append(_Measured(label, model, simple, bands))
         if len(self._pictures) < _PICTURES:
             self._pictures.append((repeat_pixels(patch.lr, self._scale), bicubic, sr, patch.hr))
+            self._labels.append(("lr", f"bicubic {_decibels(simple)}", f"sr {_decibels(model)}", "hr"))
 
     def draw(self, picture: Path | None) -> None:
-        """Write lr, bicubic, sr and hr of the first tiles as a PNG."""
+        """Write lr, bicubic, sr and hr of the first tiles as a PNG, with their names and PSNR."""
         if picture is not None:
-            write_png(picture, contact_sheet(self._pictures))
+            write_png(picture, contact_sheet(self._pictures, self._labels))
 
     def rows(self) -> tuple[Row, ...]:
         """Means over each group, where there are several, and over everything."""
@@ -94,6 +96,12 @@ class Tally:
         return tuple(
             _row(*part) for part in [*(parts if len(parts) > 1 else []), (EVERYTHING, self._measured)]
         )
+
+
+def _decibels(numbers: Numbers) -> str:
+    """PSNR of the whole tile, on luma where it is known."""
+    value, on = (numbers["psnr_y"], " on Y") if "psnr_y" in numbers else (numbers["psnr"], "")
+    return f"{value:.2f} dB{on}" if math.isfinite(value) else "equals hr" if value > 0 else "no dB"
 
 
 def _numbers(sr: Floats, patch: Patch, scale: int, border: int, span: float) -> Numbers:

@@ -23,6 +23,7 @@ from geosegsr.pipeline.guide import open_guide
 from geosegsr.pipeline.layout import plan_rendering
 from geosegsr.pipeline.options import PlanOptions, listed, with_defaults
 from geosegsr.pipeline.sensing import ASSUMED, Sensing
+from geosegsr.pipeline.suitability import trained_on
 from geosegsr.raster.area import Area, area_from_bbox, area_from_geometry, area_from_window
 from geosegsr.raster.identity import source_identity
 from geosegsr.raster.intake import Intake, take_in
@@ -231,6 +232,9 @@ class Plan:
             tags["GEOSEGSR_VALUE_RANGE"] = rendering.radiometry.describe()
         if self.intake.decisions:
             tags["GEOSEGSR_INTAKE"] = "; ".join(self.intake.decisions)
+        card = upscaler.facts.card
+        if card is not None and card.degradation and not upscaler.facts.takes_sensor:
+            tags["GEOSEGSR_TRAINED_ON"] = str(trained_on(upscaler.facts))
         if self.sensing.origin != ASSUMED:
             tags["GEOSEGSR_SENSOR"] = self.sensing.describe()
         if sharpened := sharpened_parts(self.scene):

@@ -26,32 +26,41 @@ def check_acquired(acquired: str | None, *, stac: bool) -> None:
         return
     if not stac:
         raise ConfigError("Cannot use --datetime without an item to put it in: pass --stac as well.")
-    from geosegsr.raster.stac import Acquired
+    from geosegsr.raster.acquired import Acquired
 
     Acquired.parse(acquired)
 
 
-def check_item(target: Path, src: str, assets: Mapping[str, Path]) -> None:
+def check_item(
+    target: Path, src: str, assets: Mapping[str, Path], acquired: str | None, tags: Mapping[str, str]
+) -> None:
     """Refuse a STAC item that could not be written beside a result.
 
     Args:
         target: The result's name.
         src: The source.
         assets: The files that the item is about, by their names in it.
+        acquired: When the scene was acquired, where that is said.
+        tags: The scene's tags, which may say it.
 
     Raises:
         JobError: The item would replace another file, or its name is too long.
+        ConfigError: Nothing says when the scene was acquired.
     """
+    from geosegsr.raster.acquired import Acquired
     from geosegsr.raster.stac import check_item_path
 
     check_item_path(target, src, assets)
+    if acquired is None:
+        Acquired.of(tags, src)
 
 
 def write_item(target: Path, src: str, acquired: str | None, assets: Mapping[str, Path]) -> Path:
     """Write the STAC item of a finished result beside it; arguments as above and as in `Request`."""
-    from geosegsr.raster import stac
+    from geosegsr.raster.acquired import Acquired
+    from geosegsr.raster.stac import write_item
 
-    return stac.write_item(target, src, None if acquired is None else stac.Acquired.parse(acquired), assets)
+    return write_item(target, src, None if acquired is None else Acquired.parse(acquired), assets)
 
 
 def has_item(target: Path, assets: Mapping[str, Path]) -> bool:

@@ -97,7 +97,7 @@ class Request:
                 check_target(product.target, src, new_folder=new_folder)
         check_not_read(task.targets, planned.scene.files)
         if self.stac:
-            check_item(target, src, task.assets)
+            check_item(target, src, task.assets, self.acquired, planned.metadata.tags)
         return task
 
 

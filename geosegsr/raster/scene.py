@@ -246,9 +246,24 @@ class Scene:
         """
         shrink = max(1.0, max(self.height, self.width) / side)
         shape = max(1, round(self.height / shrink)), max(1, round(self.width / shrink))
-        values = self._read(list(self.image_bands), self.window, shape)
-        alpha = None if self.alpha_band is None else self._read(self.alpha_band, self.window, shape)
-        return values, self._validity(values, alpha, self._read_mask(self.window, shape))
+        return self.read_resampled(self.window, shape)
+
+    def read_resampled(
+        self, window: Window, shape: tuple[int, int], resampling: Resampling = Resampling.nearest
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """A window on a grid of another size, from the overviews if there are any; result as in `read`.
+
+        Args:
+            window: Pixels that lie inside the scene.
+            shape: Rows and columns to make of it.
+            resampling: How values are made; validity is that of the nearest pixel.
+        """
+        values = self._read(list(self.image_bands), window, shape, resampling)
+        plain = values
+        if resampling != Resampling.nearest and self.nodata is not None:
+            plain = self._read(list(self.image_bands), window, shape)  # a mean beside nodata is neither
+        alpha = None if self.alpha_band is None else self._read(self.alpha_band, window, shape)
+        return values, self._validity(plain, alpha, self._read_mask(window, shape))
 
     def working_bytes(self, height: int, width: int) -> int:
         """Memory that reading a window of so many pixels takes, beyond the window itself."""
@@ -276,7 +291,11 @@ class Scene:
         )
 
     def _read(
-        self, bands: int | list[int], window: Window, shape: tuple[int, int] | None = None
+        self,
+        bands: int | list[int],
+        window: Window,
+        shape: tuple[int, int] | None = None,
+        resampling: Resampling = Resampling.nearest,
     ) -> NDArray[Any]:
         out_shape = None
         if shape is not None:
@@ -286,7 +305,7 @@ class Scene:
             window,
             self.path,
             lambda source: source.read(
-                bands, window=rio_window(window), out_shape=out_shape, resampling=Resampling.nearest
+                bands, window=rio_window(window), out_shape=out_shape, resampling=resampling
             ),
         )
 

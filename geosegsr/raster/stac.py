@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
@@ -24,14 +22,15 @@ from affine import Affine
 from pystac.extensions.file import FileExtension
 from pystac.extensions.projection import ProjectionExtension
 
-from geosegsr.errors import ConfigError, JobError, SceneError, redacted
+from geosegsr.errors import JobError, SceneError, redacted
 from geosegsr.files import is_same, read_json, whole_file
-from geosegsr.notices import warn
+from geosegsr.raster.acquired import Acquired
 from geosegsr.raster.bands import colour_of
 from geosegsr.raster.footprint import bounding_box, footprint, ground_sample_distance
 from geosegsr.raster.metadata import BandMetadata, Metadata
 from geosegsr.raster.products import container_of
 from geosegsr.raster.scene import Scene
+from geosegsr.raster.stac_pictures import add_pictures, check_pictures, picture_paths
 
 _EXTENSIONS = "https://stac-extensions.github.io"
 _PROCESSING = f"{_EXTENSIONS}/processing/v1.2.0/schema.json"
@@ -41,72 +40,10 @@ _DATA, _UNCERTAINTY = "data", "uncertainty"
 """Names of assets; bands that are files of their own have their own names."""
 _SHA256_MULTIHASH = "1220"  # the code of SHA-256 and the length of its digest, before the digest itself
 
-# Tags that may hold the time of acquisition; the first that does counts. TIFF's own tag is last: it may be the time of the
-# file.
-_TIME_TAGS = (
-    "IMAGERY.ACQUISITIONDATETIME", "ACQUISITIONDATETIME", "SENSING_TIME", "DATATAKE_1_DATATAKE_SENSING_START",
-    "PRODUCT_START_TIME", "DATE_ACQUIRED", "ACQUISITION_DATE", "EXIF_DateTimeOriginal", "TIFFTAG_DATETIME",
-)  # fmt: skip
-_TIFF_TIME = re.compile(r"(\d{4}):(\d\d):(\d\d) ")
-# An item without a time needs an interval: from the first photograph ever taken from the air to the file's last change.
-_FIRST = datetime(1858, 1, 1, tzinfo=UTC)
 _LONGEST_NAME = 255 - len(".1a2b3c4d.part")  # bytes: file systems take 255, and `whole_file` adds to the name
 
 # If two scenes of a batch end at once and their items have one name, the second must find the first's.
 _one_at_a_time = Lock()
-
-
-@dataclass(frozen=True)
-class Acquired:
-    """When a scene was acquired: a moment, or an interval."""
-
-    start: datetime
-    """In UTC."""
-    end: datetime
-    """The same where the moment is known."""
-
-    @classmethod
-    def parse(cls, text: str) -> Acquired:
-        """From "2024-05-01T10:20:30Z" or "2024-05-01/2024-05-31"; without a zone it is UTC.
-
-        Raises:
-            ConfigError: The text is neither.
-        """
-        start, _, end = text.partition("/")
-        moments = _moment(start), _moment(end or start)
-        if moments[0] is None or moments[1] is None or moments[0] > moments[1]:
-            raise ConfigError(
-                f"Cannot use '{text}' as the time of a scene. Pass --datetime 2024-05-01T10:20:30Z, "
-                "or two times with a slash between them."
-            )
-        return cls(moments[0], moments[1])
-
-    @classmethod
-    def of_tags(cls, tags: Mapping[str, str]) -> Acquired | None:
-        """The time in a file's tags; None if they hold none."""
-        for name in _TIME_TAGS:
-            text = tags.get(name, "").strip()
-            if name == "DATE_ACQUIRED":
-                text += f"T{tags.get('SCENE_CENTER_TIME', '00:00:00')}"
-            moment = _moment(re.split(r"[;,]", text)[0])
-            if moment is not None:
-                return cls(moment, moment)
-        return None
-
-    @classmethod
-    def at_the_latest(cls, source: str) -> Acquired:
-        """An interval that ends when the file was last changed, for a file that holds no time."""
-        path = Path(source)
-        changed = datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.exists() else datetime.now(UTC)
-        return cls(_FIRST, changed.replace(microsecond=0))
-
-
-def _moment(text: str) -> datetime | None:
-    try:
-        found = datetime.fromisoformat(_TIFF_TIME.sub(r"\1-\2-\3 ", text.strip()))
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):  # the latter: in UTC it is before the year 1 or after 9999
-        return None
 
 
 def item_path(result: Path) -> Path:
@@ -127,10 +64,10 @@ def check_item_path(result: Path, source: str, assets: Mapping[str, Path]) -> No
     """
     path = item_path(result)
     refused = f"Cannot write the STAC item '{path}'"
-    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+    longest = max(len(os.fsencode(file.name)) for file in (path, *picture_paths(result).values()))
+    if longest > _LONGEST_NAME:
         raise JobError(
-            f"{refused}: its name has {len(os.fsencode(path.name))} bytes, more than {_LONGEST_NAME}. "
-            "Pass another -o."
+            f"{refused}: a name of it or its pictures has {longest} bytes, more than {_LONGEST_NAME}. Pass another -o."
         )
     for name, file in assets.items():
         if is_same(path, file):
@@ -142,6 +79,7 @@ def check_item_path(result: Path, source: str, assets: Mapping[str, Path]) -> No
         raise JobError(f"{refused}: it is the source itself. Pass another -o.")
     if path.exists() and not _is_item_of(assets, path):
         raise JobError(f"{refused}: {_what_lies_at(path)} is there. Move it, or pass another -o.")
+    check_pictures(result)
 
 
 def _is_item_of(assets: Mapping[str, Path], path: Path) -> bool:
@@ -190,7 +128,7 @@ def write_item(
     Args:
         result: A COG that `upscale` made, or the name that its bands' COGs are made of.
         source: What it was made of, as it was named.
-        acquired: When that was acquired; by default what its tags say, and else an interval that ends at its last change.
+        acquired: When that was acquired; by default what its tags or its name say.
         assets: The COGs, by their names in the item, an image first: "data" and "uncertainty", or the bands' names; by
             default the result alone.
 
@@ -199,11 +137,13 @@ def write_item(
 
     Raises:
         JobError: As `check_item_path`.
+        ConfigError: Nothing says when the scene was acquired.
         SceneError: It could not be written.
     """
     assets = {_DATA: result} if assets is None else assets
-    item = build_item(result, source, acquired, assets)
-    path = item_path(result)
+    item, path = build_item(result, source, acquired, assets), item_path(result)
+    check_item_path(result, source, assets)
+    add_pictures(item, next(iter(assets.values())), result)
     text = json.dumps(item.to_dict(include_self_link=False), indent=2, ensure_ascii=False, allow_nan=False)
     data = text.encode() + b"\n"
     try:
@@ -228,10 +168,7 @@ def build_item(
     image = next(iter(assets.values()))
     metadata = Scene.open(image).metadata
     tags = metadata.tags
-    acquired = acquired or Acquired.of_tags(tags)
-    if acquired is None:
-        acquired = Acquired.at_the_latest(source)
-        warn(f"'{source}' holds no time of acquisition: its STAC item says: before {acquired.end:%Y-%m-%d}")
+    acquired = acquired or Acquired.of(tags, source)
     known = acquired.start == acquired.end
     outline = footprint(metadata)
     item = pystac.Item(

@@ -238,7 +238,8 @@ def test_info_and_upscale_print_what_the_schema_says(
     source = write(tmp_path / "in.tif")
     check(output(capfd, "info", source), "scene")
     check(output(capfd, "upscale", *BICUBIC, source, "-o", tmp_path / "out.tif", "--dry-run"), "estimate")
-    check(output(capfd, "upscale", *BICUBIC, source, "-o", tmp_path / "out.tif", "-s", 2, "--stac"), "report")
+    item = ("--stac", "--datetime", "2024-05-01")
+    check(output(capfd, "upscale", *BICUBIC, source, "-o", tmp_path / "out.tif", "-s", 2, *item), "report")
 
 
 def test_nodata_that_is_no_number_is_json(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -352,13 +353,18 @@ def test_a_container_that_can_write_only_its_results(
     how: str, box: Path, scene: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = ["--model", str(checkpoint(tmp_path)), "--range", "0", "5000"] if how == "model" else BICUBIC
-    options = ["--scale", "2", "--quiet", "--stac", *model]
+    options = ["--scale", "2", "--quiet", "--stac", "--datetime", "2024-05-01", *model]
     assert run_here(capfd, "upscale", scene, "-o", tmp_path / "wanted.tif", *options).code == 0
     if how == "workers":
         options += ["--workers", "1"]
     found = boxed(box, *PROGRAM, "upscale", str(scene), "-o", str(box / "out.tif"), *options)
     assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
-    assert sorted(entry.name for entry in box.iterdir()) == ["out.json", "out.tif"]
+    assert sorted(entry.name for entry in box.iterdir()) == [
+        "out.json",
+        "out.overview.png",
+        "out.thumbnail.png",
+        "out.tif",
+    ]
     with rasterio.open(tmp_path / "wanted.tif") as a, rasterio.open(box / "out.tif") as b:
         assert np.array_equal(a.read(), b.read())
         assert a.tags() == b.tags()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,17 @@ import shapely
 from affine import Affine
 from command_line import assert_refused, run_here
 from fakes import Fake
+from PIL import Image
 from rasterio.crs import CRS
 from rasterio.warp import transform_bounds
 
 from geosegsr import upscale
 from geosegsr.errors import ConfigError, GeoSegSRWarning, JobError, SceneError
 from geosegsr.pipeline.batch import upscale_batch
+from geosegsr.raster.acquired import Acquired
 from geosegsr.raster.footprint import bounding_box, footprint, ground_sample_distance
 from geosegsr.raster.metadata import Metadata
-from geosegsr.raster.stac import Acquired, build_item
+from geosegsr.raster.stac import build_item
 
 WHEN = "2024-05-01T10:20:30Z"
 BICUBIC = ("--model", "bicubic")
@@ -54,7 +55,13 @@ def item_of(source: Path, *, scale: int = 2, acquired: str | None = WHEN, **opti
 def check(item: dict[str, Any], result: Path) -> None:
     """By the schemas of the core, which pystac carries, and by what the extensions ask for."""
     pystac.validation.validate_dict({**item, "stac_extensions": []})
-    (asset,) = item["assets"].values()
+    assert list(item["assets"]) == ["data", "thumbnail", "overview"]
+    for name, longest in (("thumbnail", 256), ("overview", 1024)):
+        asset = item["assets"][name]
+        assert (asset["href"], asset["roles"]) == (f"./{result.stem}.{name}.png", [name])
+        with Image.open(result.parent / asset["href"]) as picture:
+            assert picture.format == "PNG" and max(picture.size) <= longest
+    asset = item["assets"]["data"]
     fields = [*item["properties"], *asset, *(key for band in asset["bands"] for key in band)]
     used = {key.split(":")[0] for key in fields if ":" in key} - {"geosegsr"}
     assert sorted(item["stac_extensions"]) == sorted(EXTENSIONS[prefix] for prefix in used)
@@ -175,14 +182,42 @@ def test_the_time_of_gdals_imagery_domain_counts(tmp_path: Path) -> None:
     assert item_of(source, acquired=None)["properties"]["datetime"] == "2026-05-01T10:20:30Z"
 
 
-def test_a_scene_that_does_not_say_when_gets_an_interval_and_a_warning(tmp_path: Path) -> None:
+def test_a_scene_that_does_not_say_when_is_refused_before_the_work(tmp_path: Path) -> None:
     source = factory.write_plain(tmp_path / "in.tif", count=1)
-    with pytest.warns(GeoSegSRWarning, match="holds no time of acquisition"):
-        properties = item_of(source, acquired=None)["properties"]
-    assert properties["datetime"] is None
-    changed = datetime.fromtimestamp(int(source.stat().st_mtime), UTC)
-    assert datetime.fromisoformat(properties["end_datetime"]) == changed
-    assert datetime.fromisoformat(properties["start_datetime"]).year == 1858
+    with pytest.raises(ConfigError, match="Pass --datetime TIME"):
+        item_of(source, acquired=None)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.tif"]
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "end"),
+    [
+        (
+            "S2B_MSIL2A_20240501T101559_N0510_R065_T33UUB_20240501T131211.SAFE/x.tif",
+            "2024-05-01T10:15:59",
+            None,
+        ),
+        ("T33UUB_20240501T101559_B02.jp2", "2024-05-01T10:15:59", None),
+        ("crop_of_S2A_MSIL1C_20170105T101402_N0204.tif", "2017-01-05T10:14:02", None),
+        ("LC08_L2SP_191027_20240501_20240509_02_T1_SR_B4.TIF", "2024-05-01T00:00:00", "2024-05-01T23:59:59"),
+        ("LE07_L1TP_191027_19990731_20200918_02_T1", "1999-07-31T00:00:00", "1999-07-31T23:59:59"),
+        ("LC81910272014122LGN00_B4.TIF", "2014-05-02T00:00:00", "2014-05-02T23:59:59"),
+        ("20240501_101559_22_2465_3B_AnalyticMS_SR.tif", "2024-05-01T10:15:59", None),
+        ("20240501_101559_ssc1_u0001_analytic.tif", "2024-05-01T10:15:59", None),
+    ],
+)
+def test_the_time_comes_from_the_name(name: str, start: str, end: str | None) -> None:
+    found = Acquired.of_name(f"/data/{name}")
+    assert found is not None
+    assert f"{found.start:%Y-%m-%dT%H:%M:%S}" == start
+    assert f"{found.end:%Y-%m-%dT%H:%M:%S}" == (end or start)
+
+
+@pytest.mark.parametrize(
+    "name", ["scene.tif", "20241399_101559_3B.tif", "tile_20240501.tif", "LC08_mine.tif", ""]
+)
+def test_a_name_without_a_known_pattern_says_nothing(name: str) -> None:
+    assert Acquired.of_name(f"/data/{name}") is None
 
 
 def test_an_interval_may_be_given(tmp_path: Path) -> None:
@@ -305,6 +340,15 @@ def test_the_item_of_another_file_is_not_replaced(
     assert not (tmp_path / "a.tiff").exists()
 
 
+def test_a_picture_of_the_users_is_not_replaced(tmp_path: Path) -> None:
+    source = factory.write_plain(tmp_path / "in.tif", count=1)
+    (tmp_path / "out.thumbnail.png").write_bytes(b"mine")
+    with pytest.raises(JobError, match="another file has that name"):
+        upscale(source, tmp_path / "out.tif", 2, "nearest", stac=True, acquired=WHEN)
+    assert not (tmp_path / "out.tif").exists()
+    assert (tmp_path / "out.thumbnail.png").read_bytes() == b"mine"
+
+
 def test_two_results_do_not_share_an_item(tmp_path: Path) -> None:
     source = factory.write_plain(tmp_path / "in.tif", count=1)
     upscale(source, tmp_path / "a.tif", 2, "nearest", stac=True, acquired=WHEN)
@@ -361,14 +405,14 @@ def test_an_item_has_a_file_of_its_own(tmp_path: Path) -> None:
 
 
 def test_a_name_too_long_for_its_item_is_refused_before_the_work(tmp_path: Path) -> None:
-    """The item is written under a longer name than its own, and the image is not."""
+    """Item and pictures are written under longer names than their own, and the image is not."""
     source = factory.write_plain(tmp_path / "in.tif", count=1)
-    longest = "é" * 118 + ".tif"  # 2 bytes each
+    longest = "é" * 113 + ".tif"  # 2 bytes each
     upscale(source, tmp_path / longest, 2, "nearest", stac=True, acquired=WHEN)
     assert (tmp_path / longest).with_suffix(".json").exists()
-    with pytest.raises(JobError, match=r"its name has 242 bytes, more than 241\. Pass another -o"):
-        upscale(source, tmp_path / f"n{longest}", 2, "nearest", stac=True, acquired=WHEN)
-    assert not (tmp_path / f"n{longest}").exists()
+    with pytest.raises(JobError, match=r"has 242 bytes, more than 241\. Pass another -o"):
+        upscale(source, tmp_path / f"nn{longest}", 2, "nearest", stac=True, acquired=WHEN)
+    assert not (tmp_path / f"nn{longest}").exists()
 
 
 def test_image_and_uncertainty_need_two_files(tmp_path: Path) -> None:
@@ -413,7 +457,8 @@ def test_an_item_that_could_not_be_written_is_written_by_the_same_command(
     report = upscale(source, target, 2, "bicubic", stac=True, acquired=WHEN)
     assert target.stat().st_mtime_ns == made
     check(json.loads(Path(str(report.stac)).read_text()), target)
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["in.tif", "out.json", "out.tif"]
+    made = {entry.name for entry in tmp_path.iterdir()}
+    assert made == {"in.tif", "out.json", "out.overview.png", "out.thumbnail.png", "out.tif"}
 
 
 def test_scenes_of_a_batch_get_items_those_finished_before_too(

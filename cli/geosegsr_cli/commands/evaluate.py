@@ -11,7 +11,7 @@ import click
 from geosegsr_cli.parts.foreign import foreign_options, opened
 from geosegsr_cli.parts.groups import GroupedCommand
 from geosegsr_cli.parts.options import BandList, Places, Scale, json_option, one_line, print_json, verbosity
-from geosegsr_cli.parts.screen import shown
+from geosegsr_cli.parts.screen import Screen, shown
 
 if TYPE_CHECKING:
     from geosegsr.evaluation.comparison import Comparison
@@ -55,9 +55,8 @@ _GROUPS = {
     "--hr",
     type=Places(),
     multiple=True,
-    required=True,
     metavar="DIR|GLOB|FILE",
-    help="Reference (hr) images; may be repeated.",
+    help="Reference (hr) images; may be repeated. A file SR can do with --lr alone.",
 )
 @click.option(
     "--lr",
@@ -136,7 +135,7 @@ def command(
     model_range: tuple[float, float] | None,
     **how: Any,
 ) -> None:
-    """Score a model on a folder (--model M --hr DIR), or a finished file (SR.tif --hr HR.tif).
+    """Score a model on a folder (--model M --hr DIR), or a finished file (SR.tif --hr HR.tif, or SR.tif --lr LR.tif).
 
     Bicubic interpolation is scored beside it; several --model are scored side by side. Each subfolder of --hr gets its
     own row; its images may differ in bands.
@@ -144,7 +143,11 @@ def command(
     verbosity(quiet, 0)
     if (sr is None) == (not models):
         raise click.UsageError("Pass either a file SR or --model M, not both.")
-    if sr is not None and (len(hr) != 1 or len(lr) > 1):
+    if not hr and (sr is None or len(lr) != 1):
+        raise click.UsageError(
+            "Missing option '--hr'. Only a file SR can be compared with its input alone: pass --lr."
+        )
+    if sr is not None and (len(hr) > 1 or len(lr) > 1):
         raise click.UsageError("A file SR is compared with a single --hr and at most one --lr.")
     if sr is None and warp:
         raise click.UsageError("--warp is for a file SR. Pairs of a model are aligned without it.")
@@ -156,6 +159,9 @@ def command(
     screen = click.get_current_context().with_resource(
         shown("reading the images", quiet=quiet, as_json=as_json)
     )
+    if sr is not None and not hr:
+        _print_appraisal(sr, lr[0], screen, as_json=as_json)
+        return
     if sr is not None:
         from geosegsr.evaluation.evaluate import evaluate_file
 
@@ -171,6 +177,21 @@ def command(
     result = _score_models(networks, hr, lr, picture, how)
     screen.close()
     _print_scores(result, by_band=by_band, as_json=as_json)
+
+
+def _print_appraisal(sr: Path, lr: str, screen: Screen, *, as_json: bool) -> None:
+    """What the input alone says of a result."""
+    from geosegsr.appraisal.pair import open_pair
+    from geosegsr.appraisal.report import appraise
+    from geosegsr.appraisal.words import lines, to_dict
+
+    found = appraise(open_pair(lr, sr))
+    screen.close()
+    if as_json:
+        print_json(to_dict(*found))
+        return
+    for line in lines(*found):
+        click.echo(one_line(line))
 
 
 def _score_models(

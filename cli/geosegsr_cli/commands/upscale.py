@@ -10,6 +10,7 @@ import click
 from geosegsr import files
 from geosegsr.cpu import keep_freed_memory
 from geosegsr_cli.parts import batch
+from geosegsr_cli.parts.beside import Beside, beside_options, describe
 from geosegsr_cli.parts.foreign import foreign_options, opened
 from geosegsr_cli.parts.groups import GroupedCommand
 from geosegsr_cli.parts.options import (
@@ -22,6 +23,7 @@ from geosegsr_cli.parts.options import (
     human_bytes,
     human_seconds,
     json_option,
+    one_line,
     print_json,
     verbosity,
 )
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 _GROUPS = {
     "Result": ("--output", "--scale", "--model", "--uncertainty", "--separate", "--stac", "--datetime", "--co"),
+    "Look and judge": ("--preview", "--report"),
     "Several scenes": ("--from-file", "--name", "--exclude", "--on-error", "--unsuitable"),
     "What the scene holds": (
         "--bands", "--groups", "--other-bands", "--nodata", "--band-kind", "--alpha", "--range", "--sensor", "--guide",
@@ -184,10 +187,15 @@ _GROUPS = {
     "--separate", is_flag=True,
     help="Write each band to a COG of its own, named after it: out_B02.tif, out_B03.tif and so on for -o out.tif.",
 )  # fmt: skip
-@click.option("--stac", is_flag=True, help="Write a STAC item beside each COG, with the suffix .json.")
+@beside_options
+@click.option(
+    "--stac",
+    is_flag=True,
+    help="Write a STAC item beside each COG, with the suffix .json, and two pictures for it.",
+)
 @click.option(
     "--datetime", "acquired", metavar="TIME[/TIME]",
-    help="Acquisition time for the STAC item. Default: from the scene's tags.",
+    help="Acquisition time for the STAC item. Default: from the scene's tags or name.",
 )  # fmt: skip
 @click.option(
     "--overwrite", is_flag=True,
@@ -230,6 +238,8 @@ def command(
     uncertainty: Path | None,
     trust_model: bool,
     model_range: tuple[float, float] | None,
+    preview_name: str | None,
+    report_name: str | None,
     **options: Any,
 ) -> None:
     """Upscale the raster SRC into a Cloud-Optimized GeoTIFF on the same ground.
@@ -252,12 +262,14 @@ def command(
         device=options["device"], precision=options["precision"],
     )  # fmt: skip
     at = _scheduler(scheduler, scheduler_ca, scheduler_cert, scheduler_key)
-    run: dict[str, Any] = how | {"workers": workers, "scheduler": at, "quiet": quiet}
+    beside = Beside(preview_name, report_name, overwrite)
+    run: dict[str, Any] = how | {"workers": workers, "scheduler": at, "quiet": quiet, "beside": beside}
     if is_batch:
         scenes = batch.scenes_of(
             src, listed, dst, pattern,
             exclude=exclude, scale=scale, model=model, separate=options["separate"],
         )  # fmt: skip
+        beside.check(scenes, several=True, separate=options["separate"])
         if dry_run:
             request = _request(scale, network, options, how)
             well = batch.estimate(scenes, request, unsuitable=unsuitable or "fail", as_json=as_json)
@@ -265,6 +277,7 @@ def command(
             run |= {"on_error": on_error or "skip", "unsuitable": unsuitable or "fail"}
             well = batch.run_batch(scenes, scale, network, as_json=as_json, **run, **options)
         click.get_current_context().exit(0 if well else 1)
+    beside.check([(src[0], Path(dst))], several=False, separate=options["separate"])
     if dry_run:
         _estimate(_request(scale, network, options, how), src[0], Path(dst), uncertainty, as_json=as_json)
     else:
@@ -314,16 +327,31 @@ def _request(scale: int, model: str | Upscaler, options: Any, how: dict[str, Any
 
 
 def _upscale(
-    src: str, dst: str, scale: int, model: str | Upscaler, *, as_json: bool, quiet: bool, **options: Any
+    src: str,
+    dst: str,
+    scale: int,
+    model: str | Upscaler,
+    *,
+    as_json: bool,
+    quiet: bool,
+    beside: Beside,
+    **options: Any,
 ) -> None:
     with ProgressBar(open_screen(quiet=quiet, as_json=as_json)) as bar:
         from geosegsr.pipeline.upscale import upscale
 
         report = upscale(src, dst, scale, model, progress=None if quiet else bar, **options)
-    if as_json:
-        print_json(report.to_dict())
-    elif not quiet:
+    if not (as_json or quiet):
         click.echo(batch.describe(report))
+    written = {}
+    if beside.wanted:
+        with shown("looking at the result", quiet=quiet, as_json=as_json):
+            written = beside.write(src, Path(dst), report.uncertainty)
+    if as_json:
+        print_json(report.to_dict() | written)
+    elif not quiet:
+        for line in describe(written):
+            click.echo(one_line(line))
 
 
 def _estimate(request: Request, src: str, dst: Path, uncertainty: Path | None, *, as_json: bool) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from geosegsr import files
+from geosegsr_cli.parts.beside import Beside
+from geosegsr_cli.parts.beside import describe as describe_beside
 from geosegsr_cli.parts.options import human_bytes, human_seconds, one_line, print_json
 from geosegsr_cli.parts.progress import BatchProgress
 from geosegsr_cli.parts.screen import shown
@@ -82,6 +85,7 @@ def run_batch(
     *,
     as_json: bool,
     quiet: bool,
+    beside: Beside,
     **options: Any,
 ) -> bool:
     """Upscale all scenes and print the outcome of each; return whether all succeeded."""
@@ -92,9 +96,10 @@ def run_batch(
     outcomes: list[Outcome] = []
     try:
         for outcome in upscale_batch(scenes, scale, model, progress=None if quiet else progress, **options):
+            outcome, written = _with_beside(outcome, beside)
             outcomes.append(outcome)
             with progress.ended(outcome.source, outcome.status):
-                _say(outcome, as_json=as_json, quiet=quiet)
+                _say(outcome, written, as_json=as_json, quiet=quiet)
     finally:
         progress.close()
         if not quiet:
@@ -142,11 +147,25 @@ def describe(report: Report) -> str:
     )
 
 
-def _say(outcome: Outcome, *, as_json: bool, quiet: bool) -> None:
+def _with_beside(outcome: Outcome, beside: Beside) -> tuple[Outcome, dict[str, Any]]:
+    """The outcome of a scene and what was written beside its result; it failed where that failed."""
+    if outcome.report is None or not beside.wanted:
+        return outcome, {}
+    from geosegsr.errors import GeoSegSRError
+
+    try:
+        return outcome, beside.write(outcome.source, Path(outcome.output))
+    except GeoSegSRError as error:
+        return replace(outcome, status="failed", error=str(error), kind=type(error).__name__), {}
+
+
+def _say(outcome: Outcome, written: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
     if as_json:
-        print_json(outcome.to_dict())
+        print_json(outcome.to_dict() | written)
     elif outcome.report is not None and not quiet:
         click.echo(describe(outcome.report))
+        for line in describe_beside(written):
+            click.echo(one_line(line))
     if outcome.status == "unsuitable":
         click.echo(one_line(f"Left out: {outcome.error}"), err=True)
     elif outcome.error is not None:

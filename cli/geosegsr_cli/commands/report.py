@@ -1,0 +1,70 @@
+"""geosegsr report: what a result is worth, as one HTML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from geosegsr_cli.parts.options import human_bytes, json_option, one_line, print_json, verbosity
+
+if TYPE_CHECKING:
+    from geosegsr.appraisal.report import Appraisal
+
+
+@click.command("report", short_help="Judge a result by its input: one HTML file with a verdict and pictures.")
+@click.argument("src")
+@click.argument("result", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", "out", type=click.Path(path_type=Path), metavar="FILE",
+    help="HTML file to write. Default: beside RESULT, with the suffix .html.",
+)  # fmt: skip
+@click.option(
+    "--truth",
+    metavar="FILE",
+    help="Raster of the same ground at the result's resolution, to measure against.",
+)
+@click.option(
+    "--uncertainty", type=click.Path(path_type=Path), metavar="FILE",
+    help="Uncertainty of the result, as upscale --uncertainty wrote it.",
+)  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace a file that is no report.")
+@json_option
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+def command(
+    src: str,
+    result: Path,
+    out: Path | None,
+    truth: str | None,
+    uncertainty: Path | None,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Judge RESULT by the raster SRC that it was made of, and write a report.
+
+    No truth is needed. The report holds a verdict in words, pictures to compare, and all measures; it needs no network.
+    """
+    verbosity(quiet, 0)
+    from geosegsr.files import temporary_folder
+
+    click.get_current_context().with_resource(temporary_folder())  # torch wants one as soon as it is loaded
+    from geosegsr.appraisal.report import report
+
+    made = report(src, result, out, truth=truth, uncertainty=uncertainty, overwrite=overwrite)
+    if as_json:
+        print_json(made.to_dict())
+    elif not quiet:
+        say(made)
+
+
+def say(made: Appraisal) -> None:
+    """The verdict, and where the report is."""
+    click.echo(one_line(made.verdict.headline))
+    for finding in made.verdict.findings:
+        if finding.grade != "good":
+            click.echo(one_line(f"  {finding.text}"))
+    click.echo(
+        one_line(f"{made.path}: {made.places} places, {human_bytes(made.bytes)}. Open it in a browser.")
+    )

@@ -1,0 +1,1 @@
+"""A finished result beside its input, judged without the truth: measures, pictures, a verdict in words, one HTML file."""

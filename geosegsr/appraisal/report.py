@@ -1,0 +1,162 @@
+"""report(): what a result is worth, as one HTML file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from geosegsr.appraisal.charts import histogram_charts, spectrum_chart
+from geosegsr.appraisal.page import render
+from geosegsr.appraisal.pair import Pair, open_pair
+from geosegsr.appraisal.pictures import uncertainty_map, views
+from geosegsr.appraisal.places import choose
+from geosegsr.appraisal.survey import Survey, band_names
+from geosegsr.appraisal.target import check_report_path
+from geosegsr.appraisal.verdict import Verdict, judge
+from geosegsr.appraisal.words import band_rows
+from geosegsr.errors import SceneError, redacted
+from geosegsr.evaluation.evaluate import evaluate_file
+from geosegsr.evaluation.table import HIGHER_IS_BETTER, Evaluation
+from geosegsr.files import whole_file
+from geosegsr.models.threads import arithmetic_threads, idle_threads
+from geosegsr.raster.scene import Scene
+from geosegsr.version import __version__
+
+
+@dataclass(frozen=True)
+class Appraisal:
+    """A report that was written."""
+
+    path: str
+    """The HTML file."""
+    verdict: Verdict
+    places: int
+    """Places that it shows, beside the whole scene."""
+    bytes: int
+    """Size of the file."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "path": self.path,
+            **self.verdict.to_dict(),
+            "places": self.places,
+            "bytes": self.bytes,
+        }
+
+
+def report(
+    src: str | Path,
+    dst: str | Path,
+    out: str | Path | None = None,
+    *,
+    truth: str | Path | None = None,
+    uncertainty: str | Path | None = None,
+    overwrite: bool = False,
+) -> Appraisal:
+    """Judge a result by its input, and write the report: a verdict in words, pictures to compare, and all measures.
+
+    Args:
+        src: The raster that was upscaled.
+        dst: The result.
+        out: The HTML file; by default beside the result, with the suffix .html. A report that is there is replaced.
+        truth: A raster of the same ground at the result's resolution, to measure both against.
+        uncertainty: The COG with the uncertainty of the result.
+        overwrite: Whether another file of that name is replaced.
+
+    Raises:
+        JobError: Another file has the name of the report.
+        ConfigError: The two rasters do not belong together.
+        SceneError: A raster cannot be read, or the report not be written.
+    """
+    path = Path(dst).with_suffix(".html") if out is None else Path(out)
+    check_report_path(
+        path, [src, dst, *(extra for extra in (truth, uncertainty) if extra)], overwrite=overwrite
+    )
+    pair = open_pair(src, dst)
+    doubt = None if uncertainty is None else Scene.open(uncertainty)
+    survey, verdict = appraise(pair, doubt)
+    scored = (
+        None
+        if truth is None
+        else evaluate_file(dst, truth, src if _is_whole(pair) else None, scale=pair.scale)
+    )
+    places = choose(survey.cells, survey.steps.worst, pair)
+    shown = views(pair, [(place.title, place.window) for place in places])
+    page = render(shown, verdict=verdict, **_facts(survey, scored, doubt)).encode()
+    try:
+        with whole_file(path) as file:
+            file.write(page)
+    except OSError as error:
+        raise SceneError(
+            f"Cannot write the report '{path}': {error.strerror or error}. Fix the cause, or pass another name."
+        ) from error
+    return Appraisal(str(path), verdict, len(places), len(page))
+
+
+def appraise(pair: Pair, uncertainty: Scene | None = None) -> tuple[Survey, Verdict]:
+    """Measure a result against its input, and judge it; nothing is written."""
+    with arithmetic_threads(idle_threads()):
+        survey = Survey.of(pair, uncertainty)
+    return survey, judge(survey)
+
+
+def _is_whole(pair: Pair) -> bool:
+    return pair.window == pair.source.window
+
+
+def _facts(survey: Survey, scored: Evaluation | None, doubt: Scene | None) -> dict[str, Any]:
+    pair = survey.pair
+    names = band_names(survey)
+    return {
+        "version": __version__,
+        "source": redacted(pair.source.path),
+        "result": redacted(pair.result.path),
+        "scale": pair.scale,
+        "size": (pair.result.width, pair.result.height),
+        "bands": band_rows(survey),
+        "shift": _rounded(survey.agreement.shift),
+        "spectrum": spectrum_chart(survey.spectra),
+        "added": (survey.spectra.added(), survey.spectra.added("bicubic"))
+        if survey.spectra.measured
+        else None,
+        "steps": survey.steps,
+        "imaging": survey.imaging,
+        "histograms": histogram_charts(survey.histograms, names, pair.span),
+        "parts": (survey.measured, survey.parts),
+        "uncertainty": None if doubt is None else uncertainty_map(doubt),
+        "tags": _provenance(pair),
+        "scores": None if scored is None else _scores(scored),
+    }
+
+
+def _rounded(shift: tuple[float, float] | None) -> tuple[float, float] | None:
+    return None if shift is None else (round(shift[0], 2) + 0.0, round(shift[1], 2) + 0.0)  # no -0
+
+
+def _provenance(pair: Pair) -> list[tuple[str, str]]:
+    words = {
+        "GEOSEGSR_MODEL": "Model", "GEOSEGSR_MODEL_HASH": "Fingerprint of the model", "GEOSEGSR_VERSION": "geosegsr",
+        "GEOSEGSR_SCALE": "Scale", "GEOSEGSR_DEVICE": "Computed on", "GEOSEGSR_PRECISION": "Precision",
+        "GEOSEGSR_VALUE_RANGE": "DN that the model saw as 0 and 1", "GEOSEGSR_SENSOR": "Taken for its sensor",
+        "GEOSEGSR_TRAINED_ON": "Model trained on", "GEOSEGSR_INTAKE": "Decided of the scene",
+        "GEOSEGSR_OPTIONS": "Options", "GEOSEGSR_NOTE": "Note",
+    }  # fmt: skip
+    tags = pair.result.metadata.tags
+    crs = pair.result.crs
+    facts = [("Input", redacted(pair.source.path)), ("Result", redacted(pair.result.path))]
+    facts += [("CRS", "none" if crs is None else crs.to_string()), ("Data type", pair.result.dtype.name)]
+    return facts + [(word, redacted(tags[key])) for key, word in words.items() if tags.get(key)]
+
+
+def _scores(scored: Evaluation) -> list[tuple[str, float, float, str]]:
+    """Name, result, bicubic, and which is better, of each measure against the truth."""
+    total = scored.total
+    rows = []
+    for name, higher in HIGHER_IS_BETTER.items():
+        if name in total.model:
+            mine, plain = total.model[name], total.bicubic[name]
+            better = "same" if mine == plain else "result" if (mine > plain) == higher else "bicubic"
+            rows.append((name, mine, plain, better))
+    return rows
