@@ -76,34 +76,39 @@ def _refuse_large_blocks(source: Any, path: str) -> None:
         )
 
 
-def selected_bands(source: Any, bands: Sequence[int | str] | None) -> list[int]:
+def selected_bands(source: Any, bands: Sequence[int | str] | None, path: str) -> list[int]:
     """The 1-based bands to read, all by default; named ones by their descriptions.
+
+    Args:
+        source: rasterio's dataset.
+        bands: Numbers or names.
+        path: What messages call the file: a part of a product has no name of its own.
 
     Raises:
         BandError: There are no such bands, one is named twice, or they have different dtypes.
     """
-    selected = [_number(source, band) for band in (source.indexes if bands is None else bands)]
+    selected = [_number(source, band, path) for band in (source.indexes if bands is None else bands)]
     wrong = [band for band in selected if band not in source.indexes]
     if wrong or not selected:
         raise BandError(
-            f"Cannot read band {', '.join(map(str, wrong)) or '(none)'} of '{source.name}': it has bands 1 to "
+            f"Cannot read band {', '.join(map(str, wrong)) or '(none)'} of '{path}': it has bands 1 to "
             f"{source.count}. Pass --bands with numbers from that range."
         )
     if len(set(selected)) < len(selected):
         raise BandError(
-            f"Cannot use bands {selected} of '{source.name}': each band may be named once. Pass --bands without repetition."
+            f"Cannot use bands {selected} of '{path}': each band may be named once. Pass --bands without repetition."
         )
     dtypes = source.dtypes
     kinds = sorted({dtypes[band - 1] for band in selected})
     if len(kinds) > 1:
         raise BandError(
-            f"Cannot upscale '{source.name}': its bands have different dtypes ({', '.join(kinds)}). "
+            f"Cannot upscale '{path}': its bands have different dtypes ({', '.join(kinds)}). "
             "Pass --bands with bands of one dtype."
         )
     return selected
 
 
-def _number(source: Any, band: int | str) -> int:
+def _number(source: Any, band: int | str, path: str) -> int:
     """The 1-based number of a band that may be named."""
     if not isinstance(band, str):
         return band
@@ -111,7 +116,7 @@ def _number(source: Any, band: int | str) -> int:
     if len(found) != 1:
         known = ", ".join(name for name in source.descriptions if name) or "none"
         raise BandError(
-            f"Cannot find a band '{band}' in '{source.name}': the names of its bands are {known}. "
+            f"Cannot find a band '{band}' in '{path}': the names of its bands are {known}. "
             f"Pass --bands with these, or with numbers from 1 to {source.count}."
         )
     return found[0]

@@ -104,7 +104,7 @@ class Scene:
         with reading(opened or path, name=str(path)) as source:
             refuse_unfit(source, str(path))
             _warn_of_others(source, path)
-            selected = selected_bands(source, bands)
+            selected = selected_bands(source, bands, str(path))
             tagged = [i for i, colour in enumerate(source.colorinterp, 1) if colour == ColorInterp.alpha]
             looks_like_image = bool(tagged) and source.count > 1 and _looks_like_image(source, tagged[-1])
             is_mask = alpha == "mask" or (alpha == "auto" and not looks_like_image)

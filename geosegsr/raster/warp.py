@@ -10,16 +10,16 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
+from rasterio.errors import CRSError, RasterioError
 from rasterio.warp import reproject, transform
 
 from geosegsr.errors import SceneError
-from geosegsr.raster.gdal import gdal_reason
+from geosegsr.raster.gdal import GDALError, gdal_reason
 from geosegsr.raster.radiometry import to_dtype
 from geosegsr.raster.scene import Scene
 from geosegsr.raster.window import Window
 
-_POINTS_A_SIDE = 32
+_POINTS_A_SIDE = 33
 """A straight side of one grid is a curve on the other."""
 _REACH = 2
 """Of the cubic kernel, in the coarser grid's pixels."""
@@ -33,7 +33,7 @@ _PLANE = CRS.from_epsg(3857)
 class WarpedScene(Scene):
     """A scene on another grid, by cubic convolution; where that grid is coarser, the kernel is as wide as its pixels.
 
-    It covers the part of the other grid that the scene's outline encloses. A pixel is valid where the kernel meets valid
+    It covers the part of the other grid that the scene lies on. A pixel is valid where the kernel meets valid
     pixels, and only these count; outside of the scene nothing is valid.
     """
 
@@ -62,6 +62,8 @@ class WarpedScene(Scene):
         crs = target.crs or source.crs
         way = _Way(source.path, source.transform, source.crs or crs, target.transform, crs)
         there = way.moved(source.window)
+        if there is not None and source.crs not in (None, crs):
+            there = _widened(there, source.window)
         covered = None if there is None else _shared(there, target.window)
         if covered is None:
             return None
@@ -98,7 +100,7 @@ class WarpedScene(Scene):
                 dst_nodata=np.nan, resampling=Resampling.cubic, tolerance=0, UNIFIED_SRC_NODATA="NO",
                 XSCALE=self.zoom[0], YSCALE=self.zoom[1],
             )  # fmt: skip
-        except RasterioError as error:
+        except (RasterioError, CRSError, GDALError) as error:
             raise SceneError(f"Cannot warp '{self.path}': {gdal_reason(error)}.") from error
         known = np.isfinite(warped)
         return to_dtype(np.where(known, warped, 0), self.dtype), known
@@ -152,7 +154,7 @@ class _Way:
         if self.crs is not None and self.crs != self.other:
             try:
                 x, y = (np.asarray(axis) for axis in transform(self.crs, self.other, x, y))
-            except RasterioError as error:
+            except (RasterioError, CRSError, GDALError) as error:
                 raise SceneError(
                     f"Cannot warp '{self.path}' between {self.crs.to_string()} and {self.other.to_string()}: "
                     f"{gdal_reason(error)}."
@@ -160,13 +162,15 @@ class _Way:
         return _applied(~self.there, x, y)
 
     def moved(self, window: Window) -> Window | None:
-        """The pixels that a window's outline encloses there; None where no point of it has a place."""
-        along = np.linspace(0.0, 1.0, _POINTS_A_SIDE)
-        low, high = np.zeros_like(along), np.ones_like(along)
-        cols, rows = self(
-            window.col + np.concatenate([along, along, low, high]) * window.width,
-            window.row + np.concatenate([low, high, along, along]) * window.height,
+        """The pixels that a window covers there; None where no point of it has a place.
+
+        Points inside count, too: a pole is on no outline.
+        """
+        cols, rows = np.meshgrid(
+            np.linspace(window.col, window.col_stop, _POINTS_A_SIDE),
+            np.linspace(window.row, window.row_stop, _POINTS_A_SIDE),
         )
+        cols, rows = self(cols.ravel(), rows.ravel())
         known = np.isfinite(cols) & np.isfinite(rows)
         if not known.any():
             return None

@@ -472,6 +472,11 @@ def test_what_is_wrong_for_every_scene_is_said_once(
     assert not list(tmp_path.glob("out/*"))
 
 
+def test_a_raster_is_no_list(scenes: Path, tmp_path: Path, upscale: Callable[..., Outcome]) -> None:
+    outcome = upscale("--from-file", scenes / "a.tif", "-o", f"{tmp_path}/out/")
+    assert_refused(outcome, 2, "--from-file: it begins with binary data", "one path a line")
+
+
 def test_a_path_that_cannot_be_followed_costs_its_scene_alone(
     scenes: Path, tmp_path: Path, upscale: Callable[..., Outcome]
 ) -> None:

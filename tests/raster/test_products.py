@@ -13,7 +13,7 @@ import rasterio.shutil
 import xarray as xr
 from command_line import run_here
 
-from geosegsr.errors import GeoSegSRWarning, SceneError
+from geosegsr.errors import BandError, GeoSegSRWarning, SceneError
 from geosegsr.imagery.find import find_rasters
 from geosegsr.pipeline.scene_list import name_results
 from geosegsr.raster.describe import describe
@@ -158,6 +158,9 @@ def test_a_stac_item(tmp_path: Path) -> None:
     scene = Scene.open(f"{item}:nir,red")
     assert scene.colours == ("nir", "red")
     assert (scene.scales, scene.offsets, scene.nodata) == ((1e-4, 1e-4), (-0.1, -0.1), 0)
+    for bands in ([9], ["blue"], [1, 1]):
+        with pytest.raises(BandError, match=r"of '.*item\.json:10m'|in '.*item\.json:10m'"):
+            Scene.open(f"{item}:10m", bands)
     item.write_text(item.read_text().replace("Feature", "Collection"))
     with pytest.raises(SceneError, match="It is no STAC item either"):
         Scene.open(item)

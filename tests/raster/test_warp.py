@@ -7,6 +7,7 @@ from pyproj import Transformer
 from rasterio.enums import ColorInterp
 from scene_factory import CRS, TRANSFORM, blob, pixels, write_scene
 
+from geosegsr.errors import SceneError
 from geosegsr.raster import warp
 from geosegsr.raster.scene import Scene
 from geosegsr.raster.warp import WarpedScene
@@ -123,6 +124,25 @@ def test_what_has_no_ground_in_common_is_no_scene(tmp_path):
     source = Scene.open(write_scene(tmp_path / "a.tif", pixels()))
     for number, transform in enumerate((TRANSFORM @ Affine.translation(64, 0), Affine(10, 0, 0, 0, -10, 0))):
         assert WarpedScene.onto(source, grid(tmp_path / f"{number}.tif", transform)) is None
+
+
+def test_a_scene_around_a_pole_covers_it(tmp_path):
+    polar = Affine(50_000, 0, -2e6, 0, -50_000, 2e6)
+    source = Scene.open(
+        write_scene(tmp_path / "a.tif", pixels(1, (80, 80)), transform=polar, crs="EPSG:3413")
+    )
+    world = grid(tmp_path / "b.tif", Affine(1, 0, -180, 0, -1, 90), (180, 360), crs="EPSG:4326")
+    placed = WarpedScene.onto(source, world)
+    _, valid = placed.read(placed.window)
+    assert (placed.metadata.transform.f, placed.width) == (90, 360)
+    assert valid[0, :10].all()  # down to 80 degrees north
+
+
+def test_a_crs_that_nothing_leads_to_is_refused(tmp_path):
+    site = 'LOCAL_CS["site",UNIT["metre",1]]'
+    source = Scene.open(write_scene(tmp_path / "a.tif", pixels(), crs=site))
+    with pytest.raises(SceneError, match=r"Cannot warp .*a\.tif' between"):
+        WarpedScene.onto(source, grid(tmp_path / "b.tif", TRANSFORM))
 
 
 def test_rasters_without_a_crs_share_a_plane(tmp_path):

@@ -73,9 +73,14 @@ def scenes_of(
 
 def _read(lines: Iterable[str]) -> list[str]:
     try:
-        return list(lines)
+        found = list(lines)
     except OSError as error:
         raise click.UsageError(f"Cannot read the list of --from-file: {error.strerror}.") from error
+    if found and "\0" in found[0]:
+        raise click.UsageError(
+            "Cannot use the list of --from-file: it begins with binary data. Pass a text file with one path a line."
+        )
+    return found
 
 
 def run_batch(
