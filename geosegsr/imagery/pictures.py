@@ -55,15 +55,27 @@ def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
 
 
 def _row(images: Sequence[NDArray[Any]], texts: Sequence[str]) -> NDArray[np.uint8]:
+    shown = stretched(images)
+    if texts:
+        shown = [labelled(image, text) for image, text in zip(shown, texts, strict=True)]
+    return np.concatenate(
+        [np.pad(b, ((0, 0), (0, 0), (0, _GAP)), constant_values=255) for b in shown], axis=2
+    )
+
+
+def stretched(images: Sequence[NDArray[Any]]) -> list[NDArray[np.uint8]]:
+    """Images as pictures, all stretched by the 1st and 99th percentile of the last one.
+
+    Args:
+        images: Shape (C, H, W) each; the first three bands are shown, or the first alone.
+
+    Returns:
+        uint8, shape (3, H, W) each.
+    """
     colours = [image[:3] if len(image) >= 3 else np.repeat(image[:1], 3, axis=0) for image in images]
     low, high = np.percentile(colours[-1], [1, 99])
     span = max(float(high - low), 1e-9)
-    bytes_ = [np.rint(np.clip((image - low) / span, 0, 1) * 255).astype(np.uint8) for image in colours]
-    if texts:
-        bytes_ = [labelled(image, text) for image, text in zip(bytes_, texts, strict=True)]
-    return np.concatenate(
-        [np.pad(b, ((0, 0), (0, 0), (0, _GAP)), constant_values=255) for b in bytes_], axis=2
-    )
+    return [np.rint(np.clip((image - low) / span, 0, 1) * 255).astype(np.uint8) for image in colours]
 
 
 def labelled(picture: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:

@@ -15,7 +15,7 @@ from geosegsr.imagery.ground import Part, find_overlaps, split_by_place, whole
 from geosegsr.imagery.images import open_images, radiometry_policy, report_left_out
 from geosegsr.imagery.pairs import AlignedPair
 from geosegsr.imagery.sources import PairSource, Patch, SceneSource, Source
-from geosegsr.notices import warn
+from geosegsr.notices import kept_notices, warn
 from geosegsr.raster.bands import band_key
 from geosegsr.raster.scene import Scene
 from geosegsr.sensor.degradation import Degradation
@@ -52,6 +52,8 @@ class Dataset:
     """Side of an lr pixel on the ground, in metres; None without a projected CRS."""
     notes: tuple[str, ...]
     """For the user: counts, shifts, images held in memory."""
+    notices: tuple[str, ...] = ()
+    """What the user was warned of, such as files that are left out."""
     degradation: Degradation | None = None
     """How lr is made of the images of one kind, or was in real pairs; None for images of several kinds, or if unknown."""
     sensor: SensorDescriptor | None = None
@@ -68,9 +70,12 @@ def prepare_data(config: TrainConfig) -> Dataset:
         BandError: The images differ in their bands.
         ConfigError: The images do not fit each other, the patch size or the scale.
     """
-    if config.data.sources:
-        return _mixture(config)
-    return _pairs(config) if config.data.lr else _scenes(config)
+    with kept_notices() as notices:
+        if config.data.sources:
+            data = _mixture(config)
+        else:
+            data = _pairs(config) if config.data.lr else _scenes(config)
+    return replace(data, notices=tuple(notices))
 
 
 def _scenes(config: TrainConfig) -> Dataset:

@@ -245,6 +245,7 @@ class _Loop:
         score = self.selection.best
         if self.accelerator.is_main_process:
             score = self.selection.write_model(self.learner.averaged, bundled)
+            self.selection.finish_report(bundled, score)
         return TrainResult(
             model=self.folder.model,
             steps=self.step,

@@ -5,6 +5,8 @@ RUN/sensor.toml          how lr is made, or was in real pairs; for --degradation
 RUN/log.csv              one line per step: loss, learning rate, share of the run, seconds, data wait
 RUN/metrics.csv          one line per validation
 RUN/pictures/            lr, bicubic, sr, hr of some tiles, at each validation
+RUN/report.html          what the run has come to, written anew after each validation
+RUN/curves.png           scores and losses
 RUN/events/              for TensorBoard, where it is one of the trackers
 RUN/last.pt              all that is needed to resume
 RUN/best.safetensors     the EMA weights that validated best, with their card

@@ -19,6 +19,8 @@ from geosegsr.training.config import RANDOM, TrainConfig
 from geosegsr.training.dataset import Dataset
 from geosegsr.training.events import Noted, Reporter, Validated
 from geosegsr.training.network import build_network, save_model
+from geosegsr.training.overview import overview, sensor_text
+from geosegsr.training.report import Overview, write_report
 from geosegsr.training.rivals import score_of_bundled
 from geosegsr.training.run_folder import RunFolder
 from geosegsr.training.trackers import Trackers
@@ -48,6 +50,8 @@ class Selection:
         """Score of the best weights so far; None where nothing was validated."""
         self.start: Score | None = None
         """Score of the weights that the run started from; None where nothing was validated."""
+        self._overview = Overview(overview(config, data), data.notices, sensor_text(data))
+        self._enlarged: Sequence[Floats] | None = None  # by the best weights of this process
         self._scores: dict[int, float] = {}  # by step, without that of the start
         self.between: Between | None = None
         """Weights nearer to the start that became the model; None if those with the best score did."""
@@ -85,6 +89,41 @@ class Selection:
                 notes = f"Not better than {behind} on its validation images." if behind else ""
                 save_model(self._folder.best, network, self._config, self._data, metrics, notes)
                 self.best = score
+        if is_best or self._enlarged is None:
+            self._enlarged = enlarged
+        self._report({}, f"The run goes on: {step} steps so far.", finished=False)
+
+    def finish_report(self, bundled: Score | None, score: Score | None) -> None:
+        """Write the report of a finished run.
+
+        Args:
+            bundled: Score of the bundled model, if it is known.
+            score: Score of the run's model.
+        """
+        if score is None or self.baseline is None:
+            return
+        behind = score.falls_short_of(self.baseline, self.start, bundled)
+        verdict = (
+            f"The model is not better than {behind}."
+            if behind
+            else "The model is better than all that it was compared with."
+        )
+        self._report({"bundled model": bundled, "this model": score}, verdict, finished=True)
+
+    def _report(self, more: Mapping[str, Score | None], verdict: str, *, finished: bool) -> None:
+        if self._validation is None or self._enlarged is None:
+            return
+        scores = {"bicubic": self.baseline, "start of the run": self.start, "best so far": self.best, **more}
+        with self._reporter.going_on():
+            write_report(
+                self._folder,
+                self._overview,
+                self._validation,
+                self._enlarged,
+                scores,
+                verdict,
+                finished=finished,
+            )
 
     @property
     def exhausted(self) -> bool:
@@ -183,15 +222,17 @@ class Selection:
         return score_of_bundled(self._validation, self._data, str(self._accelerator.device))
 
     def _picture(self, validation: Validation, enlarged: Sequence[Floats]) -> NDArray[np.uint8]:
-        """Some tiles below each other: lr, bicubic, sr, hr; shape (3, H, W)."""
+        """Some tiles below each other: lr, bicubic, sr, hr, with their PSNR; shape (3, H, W)."""
         tiles, scale = validation.tiles, self._config.model.scale
         count = min(len(tiles), self._config.validation.pictures)
         chosen = np.linspace(0, len(tiles) - 1, count).round().astype(int)
+        before, after = validation.by_tile(validation.bicubic), validation.by_tile(enlarged)
         return contact_sheet(
             [
                 (repeat_pixels(tiles[i].lr, scale), validation.bicubic[i], enlarged[i], tiles[i].hr)
                 for i in chosen
-            ]
+            ],
+            [("lr", f"bicubic {before[i]:.2f} dB", f"sr {after[i]:.2f} dB", "hr") for i in chosen],
         )
 
 

@@ -76,15 +76,30 @@ class Validation:
 
     def score(self, images: Sequence[Floats]) -> Score:
         """Score of images of all tiles in their order, shape (C, H, W) each, in the model's range."""
-        colours = len(images[0]) == 3
-        all_bands, brightness = [], []
+        scores = [self._score_of(tile, image) for tile, image in zip(self.tiles, images, strict=True)]
+        brightness = [score.psnr_y for score in scores if score.psnr_y is not None]
+        all_bands = float(np.mean([score.psnr for score in scores]))
+        return Score(all_bands, float(np.mean(brightness)) if brightness else None)
+
+    def _score_of(self, tile: Patch, image: Floats) -> Score:
+        sr, hr = crop_border(self._as_file(image), self.scale), crop_border(tile.hr, self.scale)
+        valid = crop_border(tile.valid, self.scale)
+        colours = len(image) == 3
+        on_luma = psnr(luma(sr), luma(hr), valid, self.data_range) if colours else None
+        return Score(psnr(sr, hr, valid, self.data_range), on_luma)
+
+    def by_tile(self, images: Sequence[Floats]) -> list[float]:
+        """Main score of each tile, in dB; arguments as for `score`."""
+        return [self._score_of(tile, image).main for tile, image in zip(self.tiles, images, strict=True)]
+
+    def by_band(self, images: Sequence[Floats]) -> list[float]:
+        """Mean PSNR over the tiles of each band, in dB; arguments as for `score`."""
+        rows = []
         for tile, image in zip(self.tiles, images, strict=True):
             sr, hr = crop_border(self._as_file(image), self.scale), crop_border(tile.hr, self.scale)
             valid = crop_border(tile.valid, self.scale)
-            all_bands.append(psnr(sr, hr, valid, self.data_range))
-            if colours:
-                brightness.append(psnr(luma(sr), luma(hr), valid, self.data_range))
-        return Score(float(np.mean(all_bands)), float(np.mean(brightness)) if colours else None)
+            rows.append([psnr(a[None], b[None], valid, self.data_range) for a, b in zip(sr, hr, strict=True)])
+        return [float(value) for value in np.mean(rows, axis=0)]
 
 
 def span_of(tiles: Sequence[Patch], kind: str) -> float:
