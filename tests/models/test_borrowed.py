@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from foreign_networks import foreign_network, saved_foreign
 
 from geosegsr.errors import CheckpointError, ConfigError
 from geosegsr.models.segsr.borrowed import borrow, borrowed_fields
 from geosegsr.models.segsr.network import SeGSR, preset
 from geosegsr.training.config import ModelConfig, TrainConfig
 from geosegsr.training.network import build_network
-from tests.kits.foreign_networks import foreign_network, saved_foreign
 
 pytest.importorskip("spandrel")
 TOWER = {

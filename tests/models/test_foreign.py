@@ -8,6 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from foreign_networks import (
+    NETWORKS,
+    foreign_network,
+    grey_network,
+    saved,
+    saved_foreign,
+    seeing_network,
+)
+from small_network import SMALL
 from torch import nn
 
 from geosegsr.errors import CheckpointError, ConfigError, GeoSegSRWarning
@@ -16,15 +25,6 @@ from geosegsr.models.checkpoint import read_card
 from geosegsr.models.foreign.conversion import convert_foreign
 from geosegsr.models.foreign.probe import TOLERANCE
 from geosegsr.models.segsr.network import SeGSR, preset
-from tests.kits.foreign_networks import (
-    NETWORKS,
-    foreign_network,
-    grey_network,
-    saved,
-    saved_foreign,
-    seeing_network,
-)
-from tests.kits.small_network import SMALL
 
 spandrel = pytest.importorskip("spandrel")
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit", "ignore:.*were not allocated by ONNX")

@@ -13,7 +13,7 @@ from small_network import SMALL
 
 from geosegsr.errors import ConfigError, JobError
 from geosegsr.models.card import ModelCard
-from geosegsr.models.catalogue import load_upscaler
+from geosegsr.models.catalogue import load_foreign, load_upscaler
 from geosegsr.models.checkpoint import save_checkpoint
 from geosegsr.models.onnx import MOST_DIFFERENCE, export_onnx
 from geosegsr.models.segsr.network import SeGSR, preset
@@ -105,6 +105,20 @@ def test_what_cannot_be_exported_leaves_nothing_behind(
     with pytest.raises(ConfigError, match=r"cannot express its network \(no such operator\)"):
         export_onnx(model, tmp_path / "new.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["taken.onnx"] and taken.read_text() == "mine"
+
+
+def test_a_file_is_a_model_too_with_the_same_pixels(checkpoint: Path, exported: Path, tmp_path: Path) -> None:
+    """Of any size, and of one size only."""
+    ours = load_upscaler(checkpoint, device="cpu", precision="fp32")
+    fixed = tmp_path / "fixed.onnx"
+    export_onnx(ours, fixed, descriptor=TOLD, tile=64)
+    expected, told = ours.for_sensor(TOLD), (load_foreign(path, device="cpu") for path in (exported, fixed))
+    for model, side in zip(told, (80, 64), strict=True):
+        lr = np.random.default_rng(2).random((2, 4, side, side), np.float32)
+        assert (model.facts.scale, model.facts.bands) == (2, 4)
+        np.testing.assert_allclose(
+            model(lr), np.concatenate([expected(tile[None]) for tile in lr]), atol=2e-5
+        )
 
 
 def test_a_missing_package_is_named_with_its_extra(

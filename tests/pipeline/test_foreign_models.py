@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import rasterio
+from command_line import run_here
+from foreign_networks import grey_network, saved, saved_foreign
+from scene_factory import write_many_bands, write_nodata, write_plain
 
 import geosegsr
 from geosegsr.errors import ConfigError
 from geosegsr.pipeline import batch
 from geosegsr.pipeline.report import Progress
-from tests.kits.command_line import run_here
-from tests.kits.foreign_networks import grey_network, saved, saved_foreign
-from tests.kits.scene_factory import write_many_bands, write_nodata, write_plain
 
 pytest.importorskip("spandrel")
 SEAMLESS = {"SwinIR": 2, "SPAN": 4}

@@ -27,6 +27,8 @@ from geosegsr.models.foreign.program import Program
 
 TOLERANCE = 1e-5
 """Of a network's range: smaller differences count as none."""
+VISIBLE = 1e-3
+"""Of the same: what a cut may change far away before tiles may be told apart where they meet."""
 _MARGIN = 3  # other pixels than the probe's may carry a change a little further
 _SIDES = (96, 192)  # lr pixels; the second where the first is too small to tell
 _UNSEEN = 16  # lr pixels: the halo of a network that cannot be cut, or that sees all of a tile
@@ -75,9 +77,9 @@ def measure(program: Program, device: torch.device, dtype: torch.dtype, span: fl
                 halo, left = _halo(_change_by_cut(program, lr, sr, period, scale) / unit, scale)
                 if left <= TOLERANCE:
                     return Findings(scale, halo, period, 0.0, bytes_a_pixel)
-                least.append((left, period))
-    left, period = min(least, default=(1.0, lr.shape[-1]))
-    return Findings(scale, _UNSEEN, period, left, bytes_a_pixel)
+                least.append((left, period, halo))
+    left, period, halo = min(least, default=(1.0, lr.shape[-1], _UNSEEN))
+    return Findings(scale, halo if left < VISIBLE else _UNSEEN, period, left, bytes_a_pixel)
 
 
 def _periods(program: Program) -> list[int]:
@@ -130,7 +132,7 @@ def _scale(lr: Tensor, sr: Tensor, bands: int) -> int:
 
 
 def _halo(change: Tensor, scale: int) -> tuple[int, float]:
-    """The distance at which a cut at the top and left stops to matter, and the change in the far corner.
+    """The distance at which a cut at the top and left changes no more than far away, and the change in the far corner.
 
     Args:
         change: (rows, cols) of the part beyond the cut, at the output's size.
@@ -139,6 +141,7 @@ def _halo(change: Tensor, scale: int) -> tuple[int, float]:
     side = change.shape[-1] // scale
     cells = change[: side * scale, : side * scale].reshape(side, scale, side, scale).amax((1, 3))
     far = cells[-max(1, side // 8) :, -max(1, side // 8) :]
-    changed = (cells > TOLERANCE / _MARGIN).nonzero()
+    left = float(far.max())
+    changed = (cells > (TOLERANCE / _MARGIN if left <= TOLERANCE else _MARGIN * left)).nonzero()
     distance = int(changed.amin(1).max()) + 1 if len(changed) else 0
-    return distance, float(far.max())
+    return distance, left

@@ -19,7 +19,7 @@ from geosegsr.models.card import ModelCard
 from geosegsr.models.checkpoint import has_card, read_card
 from geosegsr.models.contract import Facts, FloatArray, fitted
 from geosegsr.models.foreign.open import check_span, open_program
-from geosegsr.models.foreign.probe import Findings, called, measure
+from geosegsr.models.foreign.probe import VISIBLE, Findings, called, measure
 from geosegsr.models.foreign.program import Program
 from geosegsr.models.inference import PRECISIONS, NetworkUpscaler, choose_device, choose_precision
 from geosegsr.models.segsr.precision import without_tf32
@@ -110,7 +110,7 @@ class ForeignUpscaler(NetworkUpscaler):
             findings = measure(program, device, dtype, hi - lo)
         except CheckpointError as error:
             raise CheckpointError(f"Cannot use '{self.path}' as a model: {error}.") from error
-        if findings.unsettled:
+        if findings.unsettled > VISIBLE:
             warn(
                 f"pixels of '{self.path.name}' depend on all of a tile: a cut far away still changes them by "
                 f"{100 * findings.unsettled:.2g}% of the range. Tiles may not match where they meet; a larger --tile "
