@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from geosegsr.models.inference import cpu_has_bf16
+from geosegsr.models.device import cpu_has_bf16
 from geosegsr.models.segsr.network import SeGSR, preset
 from geosegsr.models.segsr.units import attention, hat
 

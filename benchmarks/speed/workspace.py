@@ -43,7 +43,7 @@ def compare(name: str, side: int, precision: str) -> tuple[int, int]:
     """Bytes that are planned for a call, and those that it took."""
     import torch
 
-    from geosegsr.models.inference import PRECISIONS
+    from geosegsr.models.device import PRECISIONS
     from geosegsr.models.segsr.network import SeGSR, preset
     from geosegsr.models.segsr.workspace import workspace_bytes
 

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from geosegsr.context import cores_of_a_block
@@ -18,19 +19,18 @@ from geosegsr.errors import CheckpointError, ConfigError
 from geosegsr.models.card import ModelCard
 from geosegsr.models.checkpoint import clean_beside, load_checkpoint, read_card
 from geosegsr.models.contract import Facts, FloatArray, Upscaler
+from geosegsr.models.device import PRECISIONS, Returning, batch_size, choose_device, choose_precision, sent
 from geosegsr.models.segsr.config import BICUBIC, SeGSRConfig
-from geosegsr.models.segsr.flat import REACH, keep_flat
+from geosegsr.models.segsr.flat import REACH, flat_bands, keep_flat
 from geosegsr.models.segsr.precision import without_tf32
 from geosegsr.notices import warn
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 Descriptor: TypeAlias = tuple[float, ...]
 Reopen: TypeAlias = Callable[[str, str, str, str, Descriptor | None], Upscaler]
 """Opens a checkpoint again in another process, from its path, device, precision, checksum and the sensor it was told."""
 _MOST_SENSORS = (
     32  # networks that stay loaded, each told another sensor: a batch of scenes meets ever new ones
 )
-GPU_BATCH_PIXELS = 16 * 64 * 64  # lr pixels a call, where there is no reason for less
 NARROW = 40
 """Sides up to so many pixels: such tiles are those of narrow scenes, which cost little in float32 and lose most in 16 bits."""
 
@@ -110,10 +110,11 @@ class NetworkUpscaler:
         self._check(lr, guide)
         n, bands, height, width = lr.shape
         sr = np.empty((n, bands, height * self.facts.scale, width * self.facts.scale), lr.dtype)
-        with self._turn(), torch.inference_mode():
+        with torch.inference_mode():
             start = 0
             while start < n:  # a batch that did not fit is tried again from its first tile
-                part = slice(start, start + self.batch)
+                batch = self.batch
+                part = slice(start, start + batch)
                 try:
                     sr[part] = self._run(lr[part], None if guide is None else guide[part])
                     start = part.stop
@@ -121,8 +122,8 @@ class NetworkUpscaler:
                 except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                     _reraise_unless_memory(error)
                 self._free()
-                if self.batch > 1:
-                    self.batch //= 2
+                if batch > 1:
+                    self.batch = min(self.batch, batch // 2)  # other threads may have run out of memory, too
                     warn(f"out of memory on {self.device}: continuing with {self.batch} tiles at a time")
                 else:
                     sr[part] = self._in_pieces(lr[part], None if guide is None else guide[part])
@@ -146,21 +147,33 @@ class NetworkUpscaler:
                 torch.set_num_threads(self._threads)
 
     def _run(self, lr: FloatArray, guide: FloatArray | None) -> FloatArray:
-        """Run the network on a batch, padded to the fixed size with copies of its last tile."""
-        tensor, guiding = self._tensor(lr), None if guide is None else self._tensor(guide)
-        sr = self._finished(self.network(tensor, guiding).float(), tensor)[: len(lr)]
-        array: FloatArray = sr.cpu().numpy()
-        return array
+        """Run the network on a batch, padded to the fixed size with copies of its last tile.
 
-    def _finished(self, sr: Tensor, lr: Tensor) -> Tensor:
-        """The network's result as it leaves the model: float32, (batch, C, scale*h, scale*w)."""
+        A GPU is held while the work is sent to it, not while it computes: other threads send theirs meanwhile.
+        """
+        padded, guiding = self._padded(lr), None if guide is None else self._padded(guide)
+        with self._turn():
+            tensor = sent(padded, self.device)
+            sr = self.network(tensor, None if guiding is None else sent(guiding, self.device)).float()
+            returning = Returning(self._finished(sr, tensor, padded)[: len(lr)])
+        return returning.array()
+
+    def _finished(self, sr: Tensor, lr: Tensor, padded: FloatArray) -> Tensor:
+        """The network's result as it leaves the model.
+
+        Args:
+            sr: float32, shape (batch, C, scale*h, scale*w).
+            lr: Its input, on the same device.
+            padded: The same input on the host.
+        """
         return sr
 
-    def _tensor(self, array: FloatArray) -> Tensor:
+    def _padded(self, array: FloatArray) -> NDArray[np.float32]:
+        """A batch of the fixed size; float32, contiguous."""
         missing = self.batch - len(array)
         if missing > 0:
             array = np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
-        return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device)
+        return np.ascontiguousarray(array, np.float32)
 
     def _in_pieces(self, lr: FloatArray, guide: FloatArray | None) -> FloatArray:
         """Compute one tile as two overlapping halves, each split again if needed."""
@@ -225,7 +238,7 @@ class TorchUpscaler(_Checkpoint, NetworkUpscaler):
         if chosen.type == "cpu":
             keep_freed_memory()
         model, card = load_checkpoint(path)
-        batch = 1 if chosen.type == "cpu" else max(1, GPU_BATCH_PIXELS // card.tile**2)
+        batch = 1 if chosen.type == "cpu" else _batch_on(chosen, card, precision)
         _Checkpoint.__init__(
             self, path, card, device, precision, reopen,
             descriptor=descriptor, device=chosen.type, batch=batch,
@@ -292,9 +305,18 @@ class TorchUpscaler(_Checkpoint, NetworkUpscaler):
         config = SeGSRConfig.from_dict(self.card.config)
         return workspace_bytes(config, height, width, PRECISIONS[self._computes_in(height, width)])
 
-    def _finished(self, sr: Tensor, lr: Tensor) -> Tensor:
-        """Flat ground stays flat."""
-        return keep_flat(sr, lr, self.facts.scale, self._sharpness)
+    def _finished(self, sr: Tensor, lr: Tensor, padded: FloatArray) -> Tensor:
+        """Flat ground stays flat. The host finds it, so that it need not wait for a GPU."""
+        flat = flat_bands(torch.from_numpy(padded))
+        return keep_flat(sr, lr, self.facts.scale, self._sharpness, flat)
+
+
+def _batch_on(device: torch.device, card: ModelCard, precision: str) -> int:
+    from geosegsr.models.segsr.workspace import workspace_bytes
+
+    config = SeGSRConfig.from_dict(card.config)
+    free, _ = torch.cuda.mem_get_info(device)
+    return batch_size(card.tile, workspace_bytes(config, card.tile, card.tile, PRECISIONS[precision]), free)
 
 
 class DistantUpscaler(_Checkpoint):
@@ -332,55 +354,6 @@ def _file_for(path: Path, descriptor: Descriptor) -> tuple[Path, Descriptor | No
     """
     clean = clean_beside(path)
     return (clean, None) if descriptor == BICUBIC and clean.is_file() else (path, descriptor)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device for a name.
-
-    Raises:
-        ConfigError: There is none; the message lists the available ones.
-    """
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "auto":
-        return torch.device("cuda:0" if count else "cpu")
-    there = {
-        "cpu": "cpu",
-        **({"cuda": "cuda:0"} if count else {}),
-        **{f"cuda:{i}": f"cuda:{i}" for i in range(count)},
-    }
-    if name not in there:
-        raise ConfigError(
-            f"Cannot run on device '{name}': this machine has {', '.join(there)}. Pass --device auto."
-        )
-    return torch.device(there[name])
-
-
-def choose_precision(name: str, device: torch.device) -> str:
-    """The precision for a name, on a device.
-
-    Raises:
-        ConfigError: No such precision, or the device cannot compute in it.
-    """
-    if name == "auto":
-        native = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bf16()
-        return "bf16" if native else "fp32"
-    if name not in PRECISIONS:
-        raise ConfigError(f"Cannot compute in precision '{name}'. It can be: auto, {', '.join(PRECISIONS)}.")
-    if name == "fp16" and device.type == "cpu":
-        raise ConfigError(
-            "Cannot compute in fp16 on a CPU: its range is too narrow there. Pass --precision bf16."
-        )
-    return name
-
-
-def cpu_has_bf16() -> bool:
-    """Whether this CPU has bfloat16 instructions."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(errors="replace")
-    except OSError:
-        return False
-    flags = next((line.split() for line in text.splitlines() if line.startswith(("flags", "Features"))), [])
-    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)
 
 
 def _distant_precision(name: str, device: str) -> str:

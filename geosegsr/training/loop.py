@@ -15,7 +15,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import ProjectConfiguration, broadcast_object_list
 
 from geosegsr.errors import Cancelled, CheckpointError, ConfigError
-from geosegsr.models.inference import choose_device, choose_precision
+from geosegsr.models.device import choose_device, choose_precision
 from geosegsr.models.threads import arithmetic_threads, idle_threads
 from geosegsr.training.batches import Batch, Batches
 from geosegsr.training.config import RANDOM, TrainConfig

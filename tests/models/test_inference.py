@@ -14,12 +14,12 @@ import torch
 
 from geosegsr.context import cores_of_a_block
 from geosegsr.errors import CheckpointError, ConfigError, GeoSegSRWarning
-from geosegsr.models import inference
+from geosegsr.models import device, inference
 from geosegsr.models.card import ModelCard
 from geosegsr.models.catalogue import load_upscaler
 from geosegsr.models.checkpoint import load_checkpoint, read_card, save_checkpoint
 from geosegsr.models.contract import Facts, Upscaler
-from geosegsr.models.inference import choose_device, choose_precision
+from geosegsr.models.device import BATCH_PIXELS, batch_size, choose_device, choose_precision
 from geosegsr.models.segsr.network import SeGSR, preset
 from geosegsr.models.segsr.precision import without_tf32
 from tests.kits.small_network import SMALL
@@ -167,12 +167,31 @@ def watch(upscaler):
 def test_threads_take_turns_on_a_gpu_and_get_their_own_tiles(upscaler, tiles, monkeypatch):
     expected = upscaler(tiles)
     monkeypatch.setattr(upscaler, "device", SimpleNamespace(type="cuda"))
-    monkeypatch.setattr(upscaler, "_tensor", torch.from_numpy)
+    monkeypatch.setattr(inference, "sent", lambda array, device: torch.from_numpy(array))
     seen = watch(upscaler)
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda i: upscaler(tiles[i : i + 1]), range(5)))
     assert {most for most, _ in seen} == {1}
     assert np.array_equal(np.concatenate(results), expected)
+
+
+def test_a_gpu_is_free_for_others_while_a_result_is_on_its_way(upscaler, tiles, monkeypatch):
+    expected, held = upscaler(tiles), []
+
+    class Watched(device.Returning):
+        def __init__(self, result):
+            held.append(upscaler._lock.locked())
+            super().__init__(result)
+
+        def array(self):
+            held.append(upscaler._lock.locked())
+            return super().array()
+
+    monkeypatch.setattr(upscaler, "device", SimpleNamespace(type="cuda"))
+    monkeypatch.setattr(inference, "sent", lambda array, device: torch.from_numpy(array))
+    monkeypatch.setattr(inference, "Returning", Watched)
+    assert np.array_equal(upscaler(tiles), expected)
+    assert held == [True, False] * len(tiles)
 
 
 def float32_settings():
@@ -194,7 +213,7 @@ def host_precision(request):
 
 def test_on_a_gpu_float32_is_not_rounded_to_tf32(upscaler, tiles, monkeypatch, host_precision):
     monkeypatch.setattr(upscaler, "device", SimpleNamespace(type="cuda"))
-    monkeypatch.setattr(upscaler, "_tensor", torch.from_numpy)
+    monkeypatch.setattr(inference, "sent", lambda array, device: torch.from_numpy(array))
     before, seen, network = float32_settings(), [], upscaler.network
     upscaler.network = lambda *tensors: (seen.append(float32_settings()), network(*tensors))[1]
     upscaler(tiles)
@@ -331,15 +350,45 @@ def test_unknown_devices_name_those_that_exist():
 
 def test_precisions_of_a_cpu(monkeypatch):
     cpu = torch.device("cpu")
-    monkeypatch.setattr(inference, "cpu_has_bf16", lambda: True)
+    monkeypatch.setattr(device, "cpu_has_bf16", lambda: True)
     assert choose_precision("auto", cpu) == "bf16"
-    monkeypatch.setattr(inference, "cpu_has_bf16", lambda: False)
+    monkeypatch.setattr(device, "cpu_has_bf16", lambda: False)
     assert choose_precision("auto", cpu) == "fp32"
     assert choose_precision("bf16", cpu) == "bf16"
     with pytest.raises(ConfigError, match="fp16 on a CPU"):
         choose_precision("fp16", cpu)
     with pytest.raises(ConfigError, match="It can be"):
         choose_precision("fp8", cpu)
+
+
+def test_a_batch_on_a_gpu_fits_into_half_of_the_free_memory():
+    assert batch_size(288, 10**8, 10**10) == BATCH_PIXELS // 288**2 == 4
+    assert batch_size(64, 10**8, 10**11) == 81
+    assert batch_size(64, 10**8, 2 * 10**9) == 10
+    assert batch_size(64, 10**8, 10**8) == batch_size(1000, 10**8, 10**12) == 1
+
+
+def test_threads_share_a_model_whose_batches_are_halved_once(upscaler, tiles):
+    expected, calls = upscaler(tiles), []
+    upscaler.batch = 4
+    upscaler.network = limited(upscaler.network, 2 * 48 * 32, calls)
+    with pytest.warns(GeoSegSRWarning), ThreadPoolExecutor(3) as pool:
+        results = list(pool.map(upscaler, [tiles] * 6))
+    assert upscaler.batch == 2
+    for sr in results:
+        np.testing.assert_allclose(sr, expected, atol=1e-5)
+
+
+@pytest.mark.gpu
+def test_threads_that_share_a_gpu_get_their_own_results(path, tiles):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    cuda = load_upscaler(path, device="cuda", precision="fp32")
+    inputs = [np.roll(tiles, shift, axis=3) for shift in range(16)]
+    expected = [cuda(lr) for lr in inputs]
+    with ThreadPoolExecutor(8) as pool:
+        for sr, alone in zip(pool.map(cuda, inputs), expected, strict=True):
+            assert np.array_equal(sr, alone)
 
 
 @pytest.mark.gpu

@@ -12,7 +12,7 @@ def versions() -> list[tuple[str, str]]:
     """Each library with its version, and the device that models run on; loads GDAL and torch."""
     import rasterio
 
-    from geosegsr.models.inference import choose_device
+    from geosegsr.models.device import choose_device
 
     return [
         ("geosegsr", __version__),

@@ -18,10 +18,11 @@ from geosegsr.errors import CheckpointError
 from geosegsr.models.card import ModelCard
 from geosegsr.models.checkpoint import has_card, read_card
 from geosegsr.models.contract import Facts, FloatArray, fitted
+from geosegsr.models.device import PRECISIONS, choose_device, choose_precision
 from geosegsr.models.foreign.open import check_span, open_program
 from geosegsr.models.foreign.probe import VISIBLE, Findings, called, measure
 from geosegsr.models.foreign.program import Program
-from geosegsr.models.inference import PRECISIONS, NetworkUpscaler, choose_device, choose_precision
+from geosegsr.models.inference import NetworkUpscaler
 from geosegsr.models.segsr.precision import without_tf32
 from geosegsr.notices import warn
 

@@ -11,6 +11,7 @@ around a place differ by next to nothing, the bicubic enlargement takes the netw
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import reduce
 
 import torch
@@ -29,7 +30,15 @@ REACH = _WINDOW // 2 + 2
 """How far around a pixel its result depends on what is flat, in lr pixels."""
 
 
-def keep_flat(sr: Tensor, lr: Tensor, scale: int, sharpness: float) -> Tensor:
+def flat_bands(lr: Tensor) -> list[int]:
+    """The bands that are flat anywhere; float32, shape (N, C, h, w), in the model's range."""
+    bands: list[int] = torch.nonzero(_spread(lr).amin((0, 2, 3)) < FULL).flatten().tolist()
+    return bands
+
+
+def keep_flat(
+    sr: Tensor, lr: Tensor, scale: int, sharpness: float, bands: Sequence[int] | None = None
+) -> Tensor:
     """A network's result, with its bicubic enlargement where the input is flat, each band on its own.
 
     Results elsewhere keep their bits, and nothing depends on the other images of a batch.
@@ -39,17 +48,15 @@ def keep_flat(sr: Tensor, lr: Tensor, scale: int, sharpness: float) -> Tensor:
         lr: Its input, float32, shape (N, C, h, w), in the model's range.
         scale: Output pixels per input pixel, along each side.
         sharpness: The bicubic kernel's parameter a.
+        bands: What `flat_bands` finds in the input; by default it is asked here.
 
     Returns:
         `sr`; within the rounding of float32 constant wherever the lr pixels up to two away are.
     """
-    spread = _highest(lr, _WINDOW) + _highest(-lr, _WINDOW)  # (N, C, h, w)
-    bands = torch.nonzero(spread.amin((0, 2, 3)) < FULL).flatten()
-    for band in bands.tolist():  # one at a time, to save memory
+    for band in flat_bands(lr) if bands is None else bands:  # one at a time, to save memory
         own = slice(band, band + 1)
-        share = F.interpolate(
-            _flat(spread[:, own]), scale_factor=float(scale), mode="bilinear"
-        )  # (N, 1, sh, sw)
+        flat = _flat(_spread(lr[:, own]))  # (N, 1, h, w)
+        share = F.interpolate(flat, scale_factor=float(scale), mode="bilinear")  # (N, 1, sh, sw)
         # At a share of 0 this is exactly the first, and at 1 exactly the second.
         sr[:, own] = torch.lerp(sr[:, own], bicubic(lr[:, own], scale, sharpness), share)
     return sr
@@ -62,6 +69,11 @@ def flat_share(lr: Tensor) -> Tensor:
 
 def _flat(spread: Tensor) -> Tensor:
     return _highest(1 - spread / FULL, 3).clamp_(min=0)
+
+
+def _spread(lr: Tensor) -> Tensor:
+    """Range of the pixels around each pixel, (N, C, h, w)."""
+    return _highest(lr, _WINDOW) + _highest(-lr, _WINDOW)
 
 
 def _highest(image: Tensor, side: int) -> Tensor:
