@@ -14,21 +14,28 @@ ones at most 0.35."""
 
 
 def detail_share(hr: NDArray[np.float32], scale: int) -> float:
-    """How much detail an image holds beyond that of its reduction, as a share of what the next coarser octave holds.
+    """How much detail an image holds beyond that of its reduction, as a share of what the next coarser octaves hold.
+
+    Detail falls slowly from octave to octave: half of that of the octave after the next counts too, because in very soft
+    images both finer ones hold nothing but rounding.
 
     Args:
         hr: Shape (C, H, W), sides multiples of `scale`; without nodata.
         scale: hr pixels per pixel of the reduction.
 
     Returns:
-        Ratio of standard deviations; 1 where both octaves hold none, so that even ground is not taken for soft.
+        Ratio of standard deviations; 1 where no octave holds any, so that even ground is not taken for soft.
     """
     small = imresize_down(hr, scale)
     small = small[:, : small.shape[1] // 2 * 2, : small.shape[2] // 2 * 2]
     if min(small.shape[1:]) < 8:
         return 1.0
-    finest, next_ = _beyond(hr, scale), _beyond(small, 2)
-    return finest / next_ if next_ > 1e-4 else 1.0
+    finest, coarser = _beyond(hr, scale), _beyond(small, 2)
+    again = imresize_down(small, 2)
+    again = again[:, : again.shape[1] // 2 * 2, : again.shape[2] // 2 * 2]
+    if min(again.shape[1:]) >= 16:
+        coarser = max(coarser, 0.5 * _beyond(again, 2))
+    return finest / coarser if coarser > 1e-4 else 1.0
 
 
 def _beyond(image: NDArray[np.float32], scale: int) -> float:
