@@ -11,22 +11,26 @@ from geosegsr.errors import redact_record
 from geosegsr.version import __version__
 
 if TYPE_CHECKING:
+    from geosegsr.evaluation.score import evaluate
     from geosegsr.pipeline.arrays import super_resolve
     from geosegsr.pipeline.plan import Plan, plan
     from geosegsr.pipeline.report import Report
     from geosegsr.pipeline.upscale import upscale
+    from geosegsr.training.run import train
 
 _HOMES = {
     "Plan": "geosegsr.pipeline.plan",
     "Report": "geosegsr.pipeline.report",
+    "evaluate": "geosegsr.evaluation.score",
     "plan": "geosegsr.pipeline.plan",
     "super_resolve": "geosegsr.pipeline.arrays",
+    "train": "geosegsr.training.run",
     "upscale": "geosegsr.pipeline.upscale",
 }
 
 logging.getLogger("geosegsr").addFilter(redact_record)
 
-__all__ = ["Plan", "Report", "__version__", "plan", "super_resolve", "upscale"]
+__all__ = ["Plan", "Report", "__version__", "evaluate", "plan", "super_resolve", "train", "upscale"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,17 +23,23 @@ from geosegsr.pipeline.array_groups import groups_of, has_several_grids, is_seve
 from geosegsr.pipeline.array_raster import ArrayRaster, bands_of
 from geosegsr.pipeline.array_result import dressed, dressed_dataset, dressed_planes, fitted
 from geosegsr.pipeline.array_sharpening import on_one_grid, sharpened
+from geosegsr.pipeline.array_times import is_cube, over_time
+from geosegsr.pipeline.block import TILES
 from geosegsr.pipeline.layout import plan_rendering
 from geosegsr.pipeline.options import RenderOptions, listed, with_defaults
 from geosegsr.raster.intake import look_at, take_in
 from geosegsr.raster.nodata import is_invalid
 from geosegsr.raster.window import Window
+from geosegsr.tiling.cache import TileCache
 from geosegsr.tiling.grid import Block
 from geosegsr.tiling.group import output_bands
 from geosegsr.tiling.render import Rendering, render_block
 
 if TYPE_CHECKING:
     Several: TypeAlias = xr.Dataset | xr.DataTree | Mapping[str, xr.DataArray | xr.Dataset]
+
+_CHUNK = 512
+"""Side of a chunk of the result, in its pixels: whoever looks at a small part computes little more."""
 
 
 @overload
@@ -74,7 +81,8 @@ def super_resolve(
     of floats; the encoding is kept, so a file of the result has the DN's dtype, scale, offset and nodata.
 
     Args:
-        data: Shape (y, x) or (band, y, x) in any order of dimensions, with or without dask; NaN is invalid.
+        data: Shape (y, x) or (band, y, x) in any order of dimensions, with or without dask; NaN is invalid. With a dimension
+            "time" each of its moments is upscaled as if it were alone.
             A band coordinate or `long_name` that says "red", "nir" and so on names the bands.
             Or a Dataset whose variables are the bands, of one dtype. Bands of several resolutions, whose pixels divide, are
             first brought to the finest grid, as those of a product: a Dataset with dimensions such as y_20m and x_20m, a
@@ -84,7 +92,7 @@ def super_resolve(
         model: As for `upscale`.
         guide: A sharper array of the same ground, by which `data` is first sharpened to its grid.
         **options: See `geosegsr.pipeline.options.RenderOptions`. `nodata` is by default the array's own
-            (`data.rio.nodata`), and blocks are the chunks of the result.
+            (`data.rio.nodata`). `block` is the side of the result's chunks, 512 pixels by default.
 
     Returns:
         A dask-backed DataArray of the same dtype, dimensions, name, attributes and CRS, with coordinates and
@@ -100,6 +108,10 @@ def super_resolve(
     _refuse_others(data, "upscale")
     if guide is not None:
         _refuse_others(guide, "sharpen by")
+    if is_cube(data):
+        return over_time(
+            data, guide, lambda part, own: super_resolve(part, scale, model, guide=own, **options)
+        )
     if isinstance(data, xr.DataArray):
         check_scale(scale, guided=guide is not None)
         return _enlarged(data, scale, model, guide, chosen)
@@ -181,7 +193,8 @@ def _enlarged(
             raster, raster.with_nodata, find_nodata=nodata == "auto", by_values=by_values
         )
     whole = Window(0, 0, raster.height, raster.width)
-    rendering = plan_rendering(raster, upscaler, whole, chosen, intake, measured=False).rendering
+    chunked: RenderOptions = {**chosen, "block": chosen["block"] or _CHUNK}
+    rendering = plan_rendering(raster, upscaler, whole, chunked, intake, measured=False).rendering
     pixels = fitted(_lazy_blocks(raster, rendering), data)
     return dressed(data, raster, pixels, output_bands(rendering.groups), scale)
 
@@ -200,17 +213,18 @@ def _lazy_blocks(raster: ArrayRaster, rendering: Rendering) -> Any:
     scale, count = rendering.upscaler.facts.scale, len(output_bands(rendering.groups))
     blocks = rendering.grid.blocks
     shared = delayed(rendering, pure=False, traverse=False)
+    run = uuid.uuid4().hex  # its blocks share tiles
     rows: dict[int, list[Any]] = {}
     for block in blocks:
         window = rendering.grid.source_window(block)
         values = raster.data.data[(slice(None), *window.slices)]
-        lazy = delayed(_render, pure=False)(shared, block.index, values)
+        lazy = delayed(_render, pure=False)(shared, block.index, values, run)
         shape = (count, block.window.height * scale, block.window.width * scale)
         rows.setdefault(block.window.row, []).append(da.from_delayed(lazy, shape, dtype=rendering.dtype))
     return da.concatenate([da.concatenate(row, axis=2) for row in rows.values()], axis=1)
 
 
-def _render(rendering: Rendering, index: int, values: NDArray[Any]) -> NDArray[Any]:
+def _render(rendering: Rendering, index: int, values: NDArray[Any], run: str) -> NDArray[Any]:
     block: Block = rendering.grid.blocks[index]
     valid = ~is_invalid(values, rendering.nodata)
-    return render_block(rendering, block, values, valid, valid).image
+    return render_block(rendering, block, values, valid, valid, TileCache(TILES, run)).image

@@ -24,7 +24,7 @@ from geosegsr.tiling.render import render_block
 
 Array: TypeAlias = NDArray[Any]
 
-_tiles = TileMemory(256_000_000)  # the tiles along a row of blocks of a scene some 30,000 pixels wide
+TILES = TileMemory(256_000_000)  # the tiles along a row of blocks of a scene some 30,000 pixels wide
 
 
 def compute_block(planned: Plan, folder: Path, run_id: str, index: int) -> BlockRecord:
@@ -61,7 +61,7 @@ def read_render_write(planned: Plan, folder: Path, run_id: str, index: int) -> B
     area = planned.area.mask(window)
     wanted = valid & area
     read = time.perf_counter()
-    rendered = render_block(rendering, block, values, valid, wanted, TileCache(_tiles, run_id))
+    rendered = render_block(rendering, block, values, valid, wanted, TileCache(TILES, run_id))
     image, counts = rendered.image, rendered.counts
     blended = time.perf_counter()
     core = inner.shifted(-window.row, -window.col)

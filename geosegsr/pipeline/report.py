@@ -81,6 +81,12 @@ class Report:
         """For JSON."""
         return asdict(self)
 
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from geosegsr.pipeline.report_html import as_html
+
+        return as_html(self.to_dict())
+
 
 @dataclass(frozen=True)
 class Progress:

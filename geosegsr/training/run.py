@@ -1,0 +1,58 @@
+"""train(): images in, a model out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from geosegsr.training.config import resolve_config
+from geosegsr.training.events import Event
+from geosegsr.training.loop import TrainResult
+from geosegsr.training.loop import train as run
+from geosegsr.training.run_folder import RunFolder
+
+
+def train(
+    hr: str | Path | Sequence[str | Path],
+    folder: str | Path,
+    scale: int = 4,
+    *,
+    lr: str | Path | Sequence[str | Path] = (),
+    preset: str | None = None,
+    config: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    progress: Callable[[Event], None] | None = None,
+) -> TrainResult:
+    """Train a model on images of one sensor, for `upscale(model=...)`.
+
+    Args:
+        hr: High-resolution images: folders, patterns or files.
+        folder: Of the run; `resume_training` continues one that was interrupted.
+        scale: Output pixels per input pixel along each side: 2, 3, 4 or 8.
+        lr: Real low-resolution images of the same ground; made from `hr` by default.
+        preset: Network and recipe; "compact" by default.
+        config: A TOML file with settings.
+        settings: Any settings by their names in a configuration, such as {"schedule.minutes": 30}; they win.
+        progress: Called with each event of `geosegsr.training.events`.
+
+    Returns:
+        The checkpoint, its scores, and those of bicubic, of the start and of the bundled model.
+
+    Raises:
+        GeoSegSRError: The images or the settings cannot work.
+        Cancelled: The run was interrupted; it is saved.
+    """
+    places = {"data.hr": hr, "data.lr": lr}
+    own = {name: _listed(given) for name, given in places.items() if _listed(given)}
+    resolved = resolve_config(preset, config, {**own, "model.scale": scale, **(settings or {})})
+    return run(resolved, folder, on_event=progress)
+
+
+def resume_training(folder: str | Path, *, progress: Callable[[Event], None] | None = None) -> TrainResult:
+    """Continue an interrupted run with its own settings; arguments and errors as of `train`."""
+    return run(RunFolder(folder).read_config(), folder, resume=True, on_event=progress)
+
+
+def _listed(places: str | Path | Sequence[str | Path]) -> list[str]:
+    return [str(places)] if isinstance(places, str | Path) else [str(place) for place in places]
