@@ -381,8 +381,8 @@ def _read_config(path: str) -> int:
 def _check_result(args: list[str]) -> int:
     """Whether each result has the right size and all of it can be read; it was verified by the command itself."""
     source, target = args[1], Path(args[args.index("-o") + 1])
-    if target.is_dir():
-        return max(_check_file(path, None, args) for path in target.glob("*.tif"))
+    if "--from-file" in args:  # a list may name no scene at all
+        return max((_check_file(path, None, args) for path in target.glob("*.tif")), default=0)
     return _check_file(target, None if source.endswith(".json") else source, args)
 
 
