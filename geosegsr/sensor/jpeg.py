@@ -37,11 +37,12 @@ YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.0
 
 SCALES = tuple(float(200 - 2 * q if q >= 50 else round(5000 / q, 2)) for q in range(99, 19, -1))
 """The scales that are told apart, in percent: those of quality 99 to 20."""
-_ROUNDING = (0.35, 0.7)  # DN: what decoding and rounding add to a coefficient, usually and at worst
+_ROUNDING = 0.35  # DN: what decoding and rounding add to a coefficient usually, and twice as much at worst
 _OUTLIERS = 0.02  # share of coefficients that lie anywhere, compressed or not
 _ZERO = 1.5  # DN: a coefficient below this may have been quantised to 0
 _NEEDED = 20.0  # log-likelihood by which a lattice must explain the coefficients better
 _MOST_BLOCKS = 1024
+_TOGETHER = 32  # numbers whose product is far from the ends of float64
 
 
 @lru_cache(maxsize=1)
@@ -92,7 +93,10 @@ def quantisation(planes: NDArray[np.floating[Any]]) -> tuple[float, float]:
     """
     with single_threaded_blas():
         found = coefficients(planes)[:, 1:]  # the first is the mean, which says little
-    gains = np.array([_gain(found, steps_of(scale)[1:]) for scale in SCALES])
+    # A coefficient near 0 says nothing: it may be small without compression too.
+    large = np.abs(found) > _ZERO
+    values, column = found[large], np.nonzero(large)[1]
+    gains = np.array([_gain(values, steps_of(scale)[1:][column]) for scale in SCALES])
     best = int(gains.argmax())
     if gains[best] < _NEEDED:
         return 0.0, 0.0
@@ -102,21 +106,32 @@ def quantisation(planes: NDArray[np.floating[Any]]) -> tuple[float, float]:
     return SCALES[best], max(spread, 1.0)
 
 
-def _gain(found: Floats, steps: Floats) -> float:
+def _gain(values: Floats, steps: Floats) -> float:
     """How much better a lattice explains coefficients than a smooth density does, in log-likelihood.
 
-    A coefficient near 0 says nothing: it may be small without compression too.
-
     Args:
-        found: Shape (blocks, coefficients), in DN.
-        steps: Shape (coefficients,).
+        values: Coefficients in DN, shape (n,).
+        steps: The step of each, in DN.
     """
-    wide = np.broadcast_to(steps, found.shape)[np.abs(found) > _ZERO]
-    large = found[np.abs(found) > _ZERO]
-    multiple = np.rint(large / wide)
-    off = large - wide * multiple
-    usual, worst = (
-        wide / (sigma * math.sqrt(2 * math.pi)) * np.exp(-0.5 * (off / sigma) ** 2) for sigma in _ROUNDING
-    )
-    lattice = np.where(multiple == 0, 0, 0.8 * usual + 0.2 * worst)
-    return float(np.log((1 - _OUTLIERS) * lattice + _OUTLIERS).sum())
+    worst = 2 * _ROUNDING
+    off = values / steps
+    multiple = np.rint(off)
+    off -= multiple
+    off *= steps
+    np.square(off, out=off)
+    off *= -0.5 / worst**2
+    wide = np.exp(off, out=off)  # a normal density of the wider deviation, but for its factor
+    narrow = np.square(np.square(wide))  # that of half the deviation
+    narrow *= 0.8 / _ROUNDING
+    narrow += wide * (0.2 / worst)
+    narrow *= steps * ((1 - _OUTLIERS) / math.sqrt(2 * math.pi))
+    narrow[multiple == 0] = 0
+    narrow += _OUTLIERS
+    return _sum_of_logarithms(narrow)
+
+
+def _sum_of_logarithms(densities: Floats) -> float:
+    """Of numbers from _OUTLIERS to some hundreds, many of which can be multiplied before the logarithm is taken."""
+    whole = len(densities) // _TOGETHER * _TOGETHER
+    products = densities[:whole].reshape(-1, _TOGETHER).prod(axis=1)
+    return float(np.log(products).sum() + np.log(densities[whole:]).sum())
