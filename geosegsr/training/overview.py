@@ -8,6 +8,7 @@ from rasterio.errors import RasterioError
 
 from geosegsr.errors import JobError
 from geosegsr.imagery.pictures import write_png
+from geosegsr.models.contract import BUNDLED
 from geosegsr.training.config import TrainConfig
 from geosegsr.training.dataset import Dataset
 from geosegsr.training.network import describe_init
@@ -26,6 +27,7 @@ def overview(config: TrainConfig, data: Dataset) -> tuple[str, ...]:
         f"value range: {_value_range(data)}",
         _lr(config, data),
         describe_init(config, data.band_keys),
+        *_better_start(config, data),
     )
 
 
@@ -64,6 +66,16 @@ def sensor_text(data: Dataset) -> str | None:
 def _bands(data: Dataset) -> str:
     side = "" if data.resolution_m is None else f"; lr pixels of {data.resolution_m:.6g} m"
     return f"bands: {', '.join(key or 'unnamed' for key in data.band_keys)}{side}"
+
+
+def _better_start(config: TrainConfig, data: Dataset) -> list[str]:
+    """A hint where the bundled network of another preset knows sensors like that of the images."""
+    unlike = data.sensor is not None and not data.sensor.is_bicubic
+    if unlike and (config.model.preset, config.model.init) == ("compact", BUNDLED):
+        return [
+            "these images are not sharp and clean: --preset compact-sensor starts from the network for such sensors"
+        ]
+    return []
 
 
 def _value_range(data: Dataset) -> str:

@@ -38,6 +38,8 @@ class Overview:
     """Warnings: files that are left out, and why."""
     sensor: str | None
     """Text of sensor.toml."""
+    bands: tuple[str, ...]
+    """What each band is; "" where unknown."""
 
 
 def write_report(
@@ -76,7 +78,7 @@ def write_report(
         luma=any(score is not None and score.psnr_y is not None for score in scores.values()),
         scores=known,
         curves=_text(curves),
-        tables=_tables(validation, enlarged, before, after),
+        tables=_tables(validation, enlarged, before, after, overview.bands),
         pictures=_pictures(validation, enlarged, before, after),
         notes=overview.notes,
         notices=overview.notices,
@@ -106,7 +108,11 @@ def _charts(folder: RunFolder) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _tables(
-    validation: Validation, enlarged: Sequence[Floats], before: list[float], after: list[float]
+    validation: Validation,
+    enlarged: Sequence[Floats],
+    before: list[float],
+    after: list[float],
+    bands: Sequence[str],
 ) -> list[dict[str, Any]]:
     places: dict[str, list[int]] = {}
     for i, name in enumerate(_sources(validation.tiles)):
@@ -120,7 +126,10 @@ def _tables(
         for name, tiles in places.items()
     ]
     pairs = zip(validation.by_band(validation.bicubic), validation.by_band(enlarged), strict=True)
-    by_band = [{"name": f"band {i + 1}", "bicubic": a, "model": b} for i, (a, b) in enumerate(pairs)]
+    by_band = [
+        {"name": f"{i + 1} {band}" if band else f"band {i + 1}", "bicubic": a, "model": b}
+        for i, (band, (a, b)) in enumerate(zip(bands, pairs, strict=True))
+    ]
     return [
         {"title": "By source", "rows": by_source[:_MOST_ROWS]},
         {"title": "By band", "rows": by_band},

@@ -50,7 +50,7 @@ class Selection:
         """Score of the best weights so far; None where nothing was validated."""
         self.start: Score | None = None
         """Score of the weights that the run started from; None where nothing was validated."""
-        self._overview = Overview(overview(config, data), data.notices, sensor_text(data))
+        self._overview = Overview(overview(config, data), data.notices, sensor_text(data), data.band_keys)
         self._enlarged: Sequence[Floats] | None = None  # by the best weights of this process
         self._scores: dict[int, float] = {}  # by step, without that of the start
         self.between: Between | None = None

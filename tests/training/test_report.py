@@ -60,7 +60,7 @@ def test_a_run_reports_what_it_has_come_to(tmp_path):
         "this model",
         "By source",
         "By band",
-        "band 3",
+        "3 blue",
         "split by ground",
     ):
         assert text in page.text
