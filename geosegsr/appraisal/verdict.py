@@ -36,11 +36,14 @@ _LIKENESS = 0.5
 """Share of the input's variance left unexplained from which on a result shows something else."""
 _SEAMS = 2
 """Segments that step, from which on there are seams; sound results have none among some thousand."""
-_STROKES = 0.15
+_STROKES = 0.1
 """How much more its finest detail may run along lines on the flattest ground than in bicubic interpolation. Sound results:
 less than in bicubic (-0.11 to 0.05); with strokes painted in: from 0.28."""
 _DETAIL = 1.3
 """Times the detail of bicubic interpolation on that ground, from which on strokes count."""
+_LINES, _MUCH_DETAIL = 0.65, 3.0
+"""The same where interpolation itself runs along lines, as on ground that hardly varies. Sound results: up to 0.5, with no more
+detail than bicubic; strokes: 0.87 and more, with 7 times as much."""
 _NOISE_KEPT = 0.75
 """Detail of the result over that of a noisy input on the flattest ground. Models that know of the noise: 0.12 and 0.28; a
 model that takes it for ground: 1.1 and 1.2; bicubic interpolation: 0.66."""
@@ -63,7 +66,7 @@ class Finding:
 
     grade: Grade
     topic: str
-    """"seams", "colour", "place", "model", "noise", "detail", "sensor" or "range"."""
+    """"seams", "colour", "place", "model", "noise", "detail", "sensor", "range" or "empty"."""
     text: str
 
 
@@ -113,11 +116,15 @@ _WORDS = {
     "detail": "its detail is doubtful",
     "sensor": "the model was told of another sensor",
     "range": "values are cut off",
+    "empty": "there is nothing to compare",
 }
 
 
 def judge(survey: Survey) -> Verdict:
     """The verdict on what was measured."""
+    if not any(band.count for band in survey.agreement.bands):
+        text = "Nothing was compared: input and result have hardly a valid pixel in common."
+        return Verdict((Finding("doubt", "empty", text),))
     found = [
         finding
         for check in (_seams, _colour, _place, _model, _sensor, _noise, _detail, _range)
@@ -224,7 +231,8 @@ def _noise(survey: Survey) -> Iterator[Finding]:
     flat, result, bicubic, lines, plain = survey.flat.numbers
     noise = _noise_of(survey)
     visible = result > max(1 / 255, float(survey.pair.quantum.mean()) / 2)
-    if visible and lines > plain + _STROKES and result > _DETAIL * bicubic:
+    drawn = lines > plain + _STROKES and result > _DETAIL * bicubic
+    if visible and (drawn or (lines > _LINES and result > _MUCH_DETAIL * bicubic)):
         yield Finding(
             "fault",
             "noise",
@@ -262,7 +270,7 @@ def _detail(survey: Survey) -> Iterator[Finding]:
     share = f"{added:.2f} times what the input's own spectrum leads one to expect, bicubic {plain:.2f}"
     if added > _INVENTED:
         yield Finding("fault", "detail", f"Too much fine detail: its energy is {share}.")
-    elif added < _NOTHING * plain and _noise_of(survey) <= _NOISY:  # interpolated noise is no detail
+    elif added < _NOTHING * plain and survey.imaging.sensor.noise <= _NOISY:  # interpolated noise is no detail
         yield Finding(
             "doubt" if survey.pair.scale > 1 else "good",
             "detail",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
@@ -99,7 +100,8 @@ def upscale_batch(
         workers: As in `upscale`, for all scenes together.
         scheduler: As in `upscale`.
         creation: As in `upscale`.
-        stac: As in `upscale`; a finished result without its item gets one, too.
+        stac: As in `upscale`; a finished result without its item gets one, too. A collection of all items, collection.json,
+            goes into the folder that holds them all.
         acquired: As in `upscale`, for all scenes.
         overwrite: As in `upscale`.
         resume: As in `upscale`.
@@ -124,7 +126,15 @@ def upscale_batch(
     blocks_at_a_time = default_threads() if workers_at_hand is None else 2 * workers_at_hand
     with temporary_folder(first_folder(scenes)), open_engine(workers, scheduler) as engine:
         each = _Each(request, Turns(engine, blocks_at_a_time), _one_at_a_time(progress), unsuitable)
-        yield from _follow(each, scenes, (workers_at_hand or default_threads()) + 1, on_error)
+        items = []
+        for outcome in _follow(each, scenes, (workers_at_hand or default_threads()) + 1, on_error):
+            if outcome.report is not None and outcome.report.stac is not None:
+                items.append(Path(outcome.report.stac))
+            yield outcome
+        if stac:
+            from geosegsr.raster.stac_collection import write_collection
+
+            write_collection(_common_folder(scenes), items)
 
 
 @dataclass(frozen=True)
@@ -279,6 +289,11 @@ def _make_folder(target: Path) -> None:
 def first_folder(scenes: Sequence[tuple[str, Path]]) -> Path:
     """The folder of the first result."""
     return scenes[0][1].parent if scenes else Path()
+
+
+def _common_folder(scenes: Sequence[tuple[str, Path]]) -> Path:
+    """The folder that holds the folders of all results."""
+    return Path(os.path.commonpath([target.absolute().parent for _, target in scenes])) if scenes else Path()
 
 
 def _outcome(future: Future[Outcome], source: str, target: Path) -> Outcome:

@@ -99,3 +99,11 @@ def test_values_at_an_end_of_the_data_type_are_found(sound: tuple[Path, Path], t
         harsh = (file.read().astype(float) - 100) * 3 + 100
     verdict = _verdict(sound[0], spoils.write(tmp_path / "harsh.tif", harsh, 0.5, **spoils.tags()))
     assert {"range", "colour"} <= _topics(verdict, "fault")
+
+
+def test_without_a_valid_pixel_nothing_is_praised(tmp_path: Path) -> None:
+    source = spoils.write(tmp_path / "scene.tif", np.zeros((3, 64, 64)), 2.0, 0.0)
+    result = spoils.write(tmp_path / "result.tif", np.zeros((3, 256, 256)), 0.5, 0.0)
+    verdict = _verdict(source, result)
+    assert verdict.grade == "doubt"
+    assert verdict.headline == "Look before you use it: there is nothing to compare."

@@ -497,3 +497,37 @@ def test_real_scenes(real_scenes: Path, tmp_path: Path) -> None:
             real_scenes / f"{name}.tif", result, 2, "nearest", stac=True, acquired=WHEN, **window
         )
         check(json.loads(Path(str(report.stac)).read_text()), result)
+
+
+# --- collections ------------------------------------------------------------------------------------------------------------
+
+
+def _batch(folder: Path, names: str) -> None:
+    for name in names:
+        if not (folder / f"{name}.tif").exists():
+            factory.write_plain(folder / f"{name}.tif", count=1)
+    pairs = [(str(folder / f"{name}.tif"), folder / "out" / name / f"{name}.tif") for name in names]
+    list(upscale_batch(pairs, 2, "nearest", stac=True, acquired=WHEN))
+
+
+def test_a_batch_has_a_collection_that_grows(tmp_path: Path) -> None:
+    _batch(tmp_path, "ab")
+    path = tmp_path / "out" / "collection.json"
+    first = json.loads(path.read_text())
+    pystac.validation.validate_dict({**first, "stac_extensions": []})
+    assert [link["href"] for link in first["links"] if link["rel"] == "item"] == ["./a/a.json", "./b/b.json"]
+    assert first["extent"]["temporal"]["interval"] == [[WHEN, WHEN]]
+    box = json.loads((tmp_path / "out" / "a" / "a.json").read_text())["bbox"]
+    assert first["extent"]["spatial"]["bbox"][0] == box
+    (tmp_path / "out" / "a" / "a.json").unlink()
+    _batch(tmp_path, "bc")
+    again = json.loads(path.read_text())
+    assert [link["href"] for link in again["links"] if link["rel"] == "item"] == ["./b/b.json", "./c/c.json"]
+
+
+def test_a_collection_of_the_users_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "collection.json").write_text('{"type": "Collection"}')
+    with pytest.warns(GeoSegSRWarning, match="is another file"):
+        _batch(tmp_path, "ab")
+    assert (tmp_path / "out" / "collection.json").read_text() == '{"type": "Collection"}'
