@@ -26,6 +26,8 @@ Pixels: TypeAlias = tuple[NDArray[Any], NDArray[np.bool_]]
 """Values and validity, shape (bands, h, w)."""
 _SAMPLE_SIDE = 96
 """Coarse pixels along a side of a part that the fit looks at."""
+_SAMPLE_FINE = 432
+"""Fine pixels along a side of each of several such parts, at most: they may have to be sharpened first."""
 _MOST_SAMPLES = 3
 """Such parts along each side of a scene."""
 
@@ -152,7 +154,9 @@ def _places(height: int, width: int, ratio: int) -> Iterator[Window]:
 
     They do not overlap: what validates a fit must not be part of it.
     """
-    rows, cols = (min(_SAMPLE_SIDE, side) // ratio * ratio for side in (height, width))
+    several = min(height, width) >= 2 * _SAMPLE_SIDE
+    most = min(_SAMPLE_SIDE, _SAMPLE_FINE // ratio) if several else _SAMPLE_SIDE
+    rows, cols = (min(most, side) // ratio * ratio for side in (height, width))
     if min(rows, cols) < 2 * ratio:
         return
     down, across = (
