@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from geosegsr.models.contract import FloatArray
 from geosegsr.sensor.consistency import least_image, project, quantum_of, unseen
@@ -106,24 +107,31 @@ def _filled(
     for band, known, level in zip(filled, valid, levels, strict=True):
         if known.all():
             continue
-        known = known.copy()
         band[~known] = 0
-        for _ in range(steps):
-            total, count = _beside(band), _beside(known.astype(dtype))
-            new = ~known & (count > 0)
-            if not new.any():
-                break
-            band[new] = total[new] / count[new]
-            known |= new
-        band[~known] = level
+        if known.any():
+            _fill(band, known, steps, level)
+        else:
+            band[:] = level
     return filled
 
 
-def _beside(plane: FloatArray) -> FloatArray:
-    """Sum over the four neighbours of each pixel; nothing lies beyond the array."""
-    total = np.zeros_like(plane)
-    total[1:] += plane[:-1]
-    total[:-1] += plane[1:]
-    total[:, 1:] += plane[:, :-1]
-    total[:, :-1] += plane[:, 1:]
+def _fill(band: FloatArray, known: Mask, steps: int, level: float) -> None:
+    """Fill one band in place; its invalid pixels are 0. Only those that a step reaches are computed."""
+    distance = ndimage.distance_transform_cdt(~known, metric="taxicab")
+    rows, cols = np.nonzero((distance > 0) & (distance <= steps))
+    at = distance[rows, cols]
+    padded, counted = np.pad(band, 1), np.pad(known.astype(band.dtype), 1)
+    for step in range(1, steps + 1):
+        row, col = rows[at == step], cols[at == step]
+        padded[row + 1, col + 1] = _beside(padded, row, col) / _beside(counted, row, col)
+        counted[row + 1, col + 1] = 1
+    band[...] = padded[1:-1, 1:-1]
+    band[distance > steps] = level
+
+
+def _beside(padded: FloatArray, row: NDArray[np.intp], col: NDArray[np.intp]) -> FloatArray:
+    """Sum over the four neighbours of each of some pixels; the plane has one row and column more on each side."""
+    total: FloatArray = (
+        padded[row, col + 1] + padded[row + 2, col + 1] + padded[row + 1, col] + padded[row + 1, col + 2]
+    )
     return total

@@ -14,6 +14,7 @@ from geosegsr.raster.scene import Scene
 from geosegsr.raster.window import Window
 from geosegsr.sensor.consistency import degraded
 from geosegsr.sharpening.scene import SharpenedScene
+from geosegsr.sharpening.sharpen import _filled
 
 
 def opened(coarse: Path, guide: Path) -> SharpenedScene:
@@ -91,3 +92,32 @@ def test_no_data_at_all(tmp_path: Path) -> None:
         empty = opened(*made.write(tmp_path, nodata=0))
     values, valid = empty.read(empty.window)
     assert not valid.any() and not values.any()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("share", [0.02, 0.6, 0.999])
+def test_invalid_pixels_are_filled_step_by_step_from_their_sides(dtype: str, share: float) -> None:
+    rng = np.random.default_rng(3)
+    values = rng.normal(1000, 300, (2, 40, 50)).astype(dtype)
+    valid = rng.random(values.shape) >= share
+    valid[:, 10:30, 5:25], valid[1, :, 25:] = False, False
+    found = _filled(values, valid, 5, (7.0, 9.0), np.dtype(dtype))
+    for band, known, level, ours in zip(values.copy(), valid.copy(), (7.0, 9.0), found, strict=True):
+        band[~known] = 0
+        for _ in range(5):
+            total, count = (np.zeros_like(band) for _ in range(2))
+            for plane, into in ((band, total), (known.astype(dtype), count)):
+                into[1:] += plane[:-1]
+                into[:-1] += plane[1:]
+                into[:, 1:] += plane[:, :-1]
+                into[:, :-1] += plane[:, 1:]
+            new = ~known & (count > 0)
+            band[new] = total[new] / count[new]
+            known |= new
+        band[~known] = level
+        np.testing.assert_array_equal(ours, band)
+
+
+def test_a_band_without_valid_pixels_has_its_usual_level() -> None:
+    found = _filled(np.ones((1, 4, 5)), np.zeros((1, 4, 5), bool), 3, (7.0,), np.dtype(np.float64))
+    assert (found == 7).all()
