@@ -12,7 +12,7 @@ DN, of
     bicubic     each band alone
     alone       the least image that agrees with the input, each band alone
     guided      `geosegsr.sharpening`, told the blur by which the protocol reduces
-    estimated   the same, with the blur estimated from the scene
+    estimated   the same, with the blur estimated from the reduced scene, which is the input of the protocol
     from below  told the blur, but fitted on the reduced scene itself, one level further down, as `upscale` fits a scene;
                 in brackets the error that this fit expects
 
@@ -36,7 +36,7 @@ from geosegsr.raster.products import open_product
 from geosegsr.raster.scene import Scene
 from geosegsr.raster.window import Window
 from geosegsr.sensor.consistency import degraded, least_image
-from geosegsr.sharpening.blur import Sample, sampling_of_mtf
+from geosegsr.sharpening.blur import Sample, estimate_mtf, sampling_of_mtf
 from geosegsr.sharpening.fit import fit
 from geosegsr.sharpening.product import groups_of
 from geosegsr.sharpening.scene import SharpenedScene
@@ -65,6 +65,8 @@ class Level:
     half: bool
     seconds: float
     """What the fit to the scene took."""
+    mtf: float
+    """Of the blur between both, estimated."""
 
 
 def levels(rasters: list[str], side: int) -> list[Level]:
@@ -96,7 +98,7 @@ def _level(coarse: Scene, guide: Scene, scene: SharpenedScene, side: int, second
     usable = valid.all(0) & known.all(0).reshape(rows, ratio, cols, ratio).all((1, 3))
     return Level(
         _names(coarse), _names(guide), values.astype(np.float64), sharp.astype(np.float64), usable,
-        scene.read(fine)[0].astype(np.float64), ratio, nesting.half, seconds,
+        scene.read(fine)[0].astype(np.float64), ratio, nesting.half, seconds, scene.sharpener.fit.mtf,
     )  # fmt: skip
 
 
@@ -126,9 +128,13 @@ def restored(level: Level, mtf: float) -> tuple[dict[str, Floats], list[float]]:
         "alone": np.stack([least_image(band, sampling) for band in low]),
     }
     below = _below(low, guide, level.ratio)
+    estimated = estimate_mtf([below], level.ratio, level.half)
+    print(
+        f"MTF {mtf:.2f}, estimated from the reduced scene {estimated:.2f}, from the scene itself {level.mtf:.2f}\n"
+    )
     for name, known, seen in (
         ("guided", mtf, sample),
-        ("estimated", None, sample),
+        ("estimated", estimated, sample),
         ("from below", mtf, below),
     ):
         fitted = fit([seen], level.ratio, len(guide), len(low), mtf=known, half=level.half)

@@ -1,17 +1,22 @@
 """What it takes to sharpen a whole granule: the fits, and the pixels.
 
-    python benchmarks/speed/sharpening.py 10m.tif 20m.tif 60m.tif [--side 10980] [--folder FOLDER]
+    python benchmarks/speed/sharpening.py 10m.tif 20m.tif 60m.tif [--side 10980] [--folder FOLDER] [--upscale SCALE]
 
 The rasters, of one ground and from the finest to the coarsest, are mirrored into a granule of SIDE pixels, in tiled
 GeoTIFFs in FOLDER. Printed are the processor's seconds, and the peak of this process so far.
+
+With --upscale, the granule is a folder of single bands, and `geosegsr upscale` runs over all of it, with --model. Printed are
+the time by stage, that of the processor, and the peak of its memory.
 """
 
 from __future__ import annotations
 
 import argparse
 import resource
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,13 +31,16 @@ from geosegsr.sharpening.stack import StackedScene
 _STRIP = 512
 
 
-def mirrored(source: Path, target: Path, side: int) -> Path:
-    """A square raster of `side` pixels made of a small one, mirrored again and again."""
+def mirrored(source: Path, target: Path, side: int, only: int | None = None) -> Path:
+    """A square raster of `side` pixels made of a small one, or of one of its bands, mirrored again and again."""
+    numbers = [only] if only else None
     with rasterio.open(source) as small:
-        profile, names, bands = small.profile, small.descriptions, small.read()
+        profile, names, bands = small.profile, small.descriptions, small.read(numbers)
+    names = names[only - 1 : only] if only else names
     bands = np.concatenate([bands, bands[:, ::-1]], 1)
     bands = np.concatenate([bands, bands[:, :, ::-1]], 2)
     profile.update(
+        count=len(bands),
         height=side,
         width=side,
         tiled=True,
@@ -48,6 +56,31 @@ def mirrored(source: Path, target: Path, side: int) -> Path:
             out.write(bands[:, rows][:, :, cols], window=rasterio.windows.Window(0, row, side, len(rows)))
         out.descriptions = names
     return target
+
+
+def upscaled(rasters: Sequence[Path], folder: Path, sides: Sequence[int], scale: int, model: str) -> None:
+    """Run the whole of it in a process of its own, over a folder of single bands."""
+    granule = folder / "granule"
+    granule.mkdir(exist_ok=True)
+    for path, side in zip(rasters, sides, strict=True):
+        with rasterio.open(path) as raster:
+            names = raster.descriptions
+        for number, name in enumerate(names, 1):
+            target = granule / f"granule_{name}.tif"
+            if not target.exists():
+                mirrored(path, target, side, number)
+    code = (
+        "import json, sys, geosegsr; report = geosegsr.upscale(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]);"
+        "print(json.dumps({**report.seconds, 'bytes': report.bytes, 'blocks': report.blocks}))"
+    )
+    target = folder / f"x{scale}.tif"
+    how = [sys.executable, "-W", "ignore", "-c", code, str(granule), str(target), str(scale)]
+    done = subprocess.run([*how, "nearest" if scale == 1 else model], stdout=subprocess.PIPE, check=True)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(
+        f"upscale --scale {scale}: {used.ru_utime + used.ru_stime:.0f} s of CPU, peak {used.ru_maxrss / 1e6:.2f} GB"
+    )
+    print(done.stdout.decode().strip())
 
 
 @contextmanager
@@ -70,11 +103,20 @@ def main() -> None:
         "--side", type=int, default=10980, help="of the granule, in pixels of the finest raster"
     )
     parser.add_argument("--folder", type=Path, help="keeps the granule; by default it is removed")
+    parser.add_argument("--upscale", type=int, metavar="SCALE", help="run all of it at this scale")
+    parser.add_argument("--model", default="bundled", help="for scales above 1 (bundled)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.folder or Path(scratch)
         with rasterio.open(options.rasters[0]) as finest:
             width = finest.width
+        if options.upscale:
+            sides = []
+            for path in options.rasters:
+                with rasterio.open(path) as raster:
+                    sides.append(options.side * raster.width // width)
+            upscaled(options.rasters, folder, sides, options.upscale, options.model)
+            return
         made = []
         for number, path in enumerate(options.rasters):
             with rasterio.open(path) as raster:
