@@ -86,15 +86,16 @@ def least(work: Callable[[], Any], repeats: int) -> float:
 
 
 def stages_of(planned: Plan) -> tuple[dict[str, Callable[[], Any]], int]:
-    """The stages of the first block, each ready to be called again and again; and the block's output pixels, all bands."""
+    """The stages of the first block and group of bands, each ready to be called repeatedly; and their number of output pixels."""
     rendering = planned.rendering
     grid, radiometry, sampling = rendering.grid, rendering.radiometry, rendering.samplings[0]
     block = grid.blocks[0]
     window = grid.source_window(block)
     whole = grid.computed_window(block)
+    bands = list(rendering.groups[0].bands)
     values, valid = planned.scene.read(window)
     upscaler = rendering.upscaler_of(0)
-    lr = values[:, : grid.rows.tile, : grid.cols.tile].astype(np.float32)[None] / 255
+    lr = values[bands, : grid.rows.tile, : grid.cols.tile].astype(np.float32)[None] / 255
     tile = upscaler(lr)
 
     def mosaic() -> Mosaic:
@@ -107,7 +108,7 @@ def stages_of(planned: Plan) -> tuple[dict[str, Callable[[], Any]], int]:
     dn = planes.copy()
     if radiometry is not None:
         radiometry.from_model(planes, out=dn)
-    seen = values[(slice(None), *whole.shifted(-window.row, -window.col).slices)]
+    seen = values[(bands, *whole.shifted(-window.row, -window.col).slices)]
     known = np.ones(seen.shape[1:], bool)
     rounded = to_dtype(dn, rendering.dtype)
     fine = np.ones(rounded.shape, bool)
