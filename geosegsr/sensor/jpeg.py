@@ -42,6 +42,9 @@ _OUTLIERS = 0.02  # share of coefficients that lie anywhere, compressed or not
 _ZERO = 1.5  # DN: a coefficient below this may have been quantised to 0
 _NEEDED = 20.0  # log-likelihood by which a lattice must explain the coefficients better
 _MOST_BLOCKS = 1024
+_SAMPLE = 8  # one in so many coefficients, of every kind and place
+_LEAST_SAMPLE = 512  # coefficients
+_CERTAIN = 5.0  # standard deviations
 _TOGETHER = 32  # numbers whose product is far from the ends of float64
 
 
@@ -96,7 +99,11 @@ def quantisation(planes: NDArray[np.floating[Any]]) -> tuple[float, float]:
     # A coefficient near 0 says nothing: it may be small without compression too.
     large = np.abs(found) > _ZERO
     values, column = found[large], np.nonzero(large)[1]
-    gains = np.array([_gain(values, steps_of(scale)[1:][column]) for scale in SCALES])
+    gains = np.full(len(SCALES), -np.inf)
+    for number, scale in enumerate(SCALES):
+        steps = steps_of(scale)[1:]
+        if not _is_hopeless(values[::_SAMPLE], steps[column[::_SAMPLE]]):
+            gains[number] = _sum_of_logarithms(_likelihoods(values, steps[column]))
     best = int(gains.argmax())
     if gains[best] < _NEEDED:
         return 0.0, 0.0
@@ -106,12 +113,15 @@ def quantisation(planes: NDArray[np.floating[Any]]) -> tuple[float, float]:
     return SCALES[best], max(spread, 1.0)
 
 
-def _gain(values: Floats, steps: Floats) -> float:
-    """How much better a lattice explains coefficients than a smooth density does, in log-likelihood.
+def _likelihoods(values: Floats, steps: Floats) -> Floats:
+    """How much better a lattice explains each coefficient than a smooth density does.
 
     Args:
         values: Coefficients in DN, shape (n,).
         steps: The step of each, in DN.
+
+    Returns:
+        Ratios of likelihoods, shape (n,), from _OUTLIERS to some hundreds.
     """
     worst = 2 * _ROUNDING
     off = values / steps
@@ -127,11 +137,19 @@ def _gain(values: Floats, steps: Floats) -> float:
     narrow *= steps * ((1 - _OUTLIERS) / math.sqrt(2 * math.pi))
     narrow[multiple == 0] = 0
     narrow += _OUTLIERS
-    return _sum_of_logarithms(narrow)
+    return narrow
 
 
-def _sum_of_logarithms(densities: Floats) -> float:
+def _is_hopeless(values: Floats, steps: Floats) -> bool:
+    """Whether a sample of the coefficients speaks so clearly against a lattice that all of them will."""
+    if len(values) < _LEAST_SAMPLE:
+        return False
+    logarithms = np.log(_likelihoods(values, steps))
+    return bool(logarithms.sum() + _CERTAIN * math.sqrt(logarithms @ logarithms) < 0)
+
+
+def _sum_of_logarithms(ratios: Floats) -> float:
     """Of numbers from _OUTLIERS to some hundreds, many of which can be multiplied before the logarithm is taken."""
-    whole = len(densities) // _TOGETHER * _TOGETHER
-    products = densities[:whole].reshape(-1, _TOGETHER).prod(axis=1)
-    return float(np.log(products).sum() + np.log(densities[whole:]).sum())
+    whole = len(ratios) // _TOGETHER * _TOGETHER
+    products = ratios[:whole].reshape(-1, _TOGETHER).prod(axis=1)
+    return float(np.log(products).sum() + np.log(ratios[whole:]).sum())

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from geosegsr.sensor import jpeg
 from geosegsr.sensor.descriptor import quantisation_of
 from geosegsr.sensor.jpeg import LUMINANCE, SCALES, dct_matrix, quantisation, steps_of
 
@@ -45,6 +46,23 @@ def test_quality_is_found_exactly_from_one_small_patch(quality: int) -> None:
     scale, spread = quantisation(through_jpeg(texture(64), quality)[None].astype(float))
     assert scale == pytest.approx(quantisation_of(quality), abs=0.01)
     assert spread < 4
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("quality", [35, 75, 95])
+def test_tables_that_a_sample_rules_out_would_not_have_been_found(
+    quality: int, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The image is compressed in a share of its columns only, down to where nothing can be said."""
+    plain = texture(160, seed=quality)
+    image, width = plain.copy(), int(share * 160)
+    image[:, :width] = through_jpeg(plain, quality)[:, :width]
+    noise = np.random.default_rng(0).normal(0, 0.4, image.shape)
+    for planes in (image[None].astype(float), (image + noise)[None].clip(0, 255)):
+        found = quantisation(planes)
+        with monkeypatch.context() as patch:
+            patch.setattr(jpeg, "_is_hopeless", lambda values, steps: False)
+            assert quantisation(planes) == pytest.approx(found, abs=1e-9)
 
 
 @pytest.mark.parametrize("subsampling", [0, 2])
