@@ -11,6 +11,7 @@ from geosegsr.errors import redact_record
 from geosegsr.version import __version__
 
 if TYPE_CHECKING:
+    from geosegsr.appraisal.report import report
     from geosegsr.evaluation.score import evaluate
     from geosegsr.pipeline.arrays import super_resolve
     from geosegsr.pipeline.plan import Plan, plan
@@ -23,6 +24,7 @@ _HOMES = {
     "Report": "geosegsr.pipeline.report",
     "evaluate": "geosegsr.evaluation.score",
     "plan": "geosegsr.pipeline.plan",
+    "report": "geosegsr.appraisal.report",
     "super_resolve": "geosegsr.pipeline.arrays",
     "train": "geosegsr.training.run",
     "upscale": "geosegsr.pipeline.upscale",
@@ -30,7 +32,7 @@ _HOMES = {
 
 logging.getLogger("geosegsr").addFilter(redact_record)
 
-__all__ = ["Plan", "Report", "__version__", "evaluate", "plan", "super_resolve", "train", "upscale"]
+__all__ = ["Plan", "Report", "__version__", "evaluate", "plan", "report", "super_resolve", "train", "upscale"]
 
 
 def __getattr__(name: str) -> Any:

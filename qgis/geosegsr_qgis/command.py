@@ -43,6 +43,11 @@ def sharpen_arguments(source: str, guide: str, output: str, *, options: str = ""
     return _arguments(source, output, options, "--guide", guide, "--scale", "1")
 
 
+def report_arguments(source: str, result: str, output: str) -> list[str]:
+    """Arguments of geosegsr for a report on a result; an existing file is replaced."""
+    return ["report", "-o", output, "--overwrite", "--json", "--", source, result]
+
+
 def _arguments(source: str, output: str, options: str, *own: str) -> list[str]:
     try:
         more = shlex.split(options or "")
@@ -81,7 +86,7 @@ def run(
 
     Args:
         program: The command, or its path.
-        arguments: From `upscale_arguments` or `sharpen_arguments`.
+        arguments: From one of the functions above.
         tell: Called with each line that is no progress.
         progress: Called with 0 to 100.
         stopped: Whether the user cancelled; the same algorithm with the same output resumes the run.

@@ -7,6 +7,7 @@ from qgis.core import (
     QgsProcessingException,
     QgsProcessingParameterDefinition,
     QgsProcessingParameterEnum,
+    QgsProcessingParameterFileDestination,
     QgsProcessingParameterRasterDestination,
     QgsProcessingParameterRasterLayer,
     QgsProcessingParameterString,
@@ -33,7 +34,7 @@ class Provider(QgsProcessingProvider):
         return "geosegsr: super-resolution"
 
     def loadAlgorithms(self):
-        for algorithm in (Upscale, Sharpen):
+        for algorithm in (Upscale, Sharpen, Report):
             self.addAlgorithm(algorithm())
 
 
@@ -147,6 +148,35 @@ class Sharpen(_Algorithm):
             self._source(parameters, "GUIDE", context),
             output,
             options=self.parameterAsString(parameters, "OPTIONS", context),
+        )
+        self._run(arguments, feedback)
+        return {"OUTPUT": output}
+
+
+class Report(_Algorithm):
+    """geosegsr report."""
+
+    def name(self):
+        return "report"
+
+    def displayName(self):
+        return "Judge an upscaled raster"
+
+    def shortHelpString(self):
+        return (
+            "Compares a result with the raster that it was made of, and writes an HTML page: a verdict in words, pictures to "
+            "compare, and all measures. No truth is needed."
+        )
+
+    def initAlgorithm(self, config=None):
+        self.addParameter(QgsProcessingParameterRasterLayer("INPUT", "Raster that was upscaled"))
+        self.addParameter(QgsProcessingParameterRasterLayer("RESULT", "Result"))
+        self.addParameter(QgsProcessingParameterFileDestination("OUTPUT", "Report", "HTML files (*.html)"))
+
+    def processAlgorithm(self, parameters, context, feedback):
+        output = self.parameterAsFileOutput(parameters, "OUTPUT", context)
+        arguments = command.report_arguments(
+            self._source(parameters, "INPUT", context), self._source(parameters, "RESULT", context), output
         )
         self._run(arguments, feedback)
         return {"OUTPUT": output}

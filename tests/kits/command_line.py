@@ -32,9 +32,7 @@ PROGRAM = [sys.executable, "-c", _CODE]
 PATIENCE_S = 120
 """Until a command counts as hung."""
 
-_PROGRESS = re.compile(
-    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (\d+/\d+ (blocks|scenes|images|windows)|writing the COG|verifying|reading|measuring|estimating|converting|preparing|validating|step )"
-)
+_PROGRESS = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d .*, (\d+%, )?\d+:\d\d:\d\d(, .* to go)?$")
 _FOLDERS = os.pathsep.join(str(Path(__file__).resolve().parents[2] / name) for name in (".", "cli"))
 
 

@@ -11,6 +11,7 @@ import command_line
 import pytest
 import rasterio
 import scene_factory as factory
+from geosegsr_cli.commands.report import command as report
 from geosegsr_cli.commands.upscale import command as upscale
 from geosegsr_qgis import command
 
@@ -42,6 +43,13 @@ def test_arguments_are_options_of_the_command() -> None:
         )
         assert context.params["src"] == (arguments[-1],)
     assert context.params["scale"] == 1 and context.params["guide"] == Path("guide.tif")
+
+
+def test_arguments_of_a_report_are_those_of_its_command() -> None:
+    arguments = command.report_arguments("-in.tif", "sr.tif", "page.html")
+    found = report.make_context("report", arguments[1:]).params
+    assert (found["src"], found["result"], found["out"]) == ("-in.tif", Path("sr.tif"), Path("page.html"))
+    assert found["overwrite"] and found["as_json"]
 
 
 def test_more_options_are_read_as_a_shell_reads_them() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from geosegsr_cli.parts.options import human_bytes, json_option, one_line, print_json, verbosity
+from geosegsr_cli.parts.screen import shown
 
 if TYPE_CHECKING:
     from geosegsr.appraisal.report import Appraisal
@@ -50,9 +51,10 @@ def command(
     from geosegsr.files import temporary_folder
 
     click.get_current_context().with_resource(temporary_folder())  # torch wants one as soon as it is loaded
-    from geosegsr.appraisal.report import report
+    with shown("judging the result", quiet=quiet, as_json=as_json):
+        from geosegsr.appraisal.report import report
 
-    made = report(src, result, out, truth=truth, uncertainty=uncertainty, overwrite=overwrite)
+        made = report(src, result, out, truth=truth, uncertainty=uncertainty, overwrite=overwrite)
     if as_json:
         print_json(made.to_dict())
     elif not quiet:

@@ -204,8 +204,8 @@ class _Notebook(_Rows):
         super().__init__(_TICK_S)
         from IPython.display import HTML, display
 
-        self._html = HTML
-        self._output = display(HTML(""), display_id=True)
+        self._html: Any = HTML
+        self._output: Any = display(HTML(""), display_id=True)
         self._ticker.start()
 
     def close(self) -> None:
