@@ -270,7 +270,9 @@ def _detail(survey: Survey) -> Iterator[Finding]:
     share = f"{added:.2f} times what the input's own spectrum leads one to expect, bicubic {plain:.2f}"
     if added > _INVENTED:
         yield Finding("fault", "detail", f"Too much fine detail: its energy is {share}.")
-    elif added < _NOTHING * plain and survey.imaging.sensor.noise <= _NOISY:  # interpolated noise is no detail
+    elif (
+        added < _NOTHING * plain and survey.imaging.sensor.noise <= _NOISY
+    ):  # interpolated noise is no detail
         yield Finding(
             "doubt" if survey.pair.scale > 1 else "good",
             "detail",

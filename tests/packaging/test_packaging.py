@@ -85,6 +85,29 @@ def test_the_conda_recipe_needs_what_the_package_needs() -> None:
     assert PROJECT["project"]["scripts"] == {name: place}
 
 
+def test_the_citation_is_of_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0" and {"message", "title", "authors"} <= citation.keys()
+    assert (citation["version"], citation["license"]) == (__version__, PROJECT["project"]["license"])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda path: path.stem)
+def test_workflows_and_forms_are_whole(path: Path) -> None:
+    """Jobs have a time limit and few rights; steps call files that exist; forms have a body."""
+    found = yaml.safe_load(path.read_text())
+    if path.parent.name == "ISSUE_TEMPLATE":
+        assert {"name", "description", "body"} <= found.keys()
+        assert len({part["id"] for part in found["body"]}) == len(found["body"])
+        return
+    assert found["permissions"] == {"contents": "read"}
+    for job in found["jobs"].values():
+        assert job["timeout-minutes"] <= 60
+        for step in job["steps"]:
+            assert ("uses" in step) != ("run" in step)
+            if step.get("run", "").startswith("bash "):
+                assert (ROOT / step["run"].split()[1]).is_file()
+
+
 @pytest.mark.slow
 def test_the_steps_of_the_dockerfile_give_a_command_that_upscales(tmp_path: Path) -> None:
     """Wheel from the build context, installed without the checkout; other packages are those of this environment."""
