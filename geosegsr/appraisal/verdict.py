@@ -101,8 +101,9 @@ class Verdict:
         }
 
     def _topics(self, grade: Grade) -> str:
+        topics = [found.topic for found in self.findings if found.grade == grade]
         words = list(
-            dict.fromkeys(_WORDS[finding.topic] for finding in self.findings if finding.grade == grade)
+            dict.fromkeys(_WORDS.get(f"{topic}, {grade}", _WORDS.get(topic, topic)) for topic in topics)
         )
         return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
@@ -113,7 +114,8 @@ _WORDS = {
     "place": "it lies off its input",
     "model": "the model does not suit the scene",
     "noise": "noise has become detail",
-    "detail": "its detail is doubtful",
+    "detail, fault": "it has more fine detail than its input leads one to expect",
+    "detail, doubt": "it has hardly more detail than interpolation",
     "sensor": "the model was told of another sensor",
     "range": "values are cut off",
     "empty": "there is nothing to compare",

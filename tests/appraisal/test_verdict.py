@@ -62,6 +62,7 @@ def test_bicubic_interpolation_adds_nothing(sound: tuple[Path, Path], tmp_path: 
     verdict = _verdict(sound[0], spoils.write(tmp_path / "bicubic.tif", enlarged, 0.5, **spoils.tags()))
     assert _topics(verdict, "fault") == set()
     assert "detail" in _topics(verdict, "doubt")
+    assert verdict.headline == "Look before you use it: it has hardly more detail than interpolation."
 
 
 def test_noise_that_became_detail_is_found(tmp_path: Path) -> None:
