@@ -42,7 +42,7 @@ SENSORS = {
     "sentinel2_l1c": Sensor("train/satellite/OSCD_S2L1C*", 2),
     "landsat8": Sensor("train/satellite/LC8*", 2),
     "drone": Sensor("train/drone", 4),
-    "grey_float32": Sensor("train/wv3_vegas_pan_16bit", 4, as_float=True),
+    "grey_float32": Sensor("train/wv3_vegas_pan_16bit", 2, as_float=True),
     "warsaw_kap": Sensor("train/drone_warsaw_kap", 4),
     "wv3_vegas": Sensor("train/wv3_vegas_spacenet", 4),
     "banepa": Sensor("train/oam_banepa_nepal", 4),
