@@ -253,7 +253,8 @@ def command(
     verbosity(quiet, verbose)
     keep_freed_memory(of_any_size=True)
     dst = _named_output(dst, src)
-    is_batch = batch.is_folder(dst) or not batch.is_one_file(src, listed)
+    with shown("finding the scenes", quiet=quiet, as_json=as_json):  # this loads GDAL
+        is_batch = batch.is_folder(dst) or not batch.is_one_file(src, listed)
     _refuse_misplaced(dst, is_batch, uncertainty, pattern or on_error or exclude or unsuitable)
     how: dict[str, Any] = {"creation": dict(creation), "stac": stac, "acquired": acquired}
     how |= {"overwrite": overwrite, "resume": not no_resume}
@@ -265,10 +266,11 @@ def command(
     beside = Beside(preview_name, report_name, overwrite)
     run: dict[str, Any] = how | {"workers": workers, "scheduler": at, "quiet": quiet, "beside": beside}
     if is_batch:
-        scenes = batch.scenes_of(
-            src, listed, dst, pattern,
-            exclude=exclude, scale=scale, model=model, separate=options["separate"],
-        )  # fmt: skip
+        with shown("finding the scenes", quiet=quiet, as_json=as_json):
+            scenes = batch.scenes_of(
+                src, listed, dst, pattern,
+                exclude=exclude, scale=scale, model=model, separate=options["separate"],
+            )  # fmt: skip
         beside.check(scenes, several=True, separate=options["separate"])
         if dry_run:
             request = _request(scale, network, options, how)
