@@ -79,7 +79,7 @@ class DataConfig(Checked):
     max_shift: float = 3.0
     """Largest shift within a pair that is corrected, in lr pixels; pairs beyond it are left out."""
     match_pairs: bool = True
-    """Whether hr of a real pair gets the mean and standard deviation of its lr in each band."""
+    """Whether each band of hr of a real pair gets the mean and the contrast that its lr has around each pixel."""
     cache_gb: float = 4.0
     """Memory for decoded images, in GB; images beyond it are read by windows."""
     workers: Annotated[int, bounds(1)] = 1
