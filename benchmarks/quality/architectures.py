@@ -199,6 +199,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=150, help="of processor time")
+    parser.add_argument("--steps", type=int, default=0, help="instead of --seconds")
     parser.add_argument("--tower", type=Path, help="tensors of a compact tower, which stays as it is")
     parser.add_argument("--tower-share", type=float, default=OptimiserConfig.tower_share)
     parser.add_argument("--save", type=Path, help="keep the guided network as a checkpoint, for guidance.py")
@@ -249,12 +250,12 @@ class Unguided(nn.Module):
 
 
 def learn(network: nn.Module, equivariance: Equivariance | None, hr: Tensor, args: argparse.Namespace) -> int:
-    """Steps along one cosine over the processor time."""
+    """Steps along one cosine over the processor time, or over as many steps as asked for."""
     config = OptimiserConfig(name=args.optimiser, learning_rate=args.rate, tower_share=args.tower_share)
     optimiser = build_optimiser(network, config)
     patches = batches(hr, args.scale, args.seed, 1 if args.anywhere else args.scale)
     began, steps = time.process_time(), 0
-    while (share := (time.process_time() - began) / args.seconds) < 1:
+    while (share := steps / args.steps if args.steps else (time.process_time() - began) / args.seconds) < 1:
         set_rate(optimiser, args.rate * min(1, share / 0.05) * (0.5 + 0.5 * math.cos(math.pi * share)))
         lr, truth = next(patches)
         with torch.autocast("cpu", torch.bfloat16):
