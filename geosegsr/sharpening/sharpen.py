@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from geosegsr.models.contract import FloatArray
 from geosegsr.sensor.consistency import least_image, project, quantum_of, unseen
@@ -117,7 +117,7 @@ def _filled(
 
 def _fill(band: FloatArray, known: Mask, steps: int, level: float) -> None:
     """Fill one band in place; its invalid pixels are 0. Only those that a step reaches are computed."""
-    distance = ndimage.distance_transform_cdt(~known, metric="taxicab")
+    distance = scipy.ndimage.distance_transform_cdt(~known, metric="taxicab")
     rows, cols = np.nonzero((distance > 0) & (distance <= steps))
     at = distance[rows, cols]
     padded, counted = np.pad(band, 1), np.pad(known.astype(band.dtype), 1)
