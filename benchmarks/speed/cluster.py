@@ -169,8 +169,8 @@ def overhead(folder: Path, tasks: int) -> None:
     planned = a_plan(folder, "fp32")
     (folder / "blocks").mkdir(exist_ok=True)
     arrived: Plan = pickle.loads(pickle.dumps(planned))  # with its network, as on a worker
-    record = compute_block(arrived, folder, "record", 0)
-    work = pack(partial(compute_block, planned, folder, "run"), Preflight.of(planned))
+    record = compute_block(arrived, {}, folder, "record", 0)
+    work = pack(partial(compute_block, planned, {}, folder, "run"), Preflight.of(planned))
     print(f"the work, sent once to each worker: {len(work) / 1000:.1f} kB")
     print(f"a record, sent back: {len(pickle.dumps(record))} bytes; ", end="")
     print(f"noting it: {1000 * noting(folder, record, 500):.2f} ms")

@@ -56,7 +56,7 @@ class Interpolator:
             fingerprint=hashlib.sha256(f"interpolation 1 {self.name} x{self.scale}".encode()).hexdigest(),
             scale=self.scale,
             bands=None,
-            tile=512,
+            tile=256 + 2 * reach,
             overlap=2 * reach,
             halo=reach,
             linear=True,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,7 +18,14 @@ from geosegsr.models.interpolation import repeat_pixels
 from geosegsr.pipeline.job_folder import IMAGE, UNCERTAINTY, band_kind, write_block
 from geosegsr.pipeline.plan import Plan
 from geosegsr.pipeline.records import BlockRecord, FileRecord
-from geosegsr.raster.cog import SMALL_BYTES, block_bytes, pixel_checksum
+from geosegsr.raster.cog_block import (
+    SMALL_BYTES,
+    TiledFormat,
+    block_bytes,
+    check_valid,
+    pixel_checksum,
+    tiled_block_bytes,
+)
 from geosegsr.raster.statistics import BandStatistics
 from geosegsr.tiling.cache import TileCache, TileMemory
 from geosegsr.tiling.group import output_bands
@@ -27,11 +36,13 @@ Array: TypeAlias = NDArray[Any]
 TILES = TileMemory(256_000_000)  # the tiles along a row of blocks of a scene some 30,000 pixels wide
 
 
-def compute_block(planned: Plan, folder: Path, run_id: str, index: int) -> BlockRecord:
+def compute_block(
+    planned: Plan, forms: Mapping[str, TiledFormat], folder: Path, run_id: str, index: int
+) -> BlockRecord:
     """As `read_render_write`, with a `MemoryError` turned into a `JobError`."""
     try:
         with single_threaded_blas():  # for workers; in one process the engine holds it already
-            return read_render_write(planned, folder, run_id, index)
+            return read_render_write(planned, forms, folder, run_id, index)
     except MemoryError as error:
         raise JobError(
             f"Cannot compute block {index}: out of memory. The finished blocks are kept. Repeat the same command "
@@ -39,11 +50,14 @@ def compute_block(planned: Plan, folder: Path, run_id: str, index: int) -> Block
         ) from error
 
 
-def read_render_write(planned: Plan, folder: Path, run_id: str, index: int) -> BlockRecord:
+def read_render_write(
+    planned: Plan, forms: Mapping[str, TiledFormat], folder: Path, run_id: str, index: int
+) -> BlockRecord:
     """Read, render and write one block, in any thread or process with access to the source and the folder.
 
     Args:
         planned: The plan of the run.
+        forms: Those kinds of files whose tiles become tiles of a COG.
         folder: The job's folder.
         run_id: Identifies the run; its blocks share tiles within a process.
         index: The block's position in the grid.
@@ -70,17 +84,16 @@ def read_render_write(planned: Plan, folder: Path, run_id: str, index: int) -> B
     if alpha is not None and planned.scene.alpha_position is not None:
         fine_alpha = repeat_pixels(np.where(area[core.slices], alpha, 0).astype(alpha.dtype), planned.scale)
     fine_wanted = repeat_pixels(wanted[kept][(slice(None), *core.slices)], planned.scale)
-    packed = planned.output_bytes >= SMALL_BYTES
-    files = {}
+    parts = {}
     for kind, bands in _image_files(planned, len(image)):
         mask = np.any(fine_wanted[bands], axis=0) if planned.has_mask else None
-        data = block_bytes(_with_alpha(image[bands], fine_alpha, planned), mask, packed=packed)
-        _write(folder, index, kind, data)
-        files[kind] = _record(data, image[bands], fine_alpha, fine_wanted[bands])
+        parts[kind] = _Part(image[bands], fine_wanted[bands], fine_alpha, mask)
     if rendered.uncertainty is not None:
-        data = block_bytes(rendered.uncertainty, None, packed=packed)
-        _write(folder, index, UNCERTAINTY, data)
-        files[UNCERTAINTY] = _record(data, rendered.uncertainty, None, fine_wanted)
+        parts[UNCERTAINTY] = _Part(rendered.uncertainty, fine_wanted)
+    files = {}
+    for kind, part in parts.items():
+        data, files[kind] = _encoded(part, planned, forms.get(kind))
+        _write(folder, index, kind, data)
     done = time.perf_counter()
     model_s, consistency_s = (counts.seconds.get(stage, 0.0) for stage in ("model", "consistency"))
     return BlockRecord(
@@ -116,14 +129,35 @@ def _write(folder: Path, index: int, kind: str, data: bytes) -> None:
         ) from error
 
 
-def _record(data: bytes, values: Array, alpha: Array | None, valid: Array) -> FileRecord:
-    """The record of a file with these bytes; image bands and their validity, shape (bands, h, w)."""
-    return FileRecord(
+@dataclass(frozen=True)
+class _Part:
+    """What one file of a block holds."""
+
+    image: Array
+    """Shape (bands, h, w)."""
+    valid: Array
+    """Same shape, True where pixels hold data."""
+    alpha: Array | None = None
+    """Shape (h, w), as is the next."""
+    mask: Array | None = None
+
+
+def _encoded(part: _Part, planned: Plan, form: TiledFormat | None) -> tuple[bytes, FileRecord]:
+    """The bytes of a file, and its record."""
+    values, checksum = _with_alpha(part.image, part.alpha, planned), None
+    if form is None:
+        data = block_bytes(values, part.mask, packed=planned.output_bytes >= SMALL_BYTES)
+        checksum = pixel_checksum(part.image, part.alpha)
+    else:
+        data = tiled_block_bytes(values, part.mask, form)
+        seen = part.mask if part.alpha is None else part.alpha > 0
+        check_valid(part.image, part.valid, seen, form.nodata)
+    return data, FileRecord(
         size=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
-        checksum=pixel_checksum(values, alpha),
-        valid=tuple(int(np.count_nonzero(band)) for band in valid),
-        statistics=tuple(BandStatistics.of(*pair) for pair in zip(values, valid, strict=True)),
+        checksum=checksum,
+        valid=tuple(int(np.count_nonzero(band)) for band in part.valid),
+        statistics=tuple(BandStatistics.of(*pair) for pair in zip(part.image, part.valid, strict=True)),
     )
 
 

@@ -118,7 +118,7 @@ def _few_tiles(grid: TileGrid) -> TileGrid:
     """The grid with blocks of a few tiles, where they have many."""
     if max(block.tiles for block in grid.blocks) <= _MOST_TILES:
         return grid
-    return replace(grid, block=_TILES_A_SIDE * (grid.rows.tile - grid.rows.overlap))
+    return grid.with_blocks(_TILES_A_SIDE * (grid.rows.tile - grid.rows.overlap))
 
 
 def _measure(planned: Plan) -> _Measured:
@@ -129,11 +129,11 @@ def _measure(planned: Plan) -> _Measured:
     records: list[BlockRecord] = []
     with tempfile.TemporaryDirectory(prefix="geosegsr-") as folder:
         (Path(folder) / "blocks").mkdir()
-        compute_block(planned, Path(folder), "first", some[0].index)  # this call also loads the model
+        compute_block(planned, {}, Path(folder), "first", some[0].index)  # this call also loads the model
         began = time.perf_counter()
         with open_engine() as engine:
             engine.run(
-                partial(compute_block, planned, Path(folder), "second"),
+                partial(compute_block, planned, {}, Path(folder), "second"),
                 [block.index for block in some],
                 records.append,
                 together=len(grid.blocks),

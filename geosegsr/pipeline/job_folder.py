@@ -23,7 +23,7 @@ from typing import Any
 from geosegsr.errors import GeoSegSRError, JobError
 from geosegsr.files import read_json, whole_file
 from geosegsr.notices import warn
-from geosegsr.raster.cog import is_block
+from geosegsr.raster.cog_block import is_block
 
 IMAGE, UNCERTAINTY = "image", "uncertainty"
 """Kinds of files: the upscaled scene, or the standard deviation over an ensemble; `band_kind` names those of one band."""
@@ -32,7 +32,7 @@ MANIFEST, JOURNAL, LOCK, BLOCKS = "manifest.json", "done.jsonl", "lock", "blocks
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _OTHERS_WRITE, _OTHERS_ENTER = S_IWGRP | S_IWOTH, S_IXGRP | S_IXOTH
 _PART = r"(\.[0-9a-f]+\.part)?"  # of files.whole_file
-_RESULTS = r"result(-[0-9a-f]{8}(_\d+_\d+)?)?\.[a-z0-9.]+"  # and what GDAL writes beside a COG in the making
+_RESULTS = r"result(-[0-9a-f]{8})?[._][a-z0-9._]+"  # and what GDAL writes beside a COG in the making
 _NAMES = re.compile(
     rf"{LOCK}|({re.escape(MANIFEST)}|{re.escape(JOURNAL)}){_PART}|{_RESULTS}|run-[0-9a-f]{{12}}(-[0-9a-f]{{8}})?"
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -19,6 +19,7 @@ from geosegsr.pipeline.options import RenderOptions
 from geosegsr.pipeline.sensing import Sensing, sense
 from geosegsr.pipeline.suitability import calls_for_consistency, is_alike, warn_of_misfit
 from geosegsr.raster.bands import BandGroup, OtherBands, bands_alone, group_bands
+from geosegsr.raster.cog_levels import cut_unit
 from geosegsr.raster.contract import Raster
 from geosegsr.raster.intake import Intake, refuse_no_image
 from geosegsr.raster.radiometry import Radiometry, resolve_radiometry
@@ -56,6 +57,7 @@ def plan_rendering(
     *,
     measured: bool = True,
     uncertainty: bool = False,
+    creation: Mapping[str, str] | None = None,
 ) -> Layout:
     """Decide how a raster goes through a model.
 
@@ -67,6 +69,7 @@ def plan_rendering(
         intake: What was decided for the raster.
         measured: Whether a trained model's result is compared with its input, even where it is not made consistent.
         uncertainty: Whether to compute the standard deviation over an ensemble, which the model must then be.
+        creation: All creation options of the COG that is made of the blocks; None where there is none.
 
     """
     if not is_repetition(upscaler):
@@ -83,7 +86,7 @@ def plan_rendering(
         samplings = samplings_by_band(upscaler, groups, raster.count, sensing)
     # A pixel of the result is compared with its input `reach` around it; if it was moved, that read `margin` more.
     margin = max((s.reach + (s.margin if consistent else 0) for s in samplings), default=0)
-    grid, region = _grid(raster, upscaler, wanted, options, margin)
+    grid, region = _grid(raster, upscaler, wanted, options, margin, creation)
     rendering = Rendering(
         grid, upscaler, groups, radiometry, raster.dtype, raster.nodata,
         samplings, consistent, uncertainty, _told(upscaler, groups, sensing), intake.top,
@@ -135,7 +138,12 @@ def _check_range(value_range: Any) -> None:
 
 
 def _grid(
-    raster: Raster, upscaler: Upscaler, wanted: Window, options: RenderOptions, margin: int
+    raster: Raster,
+    upscaler: Upscaler,
+    wanted: Window,
+    options: RenderOptions,
+    margin: int,
+    creation: Mapping[str, str] | None,
 ) -> tuple[TileGrid, Window]:
     """The grid of tiles and blocks, and the window that it counts from."""
     facts = upscaler.facts
@@ -150,12 +158,34 @@ def _grid(
     grid = TileGrid.plan(
         region.height,
         region.width,
-        Tiling(tile, overlap, facts.halo, facts.multiple_of, facts.min_size),
+        Tiling(tile, overlap, facts.halo, facts.multiple_of, facts.min_size, regular=facts.linear),
         block=_block_side(options["block"], facts.scale, wanted),
         wanted=wanted.shifted(-region.row, -region.col),
         margin=margin,
     )
+    if creation is not None:
+        grid = _fitted_to_cog(grid, raster, facts.scale, wanted, options["block"], creation)
     return grid, region
+
+
+def _fitted_to_cog(
+    grid: TileGrid,
+    raster: Raster,
+    scale: int,
+    wanted: Window,
+    asked: int | None,
+    creation: Mapping[str, str],
+) -> TileGrid:
+    """The grid with blocks of whose tiles the COG can be made, unless that would take more tiles to compute."""
+    if grid.block >= max(wanted.height, wanted.width):
+        return grid
+    # A side that was asked for is kept to. Others were rounded down to input pixels, and may grow by half.
+    most = grid.block * scale if asked is not None else (grid.block + 1) * scale * 3 // 2
+    shape = wanted.height * scale, wanted.width * scale
+    unit = cut_unit(shape, scale, most, raster.dtype, creation) // scale
+    if not unit or not grid.is_even(unit):
+        return grid
+    return grid.with_blocks(max(unit, grid.block // unit * unit), unit)
 
 
 def groups_for(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,7 @@ from geosegsr.pipeline.options import PlanOptions, listed, with_defaults
 from geosegsr.pipeline.sensing import ASSUMED, Sensing
 from geosegsr.pipeline.suitability import trained_on
 from geosegsr.raster.area import Area, area_from_bbox, area_from_geometry, area_from_window
+from geosegsr.raster.cog_options import creation_options
 from geosegsr.raster.identity import source_identity
 from geosegsr.raster.intake import Intake, take_in
 from geosegsr.raster.metadata import BandMetadata, Metadata
@@ -82,6 +84,12 @@ class Plan:
     @property
     def grid(self) -> TileGrid:
         return self.rendering.grid
+
+    @cached_property
+    def block_windows(self) -> list[Window]:
+        """What the blocks cover, in output pixels."""
+        row, col = self.region.row - self.area.window.row, self.region.col - self.area.window.col
+        return [block.window.shifted(row, col).scaled(self.scale) for block in self.grid.blocks]
 
     @property
     def has_mask(self) -> bool:
@@ -268,7 +276,11 @@ class Plan:
             "consistency": _sensor_key(rendering.samplings) if rendering.consistent else None,
             "tile": [self.grid.rows.tile, self.grid.cols.tile],
             "overlap": [self.grid.rows.overlap, self.grid.cols.overlap],
-            "block": [self.grid.block, self.grid.rows.margin],
+            "block": [
+                self.grid.block,
+                self.grid.rows.margin,
+                *([unit] if (unit := self.grid.rows.unit) else []),
+            ],
             "window": asdict(self.area.window),
             "polygon": None if polygon is None else hashlib.sha256(polygon).hexdigest(),
             **({} if rendering.top is None else {"top": rendering.top}),
@@ -287,6 +299,7 @@ def plan(
     *,
     uncertainty: bool = False,
     elsewhere: bool = False,
+    creation: Mapping[str, str] | None = None,
     **options: Unpack[PlanOptions],
 ) -> Plan:
     """Work out what `upscale` with the same arguments would do; nothing is computed or written.
@@ -297,6 +310,7 @@ def plan(
         model: A name, a checkpoint file or an Upscaler; see `geosegsr.models.catalogue.resolve_upscaler`.
         uncertainty: Whether to compute the standard deviation over the ensemble, too. Needs `ensemble=True`.
         elsewhere: Whether other machines compute the blocks, so that `device` is one of theirs.
+        creation: All creation options of the COG, to which blocks are fitted; the defaults of `upscale` if None.
         **options: See `geosegsr.pipeline.options.PlanOptions`.
 
     Raises:
@@ -327,7 +341,10 @@ def plan(
             "belongs to all of them. Pass --bands without it: each file then gets a mask."
         )
     area = _area(scene, chosen)
-    layout = plan_rendering(scene, upscaler, area.window, chosen, intake, uncertainty=uncertainty)
+    layout = plan_rendering(
+        scene, upscaler, area.window, chosen, intake,
+        uncertainty=uncertainty, creation=creation_options({}) if creation is None else creation,
+    )  # fmt: skip
     return Plan(
         scene,
         area,

@@ -17,8 +17,8 @@ class FileRecord:
     """Its bytes."""
     sha256: str
     """Of all of it."""
-    checksum: int
-    """Of its pixels; see cog.pixel_checksum."""
+    checksum: int | None
+    """Of its pixels; see cog_block.pixel_checksum. None where its tiles were verified when they were made."""
     valid: tuple[int, ...]
     """Valid output pixels of each image band."""
     statistics: tuple[BandStatistics, ...]

@@ -24,7 +24,9 @@ from geosegsr.pipeline.standing import is_result, needs_run
 from geosegsr.pipeline.targets import has_item, write_item
 from geosegsr.pipeline.task import Product, Task
 from geosegsr.pipeline.worker_check import Preflight
-from geosegsr.raster.cog import BlockFile, verify_cog, write_cog
+from geosegsr.raster.cog import write_cog
+from geosegsr.raster.cog_block import BlockFile
+from geosegsr.raster.cog_verify import verify_cog
 from geosegsr.raster.identity import source_identity
 from geosegsr.raster.metadata import Metadata
 from geosegsr.raster.statistics import BandStatistics
@@ -82,7 +84,7 @@ def _run(task: Task, job: Job, engine: Engine, seconds: dict[str, float], tell: 
     )  # fmt: skip
     _warn_of_full_disk(planned, job)
     with timed(seconds, "blocks"):
-        _compute(engine, planned, job, tell)
+        _compute(engine, task, job, tell)
     tell(_at(planned, resumed, "source"))
     if source_identity(planned.scene.path, planned.scene.files) != task.identity["source"]:
         raise SceneError(
@@ -93,7 +95,7 @@ def _run(task: Task, job: Job, engine: Engine, seconds: dict[str, float], tell: 
         tell(_at(planned, resumed, stage))
         with timed(seconds, stage), job.named():
             for product in task.products:
-                do(product, planned, job)
+                do(product, task, job)
     tell(_at(planned, resumed, "commit"))
     records = dict(job.done)
     made = {product.target: product for product in task.products}
@@ -115,28 +117,33 @@ def _at(planned: Plan, resumed: int, stage: str) -> Progress:
     return Progress(total, total, resumed, stage)
 
 
-def _write(product: Product, planned: Plan, job: Job) -> None:
+def _write(product: Product, task: Task, job: Job) -> None:
     """Copy the block files into a COG in the job's folder."""
-    blocks, full = _block_files(planned, job, product.kind), _with_statistics(product, planned, job)
-    write_cog(
-        job.part(product.kind), full, product.dtype, blocks, product.creation, has_mask=product.has_mask
+    blocks, full = (
+        _block_files(task.planned, job, product.kind),
+        _with_statistics(product, task.planned, job),
     )
+    write_cog(
+        job.part(product.kind), full, product.dtype, blocks, product.creation, task.forms.get(product.kind),
+        has_mask=product.has_mask,
+    )  # fmt: skip
 
 
-def _verify(product: Product, planned: Plan, job: Job) -> None:
+def _verify(product: Product, task: Task, job: Job) -> None:
     """Compare the COG in the job's folder with what was computed."""
     verify_cog(
-        job.part(product.kind), product.metadata, product.dtype, _block_files(planned, job, product.kind),
+        job.part(product.kind), product.metadata, product.dtype, _block_files(task.planned, job, product.kind),
         product.creation, alpha=product.alpha, threads=default_threads(),
     )  # fmt: skip
 
 
 def _compute(
     engine: Engine,
-    planned: Plan,
+    task: Task,
     job: Job,
     tell: Callable[[Progress], None],
 ) -> None:
+    planned = task.planned
     total = len(planned.grid.blocks)
     todo = [block.index for block in planned.grid.blocks if block.index not in job.done]
     progress = BlockProgress(planned, job.done, tell)
@@ -155,7 +162,7 @@ def _compute(
         # Blocks on one diagonal share no tiles. A grid narrower than this would leave threads idle.
         diagonal = min(grid.block_shape) >= default_threads()
         engine.run(
-            partial(compute_block, sent, job.folder.absolute(), uuid.uuid4().hex),
+            partial(compute_block, sent, task.forms, job.folder.absolute(), uuid.uuid4().hex),
             todo,
             on_done,
             before=grid.before if diagonal else lambda _: (),
@@ -176,13 +183,11 @@ def _for_anywhere(planned: Plan) -> Plan:
 
 
 def _block_files(planned: Plan, job: Job, kind: str) -> list[BlockFile]:
-    area = planned.area.window
     files = []
-    for block in planned.grid.blocks:
-        window = block.window.shifted(planned.region.row - area.row, planned.region.col - area.col)
+    for block, window in zip(planned.grid.blocks, planned.block_windows, strict=True):
         record = job.done[block.index].files[kind]
         path = job.block_path(block.index, kind)
-        files.append(BlockFile(path, window.scaled(planned.scale), record.checksum, record.valid))
+        files.append(BlockFile(path, window, record.checksum, record.valid, record.sha256))
     return files
 
 

@@ -21,7 +21,7 @@ from geosegsr.pipeline.job import Job
 from geosegsr.pipeline.job_folder import UNCERTAINTY
 from geosegsr.pipeline.targets import check_beside
 from geosegsr.pipeline.task import RESULT_KEY_TAG, Product, Task
-from geosegsr.raster.cog import try_creation_options
+from geosegsr.raster.cog_gdal import try_creation_options
 from geosegsr.raster.gdal import read_tag
 
 

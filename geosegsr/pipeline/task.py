@@ -24,6 +24,7 @@ from geosegsr.pipeline.targets import (
     check_target,
     check_uncertainty_target,
 )
+from geosegsr.raster.cog_block import TiledFormat
 from geosegsr.raster.cog_options import creation_options
 from geosegsr.raster.metadata import BandMetadata, Metadata
 from geosegsr.raster.scene import AlphaPolicy
@@ -84,7 +85,7 @@ class Request:
         with kept_notices() as assumed:
             planned = plan(
                 src, self.scale, self.model,
-                uncertainty=uncertainty is not None, elsewhere=self.elsewhere, **self.options,
+                uncertainty=uncertainty is not None, elsewhere=self.elsewhere, creation=creation, **self.options,
             )  # fmt: skip
         seconds = time.perf_counter() - began
         if planned.holds_classes and "OVERVIEW_RESAMPLING" not in {
@@ -155,18 +156,17 @@ class Task:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Of the run: what Plan.identity says, and where the uncertainty goes."""
+        """Of the run: what Plan.identity says, where the uncertainty goes, and what decides the bytes of the blocks."""
         beside = self.uncertainty_target
         where = {} if beside is None else {"uncertainty": str(beside.absolute())}
-        return {**self.planned.identity(), **where}
+        tiles = {kind: form.key for kind, form in self.forms.items()}
+        return {**self.planned.identity(), **where, **({"tiles": tiles} if tiles else {})}
 
     @cached_property
     def result_key(self) -> str:
         """Of the result: identifies a finished one, whichever version and block size made it."""
         decides = {
-            key: value
-            for key, value in self.identity.items()
-            if key not in ("version", "block", "uncertainty")
+            key: value for key, value in self.planned.identity().items() if key not in ("version", "block")
         }
         return job_key({**decides, "creation": self.creation})
 
@@ -176,6 +176,18 @@ class Task:
         planned = self.planned
         tags = {**planned.metadata.tags, **planned.tags(), RESULT_KEY_TAG: self.result_key}
         return replace(planned.metadata, tags=tags)
+
+    @cached_property
+    def forms(self) -> dict[str, TiledFormat]:
+        """How the blocks are written of those products whose COG is made of their tiles."""
+        windows = self.planned.block_windows
+        forms = {
+            product.kind: TiledFormat.of(
+                product.metadata, product.dtype, product.creation, windows, has_mask=product.has_mask
+            )
+            for product in self.products
+        }
+        return {kind: form for kind, form in forms.items() if form is not None}
 
     @cached_property
     def products(self) -> tuple[Product, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import psutil
 
@@ -92,7 +92,7 @@ def fitting_block(planned: Plan, budget: int) -> int | None:
     """The largest --block (output pixels) whose blocks take no more than `budget` bytes; None if none does."""
     stride = planned.grid.rows.tile - planned.grid.rows.overlap
     for tiles in range(planned.grid.block // stride, 0, -1):
-        grid: TileGrid = replace(planned.grid, block=tiles * stride)
+        grid: TileGrid = planned.grid.with_blocks(tiles * stride)
         if planned.block_bytes(grid) <= budget:
             return tiles * stride * planned.scale
     return None

@@ -137,6 +137,16 @@ def keeps_bits(options: Mapping[str, str], dtype: np.dtype[Any]) -> bool:
     return not one_nan and not _is_lossy(options, dtype) and "NBITS" not in options
 
 
+def overviews_are_lossless(options: Mapping[str, str]) -> bool:
+    """Whether an overview holds what was computed; its compression and quality are options of their own."""
+    compression = options.get("OVERVIEW_COMPRESS", "AUTO").upper()
+    if compression == "AUTO":
+        compression = options["COMPRESS"].upper()
+    if compression.startswith("LERC"):
+        return not any(float(options.get(name, 0)) for name in ("MAX_Z_ERROR", "MAX_Z_ERROR_OVERVIEW"))
+    return compression not in LOSSY
+
+
 def check_nodata_survives(options: Mapping[str, str], metadata: Metadata, dtype: np.dtype[Any]) -> None:
     """Refuse lossy compression with nodata, which it would change; NaN is safe, since LERC stores it separately."""
     if metadata.nodata is None or np.isnan(metadata.nodata) or not _is_lossy(options, dtype):

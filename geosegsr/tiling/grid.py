@@ -14,7 +14,7 @@ One axis, three tiles (tile 8, overlap 4, halo 1), the last one clamped to the s
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise, product
 
@@ -24,6 +24,10 @@ from geosegsr.raster.window import Window
 
 # 650,000 x 650,000 output pixels at the usual side. A header of a few bytes can claim more.
 _MOST_BLOCKS = 100_000
+_WASTE = 0.15
+"""Share of a side that regular tiles may compute twice, at most."""
+_BLOCKS_A_TILE = 3
+"""Blocks along the side of a scene of one tile, at most: the first of them computes it for all."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +48,26 @@ class Axis:
     """First pixel that is no longer wanted."""
     margin: int = 0
     """Pixels beyond a block's end that its own pixels depend on."""
+    unit: int = 0
+    """What the sides of blocks are multiples of, except for the last; 0 where blocks are fitted to tiles instead."""
 
     @cached_property
     def origins(self) -> tuple[int, ...]:
         """First pixel of each tile; the last tile is moved back so that it ends with the side."""
         if self.size <= self.tile:
             return (0,)
-        stride = self.tile - self.overlap
-        regular = range(0, self.size - self.tile, stride)
-        return (*regular, self.size - self.tile)
+        regular = range(-self.lead, self.size - self.tile, self.stride)
+        return (0, *regular[1:], self.size - self.tile)
+
+    @property
+    def stride(self) -> int:
+        """Pixels from one tile to the next."""
+        return self.tile - self.overlap
+
+    @property
+    def lead(self) -> int:
+        """Pixels that tiles begin early, so that supports begin at multiples of the stride; only where none is feathered."""
+        return self.halo if self.ramp == 0 else 0
 
     @property
     def ramp(self) -> int:
@@ -64,6 +79,9 @@ class Axis:
         """Pixels to which each tile contributes, as (start, stop); neighbours' supports share `ramp` pixels."""
         if len(self.origins) == 1:
             return ((0, self.size),)
+        if self.lead:
+            starts = [number * self.stride for number in range(len(self.origins))]
+            return tuple(pairwise([*starts, self.size]))
         stops = [*(origin + self.tile - self.halo for origin in self.origins[:-1]), self.size]
         starts = [0, *(origin + self.halo for origin in self.origins[1:-1]), stops[-2] - self.ramp]
         return tuple(zip(starts, stops, strict=True))
@@ -83,17 +101,27 @@ class Axis:
         """First pixels of all supports, and their ends; both rise from tile to tile."""
         return tuple(zip(*self.supports, strict=True))
 
+    def is_even(self, unit: int) -> bool:
+        """Whether cuts at multiples of a unit lie just before supports begin, so that blocks share only their edges."""
+        if len(self.origins) == 1:
+            return self.size <= unit * _BLOCKS_A_TILE
+        first = self.supports[1][0]
+        return unit % self.stride == 0 and self.start + self.margin <= first - self.stride
+
     def block_count(self, side: int) -> int:
         """About how many pieces `blocks` makes, without making them."""
-        stride = self.tile - self.overlap
+        stride = self.unit or self.stride
         return -(-(self.stop - self.start) // (max(1, round(side / stride)) * stride))
 
     def blocks(self, side: int) -> tuple[tuple[int, int], ...]:
         """The wanted pixels cut into pieces of about `side`, as (start, stop).
 
-        Cuts lie where a tile's support begins, less the margin, so that a block needs as few tiles as possible.
+        Without a unit, cuts lie where a tile's support begins, less the margin, so that a block needs as few tiles as possible.
         """
-        tiles_a_block = max(1, round(side / (self.tile - self.overlap)))
+        if self.unit:
+            step = max(1, round(side / self.unit)) * self.unit
+            return tuple(pairwise((*range(self.start, self.stop, step), self.stop)))
+        tiles_a_block = max(1, round(side / self.stride))
         inner = [first - self.margin for first, _ in self.supports[tiles_a_block::tiles_a_block]]
         cuts = [self.start, *(cut for cut in inner if self.start < cut < self.stop), self.stop]
         return tuple(pairwise(cuts))
@@ -117,6 +145,8 @@ class Tiling:
     """Tile sides must be a multiple of this."""
     min_size: int = 1
     """The shortest side that is allowed."""
+    regular: bool = False
+    """Whether tiles keep their side where making them smaller saves little; blocks then begin at multiples of the stride."""
 
     def __post_init__(self) -> None:
         least = max(1, self.min_size)
@@ -136,11 +166,16 @@ class Tiling:
         whole = fitted(size, self.multiple_of, self.min_size)
         if whole < self.tile:
             return Axis(size, whole, 0, 0, start, stop, margin)
-        count = max(1, -(-(size - self.overlap) // (self.tile - self.overlap)))
+        widest = Axis(size, self.tile, self.overlap, min(self.halo, self.overlap // 2), start, stop, margin)
+        covered = size + widest.lead
+        count = max(1, -(-(covered - self.overlap) // widest.stride))
         # As many tiles, with no more overlap than asked for.
-        even = -(-(size + (count - 1) * self.overlap) // count)
+        even = -(-(covered + (count - 1) * self.overlap) // count)
         side = min(self.tile, fitted(even, self.multiple_of, self.min_size))
-        return Axis(size, side, self.overlap, min(self.halo, self.overlap // 2), start, stop, margin)
+        wasted = count * widest.stride + self.overlap - covered
+        if self.regular and wasted <= _WASTE * size:
+            return widest
+        return replace(widest, tile=side)
 
 
 @dataclass(frozen=True)
@@ -226,6 +261,20 @@ class TileGrid:
                 product(rows, cols)
             )
         )
+
+    def with_blocks(self, block: int, unit: int = 0) -> TileGrid:
+        """The same tiles with other blocks.
+
+        Args:
+            block: Side in lr pixels.
+            unit: What sides are multiples of; 0 to cut blocks where they need as few tiles as possible.
+        """
+        rows, cols = (replace(axis, unit=unit) for axis in (self.rows, self.cols))
+        return replace(self, rows=rows, cols=cols, block=block)
+
+    def is_even(self, unit: int) -> bool:
+        """Whether blocks whose sides are multiples of a unit share no more of a tile than those that are fitted to tiles."""
+        return all(axis.is_even(unit) for axis in (self.rows, self.cols))
 
     def before(self, index: int) -> tuple[int, ...]:
         """Blocks to compute before this one, if possible: those above and to the left, whose tiles it shares."""

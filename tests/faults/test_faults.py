@@ -208,10 +208,10 @@ def test_a_source_cut_off_while_it_is_read(
     source = factory.write_plain(tmp_path / "source.tif", size=(400, 300))
     honest, whole = RUN.compute_block, source.read_bytes()
 
-    def compute_and_cut(planned: Any, folder: Path, run_id: str, index: int) -> Any:
+    def compute_and_cut(planned: Any, forms: Any, folder: Path, run_id: str, index: int) -> Any:
         if index == 40:
             os.truncate(source, 1000)
-        return honest(planned, folder, run_id, index)
+        return honest(planned, forms, folder, run_id, index)
 
     with monkeypatch.context() as patch:
         patch.setattr(RUN, "compute_block", compute_and_cut)

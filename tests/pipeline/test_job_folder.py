@@ -21,7 +21,7 @@ from geosegsr.errors import GeoSegSRError, GeoSegSRWarning, JobError, SceneError
 from geosegsr.files import move_new, temporary_folder, whole_file
 from geosegsr.pipeline import job_folder
 from geosegsr.pipeline.job import Job
-from geosegsr.raster.cog import block_bytes, is_block
+from geosegsr.raster.cog_block import block_bytes, is_block
 
 Run = Callable[..., Outcome]
 OPTIONS = ("-s", 2, "-m", "bicubic", "--tile", 16, "--overlap", 4, "--block", 48)

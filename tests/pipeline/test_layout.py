@@ -35,3 +35,16 @@ def test_blocks_of_an_interpolation_run_in_as_many_threads_as_there_are_cores(
     assert plan(source, 2, "bicubic").threads == 12
     assert plan(source, 2, Fake(replace(FAKE, device="cuda"))).threads == 12
     assert plan(source, 2, Fake()).threads == 4
+
+
+@pytest.mark.parametrize(("side", "scale", "blocks"), [(1000, 4, 16), (1600, 4, 16), (2400, 3, 9)])
+def test_blocks_of_an_interpolation_are_multiples_of_the_tiles_of_the_cog(
+    side: int, scale: int, blocks: int, tmp_path: Path
+) -> None:
+    """So that it can be made of theirs, with an overview inside each block; tiles of the interpolation end there, too."""
+    grid = plan(
+        factory.write_plain(tmp_path / "scene.tif", size=(side, side)), scale, "bicubic"
+    ).rendering.grid
+    assert len(grid.blocks) == blocks
+    assert all(edge * scale % 1024 == 0 for b in grid.blocks for edge in (b.window.row, b.window.col))
+    assert grid.tiles_computed == grid.tiles

@@ -282,7 +282,7 @@ def test_tags_by_other_names_are_tried_anew_and_other_values_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[object] = []
-    monkeypatch.setattr("geosegsr.raster.cog._tried", tried)
+    monkeypatch.setattr("geosegsr.raster.cog_gdal._tried", tried)
     for number, tags in enumerate(({"DAY": "1"}, {"DAY": "2"}, {"NIGHT": "2"}, {"DAY": "a\tb"})):
         source = factory.write_plain(tmp_path / f"{number}.tif", tags=tags)
         geosegsr.upscale(source, tmp_path / f"out{number}.tif", 2, "bicubic")

@@ -9,8 +9,10 @@ import pytest
 import scene_factory as factory
 
 from geosegsr.errors import VerificationError
-from geosegsr.raster.cog import BlockFile, block_bytes, pixel_checksum, verify_cog, write_cog
+from geosegsr.raster.cog import write_cog
+from geosegsr.raster.cog_block import BlockFile, block_bytes, pixel_checksum
 from geosegsr.raster.cog_options import creation_options
+from geosegsr.raster.cog_verify import verify_cog
 from geosegsr.raster.metadata import Metadata
 from geosegsr.raster.scene import Scene
 from geosegsr.raster.window import Window
@@ -32,7 +34,7 @@ def made(tmp_path: Path) -> tuple[Metadata, np.dtype, list[BlockFile]]:
 
 def written(made: tuple[Metadata, np.dtype, list[BlockFile]], target: Path, **options: str) -> None:
     """Write with some options, and verify as if with the default ones."""
-    write_cog(target, *made, creation_options(options), has_mask=False)
+    write_cog(target, *made, creation_options(options), None, has_mask=False)
     verify_cog(target, *made, creation_options({}), alpha="auto", threads=1)
 
 

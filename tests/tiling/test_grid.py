@@ -1,5 +1,6 @@
 """The grid covers every pixel, its blocks cover it once, and no tile leaves the scene."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -38,6 +39,25 @@ def test_every_pixel_lies_in_a_support_inside_its_tile(axis: Axis) -> None:
 def test_neighbours_share_exactly_the_ramp(axis: Axis) -> None:
     for (_, stop), (start, _) in zip(axis.supports[:-1], axis.supports[1:], strict=True):
         assert stop - start == axis.ramp
+
+
+@given(axes())
+def test_without_a_ramp_supports_begin_at_multiples_of_the_stride(axis: Axis) -> None:
+    if axis.ramp == 0 and axis.halo:
+        assert [start for start, _ in axis.supports] == [n * axis.stride for n in range(len(axis.supports))]
+
+
+@given(axes(), st.integers(1, 60), st.integers(1, 300), st.integers(0, 9))
+def test_blocks_of_a_unit(axis: Axis, unit: int, side: int, margin: int) -> None:
+    """Where such blocks are called even, they share no more of a tile than its overlap and what is read around them."""
+    cut = replace(axis, unit=unit, margin=margin)
+    blocks = cut.blocks(side)
+    assert [pixel for span in blocks for pixel in range(*span)] == list(range(axis.start, axis.stop))
+    assert all((stop - start) % unit == 0 for start, stop in blocks[:-1])
+    if cut.is_even(unit) and len(cut.supports) > 1:
+        for _, stop in blocks[:-1]:
+            last = cut.supports[cut.touching(stop - 1, stop)[-1]]
+            assert last[1] - stop <= axis.overlap + margin or last[1] == axis.size
 
 
 @given(axes(), st.integers(1, 300))

@@ -1,0 +1,202 @@
+"""One COG out of block files that hold its compressed tiles: GDAL writes its head and its small overviews."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio.shutil
+from affine import Affine
+from rasterio.io import MemoryFile
+
+from geosegsr.errors import SceneError, VerificationError
+from geosegsr.raster.cog_block import BlockFile, TiledFormat
+from geosegsr.raster.cog_gdal import for_metadata, pixel_bytes, writing
+from geosegsr.raster.cog_levels import overview_shapes
+from geosegsr.raster.cog_tiles import Source, Span, assembled, levels_of
+from geosegsr.raster.metadata import Metadata
+from geosegsr.raster.vrt import VRTSource, result_vrt
+from geosegsr.raster.window import Window
+
+_HEAD = 1 << 14  # bytes at a COG's begin that hold its directories, unless it is large
+_PIECE = 1 << 23  # bytes copied at a time
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is written."""
+
+    metadata: Metadata
+    dtype: np.dtype[Any]
+    options: Mapping[str, str]
+    """All creation options."""
+    has_mask: bool
+
+
+def join_blocks(part: Path, result: Result, blocks: Sequence[BlockFile], form: TiledFormat) -> None:
+    """Write a COG by copying the tiles of its blocks.
+
+    Args:
+        part: Where to write.
+        result: Its metadata and options.
+        blocks: Files by `tiled_block_bytes` that cover the result.
+        form: Their format.
+
+    Raises:
+        SceneError: It could not be written, for want of space for example.
+        VerificationError: A block's file, or the result after it was written, does not hold the bytes it should.
+    """
+    small = part.with_name(f"{part.stem}.overviews.tif")
+    with writing(part, pixel_bytes(result.metadata, result.dtype)):
+        try:
+            head, readers, spans = _laid_out(small, result, blocks, form.levels)
+        except ValueError as error:
+            raise _unfit(part, error) from error
+        written = 0
+        with part.open("wb") as file:
+            for piece in _pieces(head, spans, readers):
+                file.write(piece)
+                written = zlib.crc32(piece, written)
+        small.unlink(missing_ok=True)
+    for reader, block in zip(readers, blocks, strict=False):
+        reader.check(block)
+    if _checksum(part) != written:
+        raise VerificationError(
+            f"Cannot accept '{part}': it does not hold the bytes that were written. It was not moved into place; the "
+            "finished blocks are kept. Check the disk, and give the same command again."
+        )
+
+
+def _laid_out(
+    small: Path, result: Result, blocks: Sequence[BlockFile], inside: int
+) -> tuple[bytes, list[_Reader], list[Span]]:
+    """Head of the result, where its tiles are, and which of their bytes follow it; small overviews are written first."""
+    head, tile = empty_cog(result), int(result.options["BLOCKSIZE"])
+    readers = [_Reader(block.path) for block in blocks]
+    sources = [
+        Source(reader.levels, 0, block.window.row // tile, block.window.col // tile)
+        for reader, block in zip(readers, blocks, strict=True)
+    ]
+    if len(levels_of(head)) > 1 + inside:
+        _write_small_overviews(small, result, blocks, inside)
+        readers.append(_Reader(small))
+        sources.append(Source(readers[-1].levels[1:], inside + 1))
+    patched, spans = assembled(head, sources)
+    return patched, readers, spans
+
+
+def _unfit(part: Path, error: ValueError) -> SceneError | VerificationError:
+    if "holds numbers to" in str(error):
+        return SceneError(
+            f"Cannot write '{part}': it takes more than 4 GB, and BIGTIFF=NO or IF_NEEDED allows no more. The finished "
+            "blocks are kept. Repeat the same command with --co BIGTIFF=YES."
+        )
+    return VerificationError(
+        f"Cannot make '{part}' of its blocks: {error}. The finished blocks are kept. Give the same command again, and "
+        "report it if it fails again."
+    )
+
+
+def _pieces(head: bytes, spans: Sequence[Span], readers: Sequence[_Reader]) -> Iterator[bytes]:
+    """The bytes of the result, in order."""
+    yield head
+    for span in spans:
+        for start in range(span.start, span.stop, _PIECE):
+            yield readers[span.source].read(start, min(start + _PIECE, span.stop))
+
+
+def _checksum(path: Path) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            crc = zlib.crc32(chunk, crc)
+    return crc
+
+
+class _Reader:
+    """A source on disk, read once from begin to end; its checksum is that of all that was read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        size = _HEAD
+        while True:
+            with path.open("rb") as file:
+                head = file.read(size)
+            try:
+                levels = levels_of(head)
+                starts = [level.spans[0][level.spans[1] > 0] for level in levels]
+                break
+            except ValueError:
+                if len(head) < size:
+                    raise
+                size *= 8
+        head = head[: min(int(found.min()) for found in starts if found.size)]
+        self.levels = levels_of(head)  # holds no more than it needs: there may be many thousand blocks
+        self._hash = hashlib.sha256(head)
+
+    def read(self, start: int, stop: int) -> bytes:
+        with self._path.open("rb") as file:
+            file.seek(start)
+            data = file.read(stop - start)
+        self._hash.update(data)
+        return data
+
+    def check(self, block: BlockFile) -> None:
+        if self._hash.hexdigest() != block.sha256:
+            raise VerificationError(
+                f"Cannot use the block '{self._path}': its pixels are not those computed. The other finished blocks are "
+                "kept. Give the same command again, and report it if it fails again."
+            )
+
+
+def empty_cog(result: Result) -> bytes:
+    """A COG by GDAL of an empty raster with all metadata of a result: its directories, and no tiles."""
+    metadata = result.metadata
+    shapes = overview_shapes(metadata.height, metadata.width, result.options)
+    # GDAL would compute overviews of nothing, for minutes where the result is large.
+    overviews = "NONE" if result.options["OVERVIEWS"].upper() == "NONE" else "AUTO"
+    options = {**result.options, "OVERVIEWS": overviews, "SPARSE_OK": "YES", "NUM_THREADS": "1"}
+    bare = replace(metadata, transform=None, crs=None, gcps=(), rpcs={}, tags={})
+    with ExitStack() as stack:
+
+        def memory(height: int, width: int) -> str:
+            small = result_vrt(
+                replace(bare, height=height, width=width), result.dtype, [], has_mask=result.has_mask
+            )
+            return str(stack.enter_context(MemoryFile(small, ext=".vrt")).name)
+
+        paths = [memory(*shape) for shape in shapes]
+        whole = result_vrt(metadata, result.dtype, [], has_mask=result.has_mask, overviews=paths)
+        source = stack.enter_context(MemoryFile(whole, ext=".vrt"))
+        target = stack.enter_context(MemoryFile(ext=".tif"))
+        rasterio.shutil.copy(source.name, target.name, driver="COG", **for_metadata(options, metadata))
+        return bytes(target.getbuffer())
+
+
+def _write_small_overviews(path: Path, result: Result, blocks: Sequence[BlockFile], inside: int) -> None:
+    """A COG by GDAL whose pixels are the smallest overview that is in the blocks; its overviews are those of the result."""
+    metadata, tile = result.metadata, int(result.options["BLOCKSIZE"])
+    height, width = overview_shapes(metadata.height, metadata.width, result.options)[inside - 1]
+    shrunk = replace(
+        metadata, height=height, width=width, transform=Affine.translation(1, 1),
+        crs=None, gcps=(), gcps_crs=None, rpcs={}, tags={},
+    )  # fmt: skip
+    sources = []
+    for block in blocks:
+        row, col, row_stop, col_stop = (
+            edge >> inside
+            for edge in (block.window.row, block.window.col, block.window.row_stop, block.window.col_stop)
+        )
+        window = Window(row, col, row_stop - row, col_stop - col)
+        sources.append(VRTSource(str(block.path.absolute()), window, (tile, tile), inside - 1))
+    vrt = blocks[0].path.parent / "result.vrt"
+    vrt.write_bytes(result_vrt(shrunk, result.dtype, sources, has_mask=result.has_mask))
+    rasterio.shutil.copy(
+        str(vrt), str(path), driver="COG", **for_metadata({**result.options, "STATISTICS": "NO"}, shrunk)
+    )
