@@ -167,6 +167,8 @@ class Tiling:
         if whole < self.tile:
             return Axis(size, whole, 0, 0, start, stop, margin)
         widest = Axis(size, self.tile, self.overlap, min(self.halo, self.overlap // 2), start, stop, margin)
+        if size <= self.tile:
+            return widest
         covered = size + widest.lead
         count = max(1, -(-(covered - self.overlap) // widest.stride))
         # As many tiles, with no more overlap than asked for.

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from geosegsr.errors import WindowError
 from geosegsr.raster.window import Window
-from geosegsr.tiling.grid import Axis
+from geosegsr.tiling.grid import Axis, Tiling
 
 
 @st.composite
@@ -45,6 +45,14 @@ def test_neighbours_share_exactly_the_ramp(axis: Axis) -> None:
 def test_without_a_ramp_supports_begin_at_multiples_of_the_stride(axis: Axis) -> None:
     if axis.ramp == 0 and axis.halo:
         assert [start for start, _ in axis.supports] == [n * axis.stride for n in range(len(axis.supports))]
+
+
+@given(st.integers(1, 40), st.data())
+def test_a_side_of_one_tile_is_not_divided(tile: int, data: st.DataObject) -> None:
+    overlap = data.draw(st.integers(0, tile - 1))
+    tiling = Tiling(tile, overlap, overlap // 2, regular=data.draw(st.booleans()))
+    size = data.draw(st.integers(1, tile))
+    assert tiling.axis(size, 0, size, 0).origins == (0,)
 
 
 @given(axes(), st.integers(1, 60), st.integers(1, 300), st.integers(0, 9))
