@@ -91,11 +91,12 @@ def _run(task: Task, job: Job, engine: Engine, seconds: dict[str, float], tell: 
             f"Cannot finish '{target}': '{planned.scene.path}' changed while it was read. "
             "Repeat the command with --no-resume once the source no longer changes."
         )
+    copied: dict[str, int | None] = {}
     for stage, do in (("cog", _write), ("verify", _verify)):
         tell(_at(planned, resumed, stage))
         with timed(seconds, stage), job.named():
             for product in task.products:
-                do(product, task, job)
+                do(product, task, job, copied)
     tell(_at(planned, resumed, "commit"))
     records = dict(job.done)
     made = {product.target: product for product in task.products}
@@ -117,23 +118,23 @@ def _at(planned: Plan, resumed: int, stage: str) -> Progress:
     return Progress(total, total, resumed, stage)
 
 
-def _write(product: Product, task: Task, job: Job) -> None:
+def _write(product: Product, task: Task, job: Job, copied: dict[str, int | None]) -> None:
     """Copy the block files into a COG in the job's folder."""
     blocks, full = (
         _block_files(task.planned, job, product.kind),
         _with_statistics(product, task.planned, job),
     )
-    write_cog(
+    copied[product.kind] = write_cog(
         job.part(product.kind), full, product.dtype, blocks, product.creation, task.forms.get(product.kind),
         has_mask=product.has_mask,
     )  # fmt: skip
 
 
-def _verify(product: Product, task: Task, job: Job) -> None:
+def _verify(product: Product, task: Task, job: Job, copied: dict[str, int | None]) -> None:
     """Compare the COG in the job's folder with what was computed."""
     verify_cog(
         job.part(product.kind), product.metadata, product.dtype, _block_files(task.planned, job, product.kind),
-        product.creation, alpha=product.alpha, threads=default_threads(),
+        product.creation, alpha=product.alpha, threads=default_threads(), copied=copied[product.kind],
     )  # fmt: skip
 
 

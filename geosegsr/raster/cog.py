@@ -26,7 +26,7 @@ def write_cog(
     form: TiledFormat | None,
     *,
     has_mask: bool,
-) -> None:
+) -> int | None:
     """Make one COG of block files.
 
     Args:
@@ -38,6 +38,9 @@ def write_cog(
         form: How the blocks were written; None for plain GeoTIFFs.
         has_mask: Whether the block files carry a mask.
 
+    Returns:
+        CRC-32 of the file where tiles were copied, for `verify_cog`; None where GDAL wrote it.
+
     Raises:
         SceneError: The COG could not be written, for want of space for example.
         VerificationError: What was copied is not what was computed.
@@ -45,8 +48,6 @@ def write_cog(
     if form is None:
         log.debug("%s: GDAL makes the COG of %d plain blocks", part.name, len(blocks))
         copy_through_vrt(part, metadata, dtype, blocks, options, has_mask=has_mask)
-    else:
-        log.debug(
-            "%s: the tiles of %d blocks are copied, with %d overviews", part.name, len(blocks), form.levels
-        )
-        join_blocks(part, Result(metadata, dtype, options, has_mask), blocks, form)
+        return None
+    log.debug("%s: the tiles of %d blocks are copied, with %d overviews", part.name, len(blocks), form.levels)
+    return join_blocks(part, Result(metadata, dtype, options, has_mask), blocks, form)

@@ -22,7 +22,7 @@ from geosegsr.raster.cog_options import keeps_bits
 from geosegsr.raster.cog_tiles import levels_of
 from geosegsr.raster.gdal import GDALError, gdal_reason
 from geosegsr.raster.metadata import BandMetadata, Metadata
-from geosegsr.raster.nodata import is_invalid
+from geosegsr.raster.nodata import is_invalid, nodata_marker
 from geosegsr.raster.window import Window
 
 SMALL_BYTES = 64_000_000
@@ -77,6 +77,9 @@ class TiledFormat:
         Returns:
             None where blocks are plain GeoTIFFs, of which GDAL makes the COG.
         """
+        nodata = metadata.nodata
+        if nodata is not None and nodata == nodata and float(nodata_marker(nodata, dtype)) != nodata:
+            return None  # such as -3.4028235e+38, which rasterio does not set for float32
         shape = metadata.height, metadata.width
         levels = levels_inside(shape, blocks, dtype, options, has_mask=has_mask)
         if levels is None:

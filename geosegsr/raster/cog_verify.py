@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,12 +32,13 @@ def verify_cog(
     *,
     alpha: AlphaPolicy,
     threads: int,
+    copied: int | None = None,
 ) -> None:
     """Read a finished file back and compare all of it with what was computed.
 
     Checks the layout (by rio-cogeo), every metadata item, every pixel by checksum (unless the compression is lossy), the
     number of valid pixels of every block and band, and the first overview against means of pixels. Pixels of blocks whose
-    tiles were verified when they were made are not read again.
+    tiles were verified when they were made are not read again; `copied` is the CRC-32 that `write_cog` returned for them.
 
     Raises:
         VerificationError: The file differs; the message says how.
@@ -58,6 +60,8 @@ def verify_cog(
         _refuse(path, f"its dtype is {written.dtype} instead of {dtype}")
     if differences := metadata.differences(written.metadata):
         _refuse(path, f"its metadata differs (expected, found): {'; '.join(differences[:5])}")
+    if copied is not None and _checksum(path) != copied:
+        _refuse(path, "its bytes are not those copied from its blocks")
     exact = keeps_bits(options, dtype)
 
     def check(block: BlockFile) -> None:
@@ -82,6 +86,14 @@ def verify_cog(
         with rasterio.Env(**COPY_ENV):
             _check_overview(path, written)
     forget_handles()  # an open handle would keep the disk space of a file that is replaced later
+
+
+def _checksum(path: Path) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            crc = zlib.crc32(chunk, crc)
+    return crc
 
 
 def _check_overview(path: Path, written: Scene) -> None:

@@ -438,19 +438,20 @@ def test_overwrite_keeps_the_old_target_when_the_new_one_is_not_what_was_compute
 ) -> None:
     honest = RUN.write_cog
 
-    def write_one_wrong_pixel(part: Path, *args: object, **kwargs: object) -> None:
-        honest(part, *args, **kwargs)  # type: ignore[arg-type]
+    def write_one_wrong_pixel(part: Path, *args: object, **kwargs: object) -> object:
+        copied = honest(part, *args, **kwargs)  # type: ignore[arg-type]
         with rasterio.open(part) as written:
             row = written.read(1)[100].tobytes()
         content = part.read_bytes()
         assert content.count(row) == 1
         part.write_bytes(content.replace(row, bytes([row[0] ^ 1]) + row[1:]))
+        return copied
 
     monkeypatch.setattr(RUN, "write_cog", write_one_wrong_pixel)
     source = factory.write_plain(tmp_path / "source.tif", count=1)
     (folder / "out.tif").write_bytes(b"precious")
     outcome = upscale(source, "--overwrite", "--co", "COMPRESS=NONE")
-    assert_refused(outcome, 1, "pixels at", "not those computed", "not moved into place")
+    assert_refused(outcome, 1, "bytes are not those copied", "not moved into place")
     assert (folder / "out.tif").read_bytes() == b"precious"
 
     monkeypatch.undo()
