@@ -14,7 +14,7 @@ import numpy as np
 from affine import Affine
 from rasterio.crs import CRS
 
-from geosegsr.errors import SceneError, did_you_mean
+from geosegsr.errors import BandError, SceneError, did_you_mean
 from geosegsr.raster.gdal import reading
 from geosegsr.raster.kinds import BandKind
 from geosegsr.raster.vrt import GDAL_TYPES, add_tags, colour_name
@@ -245,6 +245,11 @@ def _header(band: ProductBand) -> dict[str, Any]:
     """What the VRT has to know of a band's raster."""
     with reading(band.path) as source:
         at = band.band - 1
+        if not 0 <= at < source.count:
+            raise BandError(
+                f"Cannot read band {band.band} of '{band.path}' as '{band.name}': it has {source.count}. "
+                "Correct the item or metadata that names the band."
+            )
         return {
             "dtype": source.dtypes[at],
             "size": (source.width, source.height),

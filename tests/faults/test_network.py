@@ -32,6 +32,7 @@ RUN = import_module("geosegsr.pipeline.run")
 SECRET = "S3CR3T"
 QUERY = f"?X-Amz-Signature={SECRET}&Expires=1"
 OPTIONS = ("--model", "bicubic", "--scale", 2, "--block", 256)
+DATED = ("--stac", "--datetime", "2024-05-01")
 MOST_REQUESTS = 12
 """With the time-outs of a request these bound the time, on a busy machine too."""
 IMPATIENT = {
@@ -340,10 +341,10 @@ def test_no_output_holds_a_secret(server: Server, tmp_path: Path, capfd: pytest.
     outcomes = [
         run_here(capfd, *args)
         for args in (
-            ("upscale", here, "-o", single, *OPTIONS, "--stac", "-vv"),
+            ("upscale", here, "-o", single, *OPTIONS, *DATED, "-vv"),
             ("upscale", here, "-o", single, *OPTIONS, "--json"),
             ("upscale", here, "-o", folder / "dry.tif", *OPTIONS, "--dry-run", "--json"),
-            ("upscale", options, here, gone, "-o", many, *OPTIONS, "--stac", "--json", "-vv"),
+            ("upscale", options, here, gone, "-o", many, *OPTIONS, *DATED, "--json", "-vv"),
             ("upscale", gone, "-o", folder / "gone.tif", *OPTIONS, "-vv"),
             ("info", here),
             ("info", here, "--json"),

@@ -84,7 +84,7 @@ def test_a_fourth_band_without_a_name_may_be_alpha() -> None:
 
 
 def test_what_cannot_work_is_refused() -> None:
-    cube = xr.DataArray(np.zeros((2, 2, 4, 4)), dims=("time", "band", "y", "x"))
+    cube = xr.DataArray(np.zeros((2, 2, 4, 4)), dims=("level", "band", "y", "x"))
     with pytest.raises(BandError, match="at most one of bands"):
         geosegsr.super_resolve(cube, 2)
     with pytest.raises(ConfigError, match="must be one of 2, 3, 4, 8"):

@@ -230,11 +230,17 @@ def open_screen(*, quiet: bool = False, as_json: bool = False) -> Screen:
     """
     if quiet:
         return Screen()
-    if "ipykernel" in sys.modules:
+    if _in_a_notebook():
         return _Notebook()
     if sys.stderr.isatty() and not as_json and os.environ.get("TERM") != "dumb":
         return _Terminal()
     return _Log()
+
+
+def _in_a_notebook() -> bool:
+    """Whether a notebook's kernel runs this process; one that only imported such things is none."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 def _log_every_s() -> float:
