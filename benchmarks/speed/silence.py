@@ -1,6 +1,6 @@
 """The longest silence of a command, on a terminal and in a log.
 
-    python benchmarks/speed/silence.py -- geosegsr upscale scene.tif -o /tmp/out.tif --overwrite --no-resume
+    python benchmarks/speed/silence.py -- geosegsr upscale scene.tif -o out.tif --overwrite --no-resume
 
 The command runs twice: with a pseudo-terminal of 80 columns, and with pipes. Every piece of output is stamped; the
 silence before the first counts, too. What passes between the last and the end of the process is stated apart.

@@ -25,9 +25,6 @@ _ROUGH = 5.0
 """Times the usual roughness of a line: up to 3 on results without seams, 4.5 where noise was taken out. Tiles that are cut hard have more, also where
 their levels agree."""
 
-_EDGE = 2.5
-"""Times the usual step of the input, or roughness of bicubic interpolation, from which on a line is an edge of the ground."""
-
 Array = NDArray[np.float64]
 
 
@@ -145,11 +142,3 @@ def _roughness(plane: Floats, scale: int, down: bool) -> Array:
     edges = np.arange(1, len(lines)) * scale
     lines[1:] = jumps[np.clip(edges - 2, 0, len(jumps) - 1)]
     return lines / max(float(np.median(lines[1:])), 1e-9) if len(lines) > 1 else lines
-
-
-def _edges(lr: Floats, down: bool) -> Array:
-    """Mean step of the input onto each line, without its sign, over what is usual; shape (lines,)."""
-    rows = (lr if down else lr.T).astype(np.float64)
-    steps = np.abs(np.diff(rows, axis=0, prepend=rows[:1]).mean(1))
-    edges: Array = steps / max(float(np.median(steps)), 1e-9)
-    return edges

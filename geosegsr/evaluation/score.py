@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, overload
+from typing import Any, overload
 
 from geosegsr.errors import ConfigError
 from geosegsr.evaluation.evaluate import evaluate_file, evaluate_model
 from geosegsr.evaluation.table import Evaluation
+from geosegsr.imagery.find import Places, listed_places
 from geosegsr.models.contract import Upscaler
 from geosegsr.sensor.degradation import Degradation
 from geosegsr.sensor.descriptor import SensorDescriptor
-
-Places: TypeAlias = str | Path | Sequence[str | Path]
 
 
 @overload
@@ -71,8 +70,4 @@ def evaluate(sr: Any = None, *, model: Any = None, hr: Any = (), lr: Any = (), *
         raise ConfigError("Cannot evaluate both or neither. Pass either a file sr, or model=.")
     if sr is not None:
         return evaluate_file(sr, hr, lr or None, **options)
-    return evaluate_model(model, _listed(hr), _listed(lr), **options)
-
-
-def _listed(places: Places) -> list[str]:
-    return [str(places)] if isinstance(places, str | Path) else [str(place) for place in places]
+    return evaluate_model(model, listed_places(hr), listed_places(lr), **options)

@@ -17,14 +17,18 @@ import glob
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from geosegsr.errors import SceneError
 from geosegsr.files import JOB_SUFFIX, exists, is_file, is_folder, is_remote, real_path
 from geosegsr.raster.products import is_product
 
 log = logging.getLogger("geosegsr")
+
+Places: TypeAlias = str | Path | Sequence[str | Path]
+"""A folder, a pattern or a file, or several of them."""
 
 RASTERS = (".tif", ".tiff", ".gtiff", ".jp2", ".img", ".nitf", ".ntf", ".bil", ".asc")
 """Suffixes of the rasters in a folder, in lower case."""
@@ -63,6 +67,11 @@ def find_rasters(named: Iterable[str], *, deep: bool) -> list[str]:
             "pass its result."
         )
     return list(found.values())
+
+
+def listed_places(places: Places) -> list[str]:
+    """The names of one place, or of several."""
+    return [str(places)] if isinstance(places, str | Path) else [str(place) for place in places]
 
 
 def find_images(named: Iterable[str]) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -19,32 +18,26 @@ from geosegsr.errors import BandError, ConfigError, redacted
 from geosegsr.models.catalogue import check_scale, model_at, shared_upscaler
 from geosegsr.models.contract import DEFAULT_MODEL, Upscaler, workspace_bytes
 from geosegsr.models.ensemble import Ensemble
-from geosegsr.notices import warn
-from geosegsr.pipeline.guide import open_guide
 from geosegsr.pipeline.layout import plan_rendering
+from geosegsr.pipeline.opening import open_scene
 from geosegsr.pipeline.options import PlanOptions, listed, with_defaults
 from geosegsr.pipeline.sensing import ASSUMED, Sensing
 from geosegsr.pipeline.suitability import trained_on
 from geosegsr.raster.area import Area, area_from_bbox, area_from_geometry, area_from_window
 from geosegsr.raster.cog_options import creation_options
 from geosegsr.raster.identity import source_identity
-from geosegsr.raster.intake import Intake, take_in
+from geosegsr.raster.intake import Intake
 from geosegsr.raster.metadata import BandMetadata, Metadata
-from geosegsr.raster.products import locate
 from geosegsr.raster.radiometry import working_dtype
 from geosegsr.raster.scene import AlphaPolicy, Scene
 from geosegsr.raster.window import Window
 from geosegsr.sensor.consistency import Sampling
-from geosegsr.sharpening.product import groups_of, open_whole
-from geosegsr.sharpening.scene import SharpenedScene
 from geosegsr.sharpening.stack import rasters_of, sharpened_parts
 from geosegsr.tiling.grid import TileGrid
 from geosegsr.tiling.group import output_bands
 from geosegsr.tiling.render import Rendering
 from geosegsr.version import __version__
 from geosegsr.workers.engine import default_threads, single_core_threads
-
-log = logging.getLogger("geosegsr")
 
 _SYNTHETIC = (
     "Detail finer than the source's pixels is the model's estimate of what such scenes look like; "
@@ -254,10 +247,8 @@ class Plan:
         rendering = self.rendering
         polygon = self.area.polygon
         keys = [part.key for part in sharpened_parts(self.scene)]
-        of_some = {
-            "guide": keys,
-            "separate": self.separate,
-        }  # only where they are used: keys of other results stay
+        # Only where they are used: keys of other results stay.
+        of_some = {"guide": keys, "separate": self.separate}
         return {name: value for name, value in of_some.items() if value} | {
             "version": __version__,
             "source": source_identity(self.scene.path, self.scene.files),
@@ -319,7 +310,7 @@ def plan(
     """
     chosen = with_defaults(options)
     check_scale(scale, guided=True)  # whether there is a guide, the scene will tell
-    scene, intake = _open_scene(src, chosen)
+    scene, intake = open_scene(src, chosen)
     check_scale(scale, guided=chosen["groups"] is not None or len(rasters_of(scene)) > 1)
     model = model_at(scale, model)
     device, precision, ensemble = chosen["device"], chosen["precision"], chosen["ensemble"]
@@ -358,48 +349,6 @@ def plan(
         intake,
         chosen["separate"],
     )
-
-
-def _open_scene(src: str | Path, options: PlanOptions) -> tuple[Scene, Intake]:
-    scene, intake = _open_source(src, options)
-    guide = options["guide"]
-    if guide is None:
-        return scene, intake
-    begin("fitting the guide to the scene")
-    found = open_guide(guide, find_nodata=options["nodata"] == "auto")
-    return SharpenedScene.of(scene, found, intake.kinds), intake
-
-
-def _open_raster(src: str | Path, options: PlanOptions, nodata: float | None) -> Scene:
-    located, groups = locate(str(src)), options["groups"]
-    if groups is not None and (located is None or not located.chosen):
-        raise ConfigError(
-            f"Cannot choose --groups of '{src}': it is one raster, not a product of several. Leave the option out."
-        )
-    if located is not None and located.chosen and (groups is not None or len(groups_of(located.product)) > 1):
-        scene = open_whole(located.product, groups, options["bands"], nodata, options["band_kinds"])
-    else:
-        scene = Scene.open(src, options["bands"], nodata, options["alpha"])
-    return scene.with_band_kinds(options["band_kinds"])
-
-
-def _open_source(src: str | Path, options: PlanOptions) -> tuple[Scene, Intake]:
-    begin("reading the scene")
-    asked = options["nodata"]
-    scene = _open_raster(src, options, None if isinstance(asked, str) else asked)
-    scene, intake = take_in(
-        scene, lambda nodata: _open_raster(src, options, nodata), find_nodata=asked == "auto"
-    )
-    for line in intake.decisions:
-        log.info("%s: %s", scene.path, line)
-    if scene.metadata.crs is None and scene.metadata.gcps_crs is None and not scene.metadata.rpcs:
-        warn(f"'{scene.path}' has no coordinate reference system; neither will the result")
-    if lost := scene.metadata.in_tiff()[1]:
-        warn(f"the result leaves out {lost} of '{scene.path}': a GeoTIFF holds none")
-    if scene.alpha_looks_like_image:
-        kind = "a mask, as you said" if scene.alpha_band is not None else "an image, such as near infrared"
-        warn(f"the band of '{scene.path}' that is tagged alpha holds more than mask values: taken as {kind}")
-    return scene, intake
 
 
 def _area(scene: Scene, options: PlanOptions) -> Area:

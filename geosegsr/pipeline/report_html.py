@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import rasterio
-from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 from rasterio.io import MemoryFile
 
+from geosegsr.raster.preview import stretched
+
 LONGEST = 256
 """Longest side of the picture, in its pixels."""
-_ENDS = (2, 98)  # percentiles that become black and white
 
 
 def as_html(report: Mapping[str, Any]) -> str:
@@ -48,14 +48,15 @@ def _image(path: str) -> str:
 def thumbnail(path: str) -> bytes:
     """A PNG of a raster, read from its overviews: red, green and blue where it has them, else its first band.
 
-    Each band reaches from its 2nd to its 98th percentile; pixels without data are transparent.
+    Bands are stretched as in a preview; pixels without data are transparent.
     """
     with rasterio.open(path) as source:
         shrink = max(source.height, source.width, LONGEST) / LONGEST
         shape = (max(1, round(source.height / shrink)), max(1, round(source.width / shrink)))
         values = source.read(_bands(source), out_shape=shape, masked=True)
     known = ~np.asarray(np.ma.getmaskarray(values).any(axis=0))
-    grey = [_stretched(np.ma.getdata(band).astype(np.float64), known) for band in values]
+    bands = [np.ma.getdata(band).astype(np.float64) for band in values]
+    grey = [stretched(band, known & np.isfinite(band)) for band in bands]
     planes = np.stack([*(grey * 3 if len(grey) == 1 else grey), known.astype(np.uint8) * 255])
     with MemoryFile() as memory:
         with memory.open(driver="PNG", count=4, height=shape[0], width=shape[1], dtype="uint8") as target:
@@ -67,13 +68,3 @@ def _bands(source: Any) -> list[int]:
     colours = list(source.colorinterp)
     wanted = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
     return [colours.index(colour) + 1 for colour in wanted] if set(wanted) <= set(colours) else [1]
-
-
-def _stretched(band: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    known = known & np.isfinite(band)
-    if not known.any():
-        return np.zeros(band.shape, np.uint8)
-    low, high = np.percentile(band[known], _ENDS)
-    share = np.clip((np.where(known, band, low) - low) / max(high - low, 1e-12), 0, 1)
-    grey: NDArray[np.uint8] = np.rint(255 * share).astype(np.uint8)
-    return grey

@@ -45,7 +45,7 @@ def write_preview(scene: Scene, path: Path, longest: int = LONGEST, *, overwrite
     values, valid = scene.read_resampled(scene.window, shape, Resampling.average)
     bands = list(shown_bands(scene.colours))
     known = np.asarray(valid[bands].all(axis=0), bool)
-    planes = [_stretched(band, known) for band in values[bands].astype(np.float64)]
+    planes = [stretched(band, known) for band in values[bands].astype(np.float64)]
     opacity = np.where(known, 255, 0).astype(np.uint8)
     picture = np.stack([*(planes if len(planes) == 3 else planes * 3), opacity], axis=-1)
     text = PngImagePlugin.PngInfo()
@@ -101,8 +101,9 @@ def shown_bands(colours: tuple[str, ...]) -> tuple[int, ...]:
     return (0, 1, 2) if len(colours) >= 3 else (0,)
 
 
-def _stretched(band: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def stretched(band: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """A band from black, its 1st percentile, to white, its 99th; unknown pixels are black. Shapes (h, w)."""
     low, high = np.percentile(band[known], _ENDS) if known.any() else (0.0, 1.0)
     shares: NDArray[Any] = np.clip((np.where(known, band, low) - low) / max(high - low, 1e-12), 0, 1)
-    stretched: NDArray[np.uint8] = np.rint(shares * 255).astype(np.uint8)
-    return stretched
+    grey: NDArray[np.uint8] = np.rint(shares * 255).astype(np.uint8)
+    return grey

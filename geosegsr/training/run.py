@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from geosegsr.imagery.find import Places, listed_places
 from geosegsr.training.config import resolve_config
 from geosegsr.training.events import Event
 from geosegsr.training.loop import TrainResult
@@ -14,11 +15,11 @@ from geosegsr.training.run_folder import RunFolder
 
 
 def train(
-    hr: str | Path | Sequence[str | Path],
+    hr: Places,
     folder: str | Path,
     scale: int = 4,
     *,
-    lr: str | Path | Sequence[str | Path] = (),
+    lr: Places = (),
     preset: str | None = None,
     config: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -43,8 +44,8 @@ def train(
         GeoSegSRError: The images or the settings cannot work.
         Cancelled: The run was interrupted; it is saved.
     """
-    places = {"data.hr": hr, "data.lr": lr}
-    own = {name: _listed(given) for name, given in places.items() if _listed(given)}
+    places = {"data.hr": listed_places(hr), "data.lr": listed_places(lr)}
+    own = {name: named for name, named in places.items() if named}
     resolved = resolve_config(preset, config, {**own, "model.scale": scale, **(settings or {})})
     return run(resolved, folder, on_event=progress)
 
@@ -52,7 +53,3 @@ def train(
 def resume_training(folder: str | Path, *, progress: Callable[[Event], None] | None = None) -> TrainResult:
     """Continue an interrupted run with its own settings; arguments and errors as of `train`."""
     return run(RunFolder(folder).read_config(), folder, resume=True, on_event=progress)
-
-
-def _listed(places: str | Path | Sequence[str | Path]) -> list[str]:
-    return [str(places)] if isinstance(places, str | Path) else [str(place) for place in places]
