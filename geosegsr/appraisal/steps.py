@@ -22,8 +22,8 @@ lies above it that is visible at all."""
 _OWN = 3.0
 """Times the step that bicubic interpolation shows there: an edge of the ground is in both."""
 _ROUGH = 5.0
-"""Times the usual roughness of a line: up to 3 on results without seams, 4.5 where noise was taken out. Tiles that are cut hard have more, also where
-their levels agree."""
+"""Times the usual roughness of a line: up to 3 on results without seams, 4.5 where noise was taken out. Tiles that are cut
+hard have more, also where their levels agree."""
 
 Array = NDArray[np.float64]
 

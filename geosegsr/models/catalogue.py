@@ -38,8 +38,8 @@ def resolve_upscaler(
     """The model for a name or a checkpoint file; an Upscaler is returned as it is.
 
     Args:
-        model: "bundled"; "nearest", "bilinear", "bicubic" or "lanczos"; a name of the library; the path of a .safetensors checkpoint, or of
-            another project's network (`load_foreign`); or an Upscaler.
+        model: "bundled"; "nearest", "bilinear", "bicubic" or "lanczos"; a name of the library; the path of a .safetensors
+            checkpoint, or of another project's network (`load_foreign`); or an Upscaler.
         scale: Output pixels per input pixel, along each side.
         device: "auto", "cpu", "cuda" or "cuda:N"; interpolation always runs on the CPU.
         precision: "auto", "fp32", "bf16" or "fp16"; interpolation ignores it.
