@@ -200,13 +200,19 @@ def _properties(metadata: Metadata, result: Path) -> dict[str, Any]:
         "description": tags.get("GEOSEGSR_NOTE"),
         "gsd": ground_sample_distance(metadata),
         "processing:software": {"geosegsr": tags.get("GEOSEGSR_VERSION", "unknown")},
-        "processing:lineage": f"Super-resolution, {scale} times as many pixels a side, by the model {model}",
+        "processing:lineage": _lineage(scale, model),
         "geosegsr:model": model,
         "geosegsr:model_hash": tags.get("GEOSEGSR_MODEL_HASH"),
         "geosegsr:scale": None if scale is None else int(scale),
         "geosegsr:value_range": tags.get("GEOSEGSR_VALUE_RANGE"),
     }
     return {key: value for key, value in properties.items() if value is not None}
+
+
+def _lineage(scale: str | None, model: str | None) -> str:
+    if scale == "1":
+        return "Coarse bands sharpened to the grid of the sharpest bands"
+    return f"Super-resolution, {scale} times as many pixels a side, by the model {model}"
 
 
 def _add_grid(item: pystac.Item, metadata: Metadata) -> None:

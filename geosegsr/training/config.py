@@ -146,10 +146,10 @@ class ValidationConfig(Checked):
     """A run ends when this many validations in a row gain less than 0.01 dB over the one before them; 0: never."""
     bundled: bool = True
     """Whether the bundled model is scored on the same tiles at the end; the run's model has to be better."""
-    keep: Annotated[float, bounds(gt=0, le=1)] = 0.9
+    keep: Annotated[float, bounds(gt=0, le=1)] = 0.7
     """Share of the gain over given start weights that weights nearer to the start must keep to become the model: they have
-    forgotten less. 1: the best weights become the model."""
-    pictures: int = 4
+    forgotten less, by default less than 0.1 dB of old sources where it was measured. 1: the best weights become the model."""
+    pictures: Annotated[int, bounds(1)] = 4
     """Tiles shown in the picture of each validation."""
 
 
