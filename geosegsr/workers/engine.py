@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -294,7 +295,7 @@ def _client(workers: int | None, scheduler: Scheduler | None) -> Iterator[Any]:
             with silence_logging_cmgr(logging.CRITICAL), suppress(TimeoutError, OSError):
                 client.close(timeout=_GOODBYE_S)
         return
-    with _scratch(), dask.config.set({**_QUIET, **_KEEPING}):
+    with _scratch(), dask.config.set({**_QUIET, **_KEEPING}), _own_environment():
         cluster = _local_cluster(workers)
         client = Client(cluster, set_as_default=False)
         patience = 1  # interrupted or failed: do not wait for the workers
@@ -305,6 +306,20 @@ def _client(workers: int | None, scheduler: Scheduler | None) -> Iterator[Any]:
             for part in (client, cluster):
                 with suppress(TimeoutError):
                     part.close(timeout=patience)
+
+
+@contextmanager
+def _own_environment() -> Iterator[None]:
+    """What Dask sets in this process' environment for its workers to inherit is as before at the end."""
+    before = {name: os.environ.get(name) for name in dask.config.get("distributed.nanny.pre-spawn-environ")}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

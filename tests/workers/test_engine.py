@@ -73,10 +73,13 @@ def test_threads_compute_the_same_pixels_every_time(
         assert np.array_equal(pixels_of(scene, tmp_path / f"{number}.tif"), by_threads)
 
 
-def test_worker_processes_compute_the_same_pixels(
+def test_worker_processes_compute_the_same_pixels_and_leave_the_environment(
     scene: Path, by_threads: np.ndarray, tmp_path: Path
 ) -> None:
+    names = dask.config.get("distributed.nanny.pre-spawn-environ").keys() | KEPT_MEMORY.keys()
+    before = [os.environ.get(name) for name in names]
     assert np.array_equal(pixels_of(scene, tmp_path / "out.tif", workers=2), by_threads)
+    assert [os.environ.get(name) for name in names] == before
 
 
 def test_a_scheduler_computes_the_same_pixels(
