@@ -7,6 +7,7 @@ depends on the version of Python. The functions of os.path return False instead,
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -44,6 +45,33 @@ def real_path(path: str | Path) -> str:
 def is_same(one: str | Path, other: str | Path) -> bool:
     """Whether two paths name the same file, whether or not it exists."""
     return real_path(one) == real_path(other)
+
+
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_place(path: Path, what: str) -> None:
+    """Refuse a place where no file can be written.
+
+    Args:
+        path: Of the file.
+        what: What it is, for the message: "report", "preview".
+
+    Raises:
+        SceneError: It is a folder, or there is no folder for it.
+    """
+    # Path.is_dir raises where a folder may not be entered.
+    if is_folder(path) or not is_folder(path.parent):  # noqa: PTH112
+        raise SceneError(
+            f"Cannot write the {what} '{path}': it is a folder, or its folder does not exist. Pass a file's name."
+        )
 
 
 def check_path(path: str | Path, verb: str = "open") -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from geosegsr.errors import JobError, SceneError
-from geosegsr.files import is_folder, is_same
+from geosegsr.errors import JobError
+from geosegsr.files import check_place, is_same
 
 GENERATOR = '<meta name="generator" content="geosegsr report">'
 """By this line a page of ours is known."""
@@ -23,10 +23,7 @@ def check_report_path(path: Path, read: Sequence[str | Path], *, overwrite: bool
         raise JobError(
             f"Cannot write the report '{path}': it is one of the rasters. Pass another name, such as report.html."
         )
-    if is_folder(path) or not is_folder(path.parent):
-        raise SceneError(
-            f"Cannot write the report '{path}': it is a folder, or its folder does not exist. Pass a file's name."
-        )
+    check_place(path, "report")
     if path.exists() and not overwrite and not is_ours(path):
         raise JobError(
             f"Cannot write the report '{path}': another file has that name. Pass --overwrite, or another name."

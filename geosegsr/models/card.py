@@ -109,13 +109,8 @@ class ModelCard(Checked):
         """A card for a network, with suitable sizes; `entries` override fields."""
         multiple, unit = config.multiple_of, UNITS[config.unit]
         tile = (unit.tile // multiple or 1) * multiple
-        names = (
-            ("red", "green", "blue")
-            if config.bands == 3
-            else tuple(f"band {i + 1}" for i in range(config.bands))
-        )
         known: dict[str, Any] = {
-            "band_names": names,
+            "band_names": usual_band_names(config.bands),
             "tile": tile,
             "overlap": unit.overlap,
             "halo": unit.halo,
@@ -160,6 +155,11 @@ class ModelCard(Checked):
                 "The tile must be a multiple of multiple_of and no smaller than min_size, "
                 "the overlap less than the tile and at least twice the halo."
             )
+
+
+def usual_band_names(bands: int) -> tuple[str, ...]:
+    """What the bands of a model are called where nobody says: three are red, green and blue."""
+    return ("red", "green", "blue") if bands == 3 else tuple(f"band {i + 1}" for i in range(bands))
 
 
 def _check_told(told: dict[str, Any], name: str) -> None:

@@ -12,10 +12,11 @@ import math
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from os.path import lexists
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geosegsr.errors import CheckpointError, ConfigError
+from geosegsr.errors import CheckpointError, ConfigError, JobError
 from geosegsr.files import whole_file
 from geosegsr.models.card import SEGSR, STORAGE, ModelCard
 from geosegsr.models.segsr.config import SeGSRConfig
@@ -111,6 +112,25 @@ def load_checkpoint(path: str | Path) -> tuple[SeGSR, ModelCard]:
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(trained[name])
     return model.eval(), card
+
+
+def check_new_file(target: Path, suffix: str, name: str, *, overwrite: bool) -> None:
+    """Refuse a file of a model that has another suffix than it must, or that is there already.
+
+    Args:
+        target: The file to write.
+        suffix: What it must end in.
+        name: What such a name is called, for the message: "a checkpoint's name".
+        overwrite: Whether an existing file may be replaced.
+
+    Raises:
+        ConfigError: The suffix is another one.
+        JobError: The file exists.
+    """
+    if target.suffix != suffix:
+        raise ConfigError(f"Cannot write '{target}': {name} ends in {suffix}.")
+    if lexists(target) and not overwrite:
+        raise JobError(f"Cannot write '{target}': it exists. Pass --overwrite to replace it.")
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], ModelCard]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from os.path import lexists
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -12,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geosegsr.errors import CheckpointError, ConfigError, JobError
+from geosegsr.errors import CheckpointError, ConfigError
 from geosegsr.models.card import ModelCard
-from geosegsr.models.checkpoint import save_checkpoint
+from geosegsr.models.checkpoint import check_new_file, save_checkpoint
 from geosegsr.models.segsr.blank import without_weights
 from geosegsr.models.segsr.network import SeGSR
 from geosegsr.models.segsr.published import convert, infer_config, is_published, unwrapped
@@ -65,10 +64,7 @@ def convert_published(
             "Pass --prompts FILE (tensors text_locals.0, text_locals.1, ..) if you have them, or "
             "--prompt-seed N to draw them at random, which changes what the network computes."
         )
-    if target.suffix != ".safetensors":
-        raise ConfigError(f"Cannot write '{target}': a checkpoint's name ends in .safetensors.")
-    if lexists(target) and not overwrite:
-        raise JobError(f"Cannot write '{target}': it exists. Pass --overwrite to replace it.")
+    check_new_file(target, ".safetensors", "a checkpoint's name", overwrite=overwrite)
     state = read_tensors(source)
     try:
         model = _network(state, prompts, prompt_seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import tempfile
@@ -13,7 +12,7 @@ from typing import IO
 import platformdirs
 
 from geosegsr.errors import CheckpointError, ConfigError, redacted
-from geosegsr.files import whole_file
+from geosegsr.files import sha256_of, whole_file
 from geosegsr.models.checkpoint import load_checkpoint
 from geosegsr.models.contract import BUNDLED
 from geosegsr.models.interpolation import KERNELS
@@ -70,7 +69,7 @@ def add_model(source: str, *, name: str | None = None, sha256: str | None = None
             stated = _fetch(source, fetched)
             _check(fetched, source, sha256 or stated)
             if target.exists():
-                if _digest(target) == _digest(fetched):
+                if sha256_of(target) == sha256_of(fetched):
                     return target
                 raise ConfigError(
                     f"Cannot add '{redacted(source)}' as '{target.stem}': another model has that name ('{target}'). "
@@ -174,7 +173,7 @@ def _only_file(files: list[str], repository: str) -> str:
 
 def _check(file: Path, source: str, sha256: str | None) -> None:
     """Refuse a file with another checksum, or that is no whole checkpoint of this package."""
-    found = _digest(file)
+    found = sha256_of(file)
     if sha256 is not None and found != sha256.lower():
         raise CheckpointError(
             f"Cannot add '{redacted(source)}': its SHA-256 is {found}, and {sha256.lower()} was stated. "
@@ -191,11 +190,6 @@ def _unreachable(address: str, error: Exception) -> CheckpointError:
         f"Cannot fetch '{address}' ({type(error).__name__}). On a machine with a network, fetch it, put the file where this "
         "machine can read it, and run geosegsr models add FILE."
     )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _copy(source: IO[bytes], target: IO[bytes]) -> None:

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from os.path import lexists
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from geosegsr.errors import CheckpointError, ConfigError, JobError
+from geosegsr.errors import CheckpointError, ConfigError
 from geosegsr.files import whole_file
+from geosegsr.models.checkpoint import check_new_file
 from geosegsr.models.contract import for_sensor
 from geosegsr.models.inference import TorchUpscaler
 from geosegsr.models.segsr.config import BICUBIC
@@ -127,10 +127,7 @@ def _packages() -> Any:
 
 
 def _check(target: Path, upscaler: TorchUpscaler, tile: int | None, *, overwrite: bool) -> None:
-    if target.suffix != ".onnx":
-        raise ConfigError(f"Cannot write '{target}': the name of an ONNX file ends in .onnx.")
-    if lexists(target) and not overwrite:
-        raise JobError(f"Cannot write '{target}': it exists. Pass --overwrite to replace it.")
+    check_new_file(target, ".onnx", "the name of an ONNX file", overwrite=overwrite)
     card = upscaler.card
     if tile is not None and (tile < card.min_size or tile % card.multiple_of):
         raise ConfigError(

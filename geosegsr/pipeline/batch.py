@@ -10,7 +10,6 @@ several at a time. A scene that fails does not affect the others.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import threading
@@ -23,7 +22,7 @@ from queue import SimpleQueue
 from typing import Any, Literal, Unpack
 
 from geosegsr.errors import Cancelled, ConfigError, GeoSegSRError, JobError, SceneError, UnsuitableError
-from geosegsr.files import real_path, temporary_folder
+from geosegsr.files import real_path, sha256_of, temporary_folder
 from geosegsr.models.catalogue import check_scale, model_at, shared_upscaler
 from geosegsr.models.contract import DEFAULT_MODEL, Upscaler
 from geosegsr.pipeline.options import PlanOptions, listed, with_defaults
@@ -169,9 +168,7 @@ class _Each:
             report = carry_out(task, self.engine, tell)
         if report.status == "skipped" or report.files:
             return Outcome(source, str(target), report.status, report=report)
-        with target.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return Outcome(source, str(target), report.status, sha256=digest, report=report)
+        return Outcome(source, str(target), report.status, sha256=sha256_of(target), report=report)
 
 
 def _follow(

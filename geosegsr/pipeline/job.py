@@ -26,7 +26,7 @@ from typing import Any
 
 from geosegsr.context import begin
 from geosegsr.errors import GeoSegSRError, JobError, SceneError
-from geosegsr.files import JOB_SUFFIX, has_locks, move_new, whole_file
+from geosegsr.files import JOB_SUFFIX, has_locks, move_new, sha256_of, whole_file
 from geosegsr.notices import warn
 from geosegsr.pipeline.job_folder import (
     BLOCKS,
@@ -298,8 +298,7 @@ class Job:
 def _is_whole(path: Path, record: FileRecord) -> bool:
     if not path.exists() or path.stat().st_size != record.size:
         return False
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == record.sha256
+    return sha256_of(path) == record.sha256
 
 
 def _lines(path: Path) -> list[str]:

@@ -12,7 +12,7 @@ from PIL import Image, PngImagePlugin
 from rasterio.enums import Resampling
 
 from geosegsr.errors import JobError, SceneError
-from geosegsr.files import is_folder, whole_file
+from geosegsr.files import check_place, whole_file
 from geosegsr.raster.scene import Scene
 
 LONGEST = 1024
@@ -75,10 +75,7 @@ def check_preview_path(path: Path, *, overwrite: bool = False) -> None:
         raise SceneError(
             f"Cannot write the preview '{path}': it is a PNG. Name it '{path.with_suffix('.png')}'."
         )
-    if is_folder(path) or not is_folder(path.parent):
-        raise SceneError(
-            f"Cannot write the preview '{path}': it is a folder, or its folder does not exist. Pass a file's name."
-        )
+    check_place(path, "preview")
     if path.exists() and not overwrite and not is_preview(path):
         raise JobError(
             f"Cannot write the preview '{path}': another file has that name. Move it, or pass another name."

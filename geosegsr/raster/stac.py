@@ -6,7 +6,6 @@ CRS the whole Earth.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ from pystac.extensions.file import FileExtension
 from pystac.extensions.projection import ProjectionExtension
 
 from geosegsr.errors import JobError, SceneError, redacted
-from geosegsr.files import is_same, read_json, whole_file
+from geosegsr.files import is_same, read_json, sha256_of, whole_file
 from geosegsr.raster.acquired import Acquired
 from geosegsr.raster.bands import colour_of
 from geosegsr.raster.footprint import bounding_box, footprint, ground_sample_distance
@@ -328,5 +327,4 @@ def _address(source: str) -> str:
 
 
 def _multihash(path: Path) -> str:
-    with path.open("rb") as file:
-        return _SHA256_MULTIHASH + hashlib.file_digest(file, "sha256").hexdigest()
+    return _SHA256_MULTIHASH + sha256_of(path)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from os.path import lexists
 from pathlib import Path
 
 import torch
 
-from geosegsr.errors import ConfigError, JobError
-from geosegsr.models.card import ModelCard
-from geosegsr.models.checkpoint import save_tensors
+from geosegsr.models.card import ModelCard, usual_band_names
+from geosegsr.models.checkpoint import check_new_file, save_tensors
 from geosegsr.models.foreign.open import known_tensors
 from geosegsr.models.foreign.upscaler import ForeignUpscaler
 
@@ -45,10 +43,7 @@ def convert_foreign(
         JobError: The target exists.
     """
     source, target = Path(source), Path(target)
-    if target.suffix != ".safetensors":
-        raise ConfigError(f"Cannot write '{target}': a checkpoint's name ends in .safetensors.")
-    if lexists(target) and not overwrite:
-        raise JobError(f"Cannot write '{target}': it exists. Pass --overwrite to replace it.")
+    check_new_file(target, ".safetensors", "a checkpoint's name", overwrite=overwrite)
     tensors = known_tensors(source)
     model = ForeignUpscaler(source, "cpu", "fp32")
     facts, bands = model.facts, model.facts.bands or 1
@@ -58,7 +53,7 @@ def convert_foreign(
         config=asdict(model.findings),
         scale=facts.scale,
         bands=bands,
-        band_names=("red", "green", "blue") if bands == 3 else tuple(f"band {i + 1}" for i in range(bands)),
+        band_names=usual_band_names(bands),
         tile=facts.tile,
         overlap=facts.overlap,
         halo=facts.halo,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from geosegsr.cpu import keep_freed_memory
 from geosegsr.errors import CheckpointError
+from geosegsr.files import sha256_of
 from geosegsr.models.card import ModelCard
 from geosegsr.models.checkpoint import has_card, read_card
 from geosegsr.models.contract import Facts, FloatArray, fitted
@@ -155,8 +155,7 @@ def _found(card: ModelCard) -> Findings:
 
 def _checksum(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise CheckpointError(f"Cannot read '{path}': {error.strerror or error}.") from error
 
