@@ -94,6 +94,18 @@ class JobError(GeoSegSRError, RuntimeError):
     """A run cannot start or continue: another run is active, or the target exists."""
 
 
+class StoreError(GeoSegSRError, OSError):
+    """An object store refuses a request, or does not answer."""
+
+
+class ObjectMissingError(StoreError, FileNotFoundError):
+    """There is no object under a key."""
+
+
+class ObjectExistsError(StoreError, FileExistsError):
+    """There is an object under a key that was to be new, or another one than the one to be replaced."""
+
+
 class VerificationError(GeoSegSRError, RuntimeError):
     """A finished file differs from what was computed; it was not moved into place."""
 
