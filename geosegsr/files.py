@@ -6,11 +6,13 @@ depends on the version of Python. The functions of os.path return False instead,
 
 from __future__ import annotations
 
+import codecs
 import errno
 import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -82,14 +84,13 @@ def check_path(path: str | Path, verb: str = "open") -> None:
         verb: What the caller wants to do with it, for the message.
 
     Raises:
-        SceneError: A name is too long or not UTF-8, links form a loop, or a folder may not be entered.
+        SceneError: A name is too long, not UTF-8 or begins with ~, links form a loop, or a folder may not be entered.
     """
     name = str(path)
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        shown = name.encode(errors="backslashreplace").decode()
-        raise SceneError(f"Cannot {verb} '{shown}': its path is not UTF-8. Rename it.") from error
+    _check_encoding(name, verb)
+    home = os.path.expanduser(name)  # noqa: PTH111 - a name that is no path stays as it is
+    if home != name and not exists(name.partition("/")[0]):  # noqa: PTH110
+        raise SceneError(f"Cannot {verb} '{name}': nothing has replaced its '~'. Pass '{home}'.")
     try:
         if "\0" in name or not (is_remote(name) or name.startswith("<")):  # a whole VRT in place of its path
             os.stat(name)  # noqa: PTH116 - to Path, '' is this folder
@@ -97,7 +98,27 @@ def check_path(path: str | Path, verb: str = "open") -> None:
         pass  # reported where the file is needed
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise SceneError(f"Cannot {verb} '{name}': {reason}. Check the path.") from error
+        too_long = getattr(error, "errno", None) == errno.ENAMETOOLONG
+        needed = "Pass a shorter name" if too_long else "Check the path"
+        raise SceneError(f"Cannot {verb} '{name}': {reason}. {needed}.") from error
+
+
+def _check_encoding(name: str, verb: str) -> None:
+    """Refuse a path that GDAL, which takes UTF-8 only, would look for under another name."""
+    of_python = sys.getfilesystemencoding()
+    if name.isascii():
+        return
+    try:
+        os.fsencode(name).decode()
+    except UnicodeError as error:
+        shown = name.encode(errors="backslashreplace").decode()
+        raise SceneError(f"Cannot {verb} '{shown}': its path is not UTF-8. Rename it.") from error
+    if codecs.lookup(of_python).name != "utf-8":
+        shown = os.fsencode(name).decode()
+        raise SceneError(
+            f"Cannot {verb} '{shown}': its path is UTF-8, but the locale of this process says {of_python}. "
+            "Set the environment variable PYTHONUTF8=1, and repeat the command."
+        )
 
 
 def has_locks(folder: Path) -> bool:

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import rasterio
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
@@ -109,7 +110,7 @@ def is_refusable(source: Path) -> bool:
     """Whether a scene is to be refused: classes, complex numbers, several rasters, or damage."""
     try:
         with rasterio.open(source) as scene:
-            classes = ColorInterp.palette in scene.colorinterp
+            classes = ColorInterp.palette in scene.colorinterp or has_few_values(scene)
             complex_numbers = any("complex" in dtype for dtype in scene.dtypes)
             if classes or complex_numbers or scene.subdatasets or len(set(map(repr, scene.nodatavals))) > 1:
                 return True
@@ -118,6 +119,18 @@ def is_refusable(source: Path) -> bool:
     except RasterioError:
         return True
     return False
+
+
+def has_few_values(scene: rasterio.DatasetReader) -> bool:
+    """Whether a lone band of integers holds at most 24 values, as quality bands do."""
+    if scene.count > 1 or np.dtype(scene.dtypes[0]).kind not in "iu":
+        return False
+    values: set[int] = set()
+    for _, window in scene.block_windows(1):
+        values.update(np.unique(scene.read(1, window=window)).tolist())
+        if len(values) > 24:
+            return False
+    return True
 
 
 def judge_result(source: Path, result: Path, scale: int, seconds: float) -> Row:

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from importlib import import_module
 from types import FrameType
 from typing import Any
@@ -23,6 +24,7 @@ from geosegsr.files import exists
 from geosegsr.version import __version__
 from geosegsr_cli.parts.options import Answer, one_line
 from geosegsr_cli.parts.streams import secure_streams
+from geosegsr_cli.parts.typed import of_command, refuse_options_as_values, that_are_files
 from geosegsr_cli.parts.variables import came_from_variable, name_variables, refuse_unknown
 
 COMMANDS = {
@@ -58,6 +60,7 @@ class LazyGroup(click.Group):
         name, command, rest = super().resolve_command(ctx, args)
         if command is not None and not set(rest) & set(ctx.help_option_names):
             refuse_unknown(command, ctx)
+            refuse_options_as_values(command, rest, ctx)
         return name, command, rest
 
 
@@ -120,7 +123,7 @@ def main(args: list[str] | None = None, *, program: str = "geosegsr") -> None:
     except click.exceptions.Exit as stop:
         code = stop.exit_code
     except click.UsageError as error:
-        click.echo(f"Error: {_usage_message(error)}", err=True)
+        click.echo(f"Error: {_usage_message(error, sys.argv[1:] if args is None else args)}", err=True)
         code = error.exit_code
     except click.ClickException as error:
         click.echo(f"Error: {one_line(error.format_message())}", err=True)
@@ -174,12 +177,13 @@ def _lack_of_memory(error: MemoryError | ImportError) -> str | None:
     return None
 
 
-def _usage_message(error: click.UsageError) -> str:
-    where = error.ctx.command_path if error.ctx else "geosegsr"
+def _usage_message(error: click.UsageError, typed: Sequence[str]) -> str:
+    where = error.ctx.command_path if error.ctx else of_command(typed, COMMANDS)
     message = error.format_message()
     if isinstance(error, click.NoSuchOption) and error.ctx:
         known = [name for option in error.ctx.command.params for name in option.opts]
-        message = f"No such option '{error.option_name}'.{did_you_mean(error.option_name, known)}"
+        meant = that_are_files(typed) or did_you_mean(error.option_name, known)
+        message = f"No such option '{error.option_name}'.{meant}"
     mark = "" if message.endswith((".", "?")) else "."
     parameter = getattr(error, "param", None)
     if error.ctx and parameter is not None and came_from_variable(parameter, error.ctx):

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geosegsr.errors import CheckpointError, ConfigError
+from geosegsr.errors import CheckpointError, ConfigError, did_you_mean
 from geosegsr.files import is_file
 from geosegsr.models import interpolation
 from geosegsr.models.card import SEGSR
@@ -141,7 +141,7 @@ def _runs_nowhere(named: str) -> ConfigError:
 def _unknown(model: str | Path) -> ConfigError:
     return ConfigError(
         f"Cannot find a model '{model}': it is neither a file nor a built-in model ({', '.join(_BUILT_IN)}), nor one that "
-        "geosegsr models lists. Pass --model NAME or --model FILE.safetensors."
+        f"geosegsr models lists.{did_you_mean(str(model), _BUILT_IN)} Pass --model NAME or --model FILE.safetensors."
     )
 
 

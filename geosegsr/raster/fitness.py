@@ -45,6 +45,17 @@ def refuse_unfit(source: Any, path: str) -> None:
     _refuse_large_blocks(source, path)
 
 
+def warn_of_white_zero(source: Any, path: str) -> None:
+    """Say that grey turns round: GDAL gives it a colour table from white to black, and a COG stores 0 as black."""
+    if (
+        source.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
+        and source.colorinterp[0].name != "palette"
+    ):
+        warn(
+            f"'{path}' shows 0 as white (MINISWHITE), and the result shows it as black: the values stay the same"
+        )
+
+
 def refuse_masks_of_bands(source: Any, bands: tuple[int, ...], path: str) -> None:
     """Refuse bands that have different masks: a COG holds one mask for all.
 
@@ -114,10 +125,11 @@ def _number(source: Any, band: int | str, path: str) -> int:
         return band
     found = [number for number, name in enumerate(source.descriptions, 1) if name == band]
     if len(found) != 1:
-        known = ", ".join(name for name in source.descriptions if name) or "none"
+        known = ", ".join(name for name in source.descriptions if name)
+        has = f"the names of its bands are {known}" if known else "its bands have no names"
         raise BandError(
-            f"Cannot find a band '{band}' in '{path}': the names of its bands are {known}. "
-            f"Pass --bands with these, or with numbers from 1 to {source.count}."
+            f"Cannot find a band '{band}' in '{path}': {has}. "
+            f"Pass --bands with {'these, or with ' if known else ''}numbers from 1 to {source.count}."
         )
     return found[0]
 

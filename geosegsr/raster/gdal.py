@@ -15,7 +15,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError, RasterioIOError
 
 from geosegsr.errors import SceneError
-from geosegsr.files import check_path, exists, is_folder, is_remote
+from geosegsr.files import check_path, exists, is_file, is_folder, is_remote
 from geosegsr.raster.network import (
     advice,
     check_ranges,
@@ -33,6 +33,12 @@ _HANDLES_A_THREAD = 4  # a thread works on one scene at a time
 CACHE_BYTES = 128 << 20  # GDAL's block cache, for all threads together; rasterio takes bytes, GDAL itself MB
 # A file is opened as its name says: a downloaded .tif must not turn out to be a list of other files or URLs.
 _DRIVERS = {".tif": "GTiff", ".tiff": "GTiff"}
+_READERS = {
+    ".ecw": ("ECW", "JP2ECW"), ".sid": ("MrSID",), ".hdf": ("HDF4", "HDF5"), ".h5": ("HDF5",), ".nc": ("netCDF", "HDF5"),
+    ".jp2": ("JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID"), ".jxl": ("JPEGXL",), ".grib": ("GRIB",), ".grb2": ("GRIB",),
+    ".avif": ("AVIF",), ".heic": ("HEIF",), ".kea": ("KEA",), ".fits": ("FITS",),
+}  # fmt: skip
+"""Drivers, any of which reads the format; builds of GDAL leave some out."""
 _handles = threading.local()
 
 
@@ -132,6 +138,18 @@ def _shown(path: str | Path, error: Exception) -> Exception | None:
     return None if is_remote(str(path)) else error
 
 
+def _missing_driver(path: str) -> str:
+    """What to do about a format that GDAL knows and this build of it leaves out; "" for other files."""
+    wanted = _READERS.get(Path(path).suffix.lower(), ())
+    with rasterio.Env() as env:
+        known = env.drivers()
+    if not wanted or any(driver in known for driver in wanted):
+        return ""
+    return (
+        f"This GDAL has no {wanted[0]} driver. Convert the file with one that has: gdal_translate IN OUT.tif."
+    )
+
+
 def _cannot_open(path: str, error: Exception) -> SceneError:
     remote = is_remote(path)
     if not remote and not exists(path):
@@ -140,8 +158,10 @@ def _cannot_open(path: str, error: Exception) -> SceneError:
         return SceneError(
             f"Cannot open '{path}' as a raster: it is a folder that holds no product. Pass a file inside it."
         )
+    if not remote and is_file(path) and not Path(path).stat().st_size:
+        return SceneError(f"Cannot open '{path}' as a raster: the file is empty. Copy or download it again.")
     reason = gdal_reason(error).removeprefix(f"'{path}' ").removeprefix(f"'{gdal_name(path)}' ")
-    needed = advice(reason) if remote else ""
+    needed = advice(reason) if remote else _missing_driver(path)
     if not remote and path.lower().endswith(".json"):
         needed = "It is no STAC item either, of type 'Feature' with 'stac_version' and 'assets'. Pass one, or a raster."
     return SceneError(

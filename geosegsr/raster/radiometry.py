@@ -261,6 +261,6 @@ def _by_percentiles(
     for bands in ([together] if together else []) + [[band] for band in apart]:
         inside = sample[bands][valid[bands]].astype(np.float64)
         low, high = np.percentile(inside, [lo, hi]) if inside.size else (0.0, 1.0)
-        ends[bands] = low, high if high > low else low + 1
+        ends[bands] = low, high if high > low else max(low + 1, np.nextafter(low, np.inf))
     low_ends, high_ends = ends.T.tolist()
     return Radiometry(tuple(low_ends), tuple(high_ends), f"percentiles {lo:g} and {hi:g} of the scene")

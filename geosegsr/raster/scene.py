@@ -17,7 +17,13 @@ from geosegsr.errors import BandError, SceneError
 from geosegsr.notices import warn
 from geosegsr.raster.bands import colour_of
 from geosegsr.raster.contract import BandHints
-from geosegsr.raster.fitness import nodata_of, refuse_masks_of_bands, refuse_unfit, selected_bands
+from geosegsr.raster.fitness import (
+    nodata_of,
+    refuse_masks_of_bands,
+    refuse_unfit,
+    selected_bands,
+    warn_of_white_zero,
+)
 from geosegsr.raster.gdal import read_pixels, reading, renew, rio_window
 from geosegsr.raster.kinds import asked_kinds, telling_name
 from geosegsr.raster.metadata import BandMetadata, Metadata, is_outdated
@@ -104,6 +110,7 @@ class Scene:
         with reading(opened or path, name=str(path)) as source:
             refuse_unfit(source, str(path))
             _warn_of_others(source, path)
+            warn_of_white_zero(source, str(path))
             selected = selected_bands(source, bands, str(path))
             tagged = [i for i, colour in enumerate(source.colorinterp, 1) if colour == ColorInterp.alpha]
             looks_like_image = bool(tagged) and source.count > 1 and _looks_like_image(source, tagged[-1])

@@ -68,12 +68,13 @@ def _parts(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     rows, cols = facts["block_shape"]
+    count = len(facts["bands"])
     overviews = ", ".join(map(str, facts["overviews"])) or "none"
     lines = [
         ("file", f"{facts['path']} ({facts['driver']})"),
         (
             "size",
-            f"{facts['width']} x {facts['height']} pixels, {len(facts['bands'])} bands {facts['dtype']}",
+            f"{facts['width']} x {facts['height']} pixels, {count} band{'' if count == 1 else 's'} {facts['dtype']}",
         ),
         ("layout", f"blocks of {cols} x {rows}, overviews {overviews}"),
         ("place", _place(facts)),

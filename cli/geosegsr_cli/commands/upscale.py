@@ -289,7 +289,7 @@ def command(
 
 def _named_output(dst: str | None, src: tuple[str, ...]) -> str:
     if dst is None:
-        meant = len(src) > 1 and not files.exists(src[-1])
+        meant = len(src) > 1 and not files.exists(src[-1]) and not src[-1].startswith("-")
         raise click.UsageError(
             f"Missing option '-o'. Did you mean -o {src[-1]}?" if meant
             else "Missing option '-o'. Pass -o FILE.tif, or -o FOLDER/ for several scenes."
