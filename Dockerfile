@@ -3,6 +3,7 @@
 #   docker build --target cpu  -t geosegsr:cpu  --build-arg TORCH_CPU_INDEX=ADDRESS .
 #   docker build --target cuda -t geosegsr:cuda .
 #
+# Add --build-arg EXTRAS=report for an image that neither trains nor joins a cluster.
 # ADDRESS is PyTorch's own CPU wheel index; see pytorch.org. The default torch wheels bring their CUDA libraries.
 
 FROM python:3.12-slim-bookworm AS wheel
@@ -21,15 +22,17 @@ ENTRYPOINT ["geosegsr"]
 CMD ["--help"]
 
 FROM base AS cuda
+ARG EXTRAS=train,cluster,report
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
-    pip install --no-cache-dir /wheels/*.whl
+    pip install --no-cache-dir "$(echo /wheels/*.whl)[$EXTRAS]"
 USER 12345
 
 FROM base AS cpu
 ARG TORCH_CPU_INDEX
+ARG EXTRAS=train,cluster,report
 RUN test -n "$TORCH_CPU_INDEX" \
     && pip install --no-cache-dir --index-url "$TORCH_CPU_INDEX" "torch>=2.9" "torchvision>=0.24"
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
-    pip install --no-cache-dir /wheels/*.whl
+    pip install --no-cache-dir "$(echo /wheels/*.whl)[$EXTRAS]"
 USER 12345

@@ -6,9 +6,11 @@ is also the builtin exception that a caller without knowledge of this package wo
 
 import logging
 import re
+import sys
 import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib.util import find_spec
 from urllib.parse import unquote
 
 _URL_CHARACTERS = r"""[^\s'"<>|]"""
@@ -84,6 +86,35 @@ class WindowError(GeoSegSRError, ValueError):
 
 class ConfigError(GeoSegSRError, ValueError):
     """An option or a configuration has a value that cannot work."""
+
+
+class MissingPackageError(ConfigError, ImportError):
+    """A package of an extra is needed and not installed."""
+
+
+def require(extra: str, task: str, *packages: str) -> None:
+    """Check that the packages of an extra are installed, without importing them; the one place that says so.
+
+    Args:
+        extra: The extra of this package that installs them, as in pyproject.toml.
+        task: What they are needed for, such as "train a model".
+        packages: Names as imported.
+
+    Raises:
+        MissingPackageError: One is not installed.
+    """
+    missing = [name for name in packages if not _is_installed(name)]
+    if missing:
+        found = f"packages {', '.join(missing)} are" if len(missing) > 1 else f"package {missing[0]} is"
+        raise MissingPackageError(
+            f"Cannot {task}: the Python {found} not installed. Run pip install 'geosegsr[{extra}]'."
+        )
+
+
+def _is_installed(package: str) -> bool:
+    if package in sys.modules:
+        return sys.modules[package] is not None
+    return find_spec(package) is not None
 
 
 class CheckpointError(GeoSegSRError, ValueError):

@@ -11,7 +11,7 @@ from typing import IO
 
 import platformdirs
 
-from geosegsr.errors import CheckpointError, ConfigError, redacted
+from geosegsr.errors import CheckpointError, ConfigError, redacted, require
 from geosegsr.files import sha256_of, whole_file
 from geosegsr.models.checkpoint import load_checkpoint
 from geosegsr.models.contract import BUNDLED
@@ -136,12 +136,9 @@ def _hub(source: str) -> dict[str, str | None]:
 
 def _fetch_from_hub(source: str, target: Path) -> str | None:
     """Fetch a file of a repository on Hugging Face; the checksum that it states, if it does."""
-    try:
-        import huggingface_hub as hub
-    except ImportError as error:
-        raise ConfigError(
-            f"Cannot fetch '{source}': the package huggingface-hub is not installed. Run pip install 'geosegsr[hub]'."
-        ) from error
+    require("hub", f"fetch '{source}'", "huggingface_hub")
+    import huggingface_hub as hub
+
     wanted = _hub(source)
     repository, revision = str(wanted["repository"]), wanted["revision"]
     address = f"https://huggingface.co/{repository}"

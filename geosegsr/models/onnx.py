@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from geosegsr.errors import CheckpointError, ConfigError
+from geosegsr.errors import CheckpointError, ConfigError, require
 from geosegsr.files import whole_file
 from geosegsr.models.checkpoint import check_new_file
 from geosegsr.models.contract import for_sensor
@@ -73,7 +73,9 @@ def export_onnx(
         CheckpointError: The file cannot be written, or computes other values.
         JobError: The target exists.
     """
-    onnx = _packages()
+    require("onnx", "export a model", "onnx", "onnxruntime", "onnxscript")
+    import onnx
+
     _check(target, upscaler, tile, overwrite=overwrite)
     told = for_sensor(upscaler, descriptor)
     assert isinstance(told, TorchUpscaler) and isinstance(told.network, SeGSR)
@@ -110,20 +112,6 @@ class _Whole(nn.Module):
         config = self.network.config
         share = F.interpolate(flat_share(lr), scale_factor=float(config.scale), mode="bilinear")
         return torch.lerp(self.network(lr), bicubic(lr, config.scale, config.base_sharpness), share)
-
-
-def _packages() -> Any:
-    try:
-        import onnx
-        import onnxruntime
-        import onnxscript
-    except ImportError as error:
-        raise ConfigError(
-            f"Cannot export a model: the package '{error.name}' is not installed. "
-            "Install it with pip install 'geosegsr[onnx]'."
-        ) from error
-    assert onnxruntime and onnxscript
-    return onnx
 
 
 def _check(target: Path, upscaler: TorchUpscaler, tile: int | None, *, overwrite: bool) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
-from importlib import import_module
-from types import ModuleType
 
-from geosegsr.errors import ConfigError
+from geosegsr.errors import require
 from geosegsr.stores.address import Address
 from geosegsr.stores.contract import Store
 
@@ -26,11 +23,11 @@ def open_store(address: Address) -> Store:
 @lru_cache(maxsize=16)
 def _opened(scheme: str, bucket: str) -> Store:
     if scheme == "s3":
-        _need("boto3", f"{scheme}://{bucket}")
+        require("cloud", f"use '{scheme}://{bucket}'", "boto3")
         from geosegsr.stores.s3 import S3Store
 
         return S3Store.open(bucket)
-    _need("obstore", f"{scheme}://{bucket}")
+    require("cloud", f"use '{scheme}://{bucket}'", "obstore")
     from geosegsr.stores.others import open_other
 
     return open_other(scheme, bucket)
@@ -39,12 +36,3 @@ def _opened(scheme: str, bucket: str) -> Store:
 def forget_stores() -> None:
     """Have stores opened anew, with the credentials that the environment has by then."""
     _opened.cache_clear()
-
-
-def _need(package: str, address: str, load: Callable[[str], ModuleType] = import_module) -> None:
-    try:
-        load(package)
-    except ImportError as error:
-        raise ConfigError(
-            f"Cannot use '{address}' without the package {package}. Install it: pip install 'geosegsr[cloud]'."
-        ) from error

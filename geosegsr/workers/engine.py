@@ -24,7 +24,7 @@ from dask.system import CPU_COUNT
 
 from geosegsr.context import check_stop, cores_of_a_block, on_tiles, stop_requested
 from geosegsr.cpu import KEPT_MEMORY, keep_freed_memory, single_threaded_blas
-from geosegsr.errors import ConfigError, JobError
+from geosegsr.errors import ConfigError, JobError, require
 from geosegsr.workers.cluster import run_on_cluster
 from geosegsr.workers.scheduler import Scheduler
 from geosegsr.workers.worker import Check, Work
@@ -111,7 +111,8 @@ def open_engine(workers: int | None = None, scheduler: str | Scheduler | None = 
         scheduler: A Dask scheduler that exists, or its address.
 
     Raises:
-        ConfigError: Both were given, less than one worker, or certificates that cannot be used.
+        ConfigError: Both were given, less than one worker, certificates that cannot be used, or distributed is not
+            installed.
     """
     if workers is not None and scheduler is not None:
         raise ConfigError(
@@ -123,6 +124,7 @@ def open_engine(workers: int | None = None, scheduler: str | Scheduler | None = 
         with _threads() as engine:
             yield engine
         return
+    require("cluster", "use --workers or --scheduler", "distributed")
     if isinstance(scheduler, str):
         scheduler = Scheduler(scheduler)
     if scheduler is not None and scheduler.is_encrypted:

@@ -20,6 +20,7 @@ from geosegsr.version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 CONDA_NAMES = {"torch": "pytorch", "open_clip_torch": "open-clip-torch"}
 
 
@@ -74,7 +75,10 @@ def test_the_build_context_holds_what_the_wheel_needs() -> None:
 def test_the_conda_recipe_needs_what_the_package_needs() -> None:
     recipe = yaml.safe_load((ROOT / "conda" / "recipe.yaml").read_text())
     wanted = {"python " + PROJECT["project"]["requires-python"]}
-    for text in PROJECT["project"]["dependencies"]:
+    of_extras = [text for extra in ("report", "train", "cluster") for text in EXTRAS[extra]]
+    for text in PROJECT["project"]["dependencies"] + of_extras:
+        if text.startswith("geosegsr["):
+            continue
         name, bound = re.match(r"([\w.-]+)(.*)", text).groups()  # type: ignore[union-attr]
         wanted.add(f"{CONDA_NAMES.get(name, name.lower())} {bound}".rstrip())
     assert set(recipe["requirements"]["run"]) == wanted
@@ -83,6 +87,11 @@ def test_the_conda_recipe_needs_what_the_package_needs() -> None:
     (entry,) = recipe["build"]["python"]["entry_points"]
     name, place = entry.split(" = ")
     assert PROJECT["project"]["scripts"] == {name: place}
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda"])
+def test_an_image_has_the_extras_of_the_conda_package(name: str) -> None:
+    assert ("ARG", "EXTRAS=train,cluster,report") in targets()[name]
 
 
 def test_the_citation_is_of_this_version() -> None:

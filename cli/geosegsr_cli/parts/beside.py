@@ -44,6 +44,9 @@ class Beside:
             click.UsageError: A name for several results lacks {stem}, or a result has several files.
             GeoSegSRError: A name is that of another file.
         """
+        if self.report is not None:
+            import geosegsr.appraisal  # noqa: F401 - refuses where its packages are missing
+
         for option, name in (("--preview", self.preview), ("--report", self.report)):
             if name is None:
                 continue

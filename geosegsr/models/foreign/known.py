@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from geosegsr.errors import CheckpointError, ConfigError
+from geosegsr.errors import CheckpointError, ConfigError, require
 from geosegsr.models.foreign.program import Program
 
 if TYPE_CHECKING:
@@ -59,7 +59,9 @@ def picked(contents: Any) -> dict[str, Tensor]:
     Raises:
         CheckpointError: There are none.
     """
-    spandrel = _spandrel()
+    require("spandrel", "use a network of another project", "spandrel")
+    import spandrel
+
     table = spandrel.canonicalize_state_dict(contents) if isinstance(contents, Mapping) else {}
     tensors = {str(name): value for name, value in table.items() if isinstance(value, Tensor)}
     if not tensors:
@@ -77,7 +79,9 @@ def _windows(network: torch.nn.Module) -> Iterator[int]:
 
 
 def _descriptor(tensors: Mapping[str, Tensor]) -> ImageModelDescriptor[Any]:
-    spandrel = _spandrel()
+    require("spandrel", "use a network of another project", "spandrel")
+    import spandrel
+
     try:
         found = spandrel.ModelLoader("cpu").load_from_state_dict(dict(tensors))
     except spandrel.UnsupportedModelError as error:
@@ -87,14 +91,3 @@ def _descriptor(tensors: Mapping[str, Tensor]) -> ImageModelDescriptor[Any]:
     if not isinstance(found, spandrel.ImageModelDescriptor) or found.size_requirements.square:
         raise CheckpointError(f"a network of architecture {found.architecture.name} cannot be run on tiles")
     return found
-
-
-def _spandrel() -> Any:
-    try:
-        import spandrel
-    except ImportError as error:
-        raise ConfigError(
-            "Cannot use a network of another project without the package spandrel. "
-            "Install it: pip install 'geosegsr[spandrel]'."
-        ) from error
-    return spandrel

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geosegsr.errors import CheckpointError, ConfigError
+from geosegsr.errors import CheckpointError, ConfigError, require
 from geosegsr.models.foreign.program import Program
 
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
@@ -48,12 +48,9 @@ def onnx_program(path: Path, device: torch.device) -> Program:
 
 
 def _session(path: Path, device: torch.device) -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ConfigError(
-            f"Cannot use '{path}' without the package onnxruntime. Install it: pip install 'geosegsr[onnx]'."
-        ) from error
+    require("onnx", f"use '{path}'", "onnxruntime")
+    import onnxruntime
+
     provider = "CPUExecutionProvider" if device.type == "cpu" else "CUDAExecutionProvider"
     if provider not in onnxruntime.get_available_providers():
         raise ConfigError(
