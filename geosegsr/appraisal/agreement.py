@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,16 +35,24 @@ class Seen:
     """Pixels of the core all of whose footprint is valid, shape (h, w)."""
 
 
-def see(part: Part, sampling: Sampling) -> Seen:
-    """Reduce a part of the result, and bicubic interpolation, as the sensor does."""
-    known = footprint(part.lr_valid, sampling)
+def see(part: Part, samplings: Sequence[Sampling]) -> Seen:
+    """Reduce a part of the result, and bicubic interpolation, as the sensor does: in one step, or in several."""
+    known = part.lr_valid
+    for sampling in samplings:
+        known = footprint(known, sampling)
     core = np.zeros_like(known)
     core[part.inner.slices] = True
     return Seen(
-        np.stack([degraded(band, sampling) for band in part.hr]),
-        np.stack([degraded(band, sampling) for band in part.bicubic]),
+        np.stack([_seen(band, samplings) for band in part.hr]),
+        np.stack([_seen(band, samplings) for band in part.bicubic]),
         known & core,
     )
+
+
+def _seen(band: Floats, samplings: Sequence[Sampling]) -> Floats:
+    for sampling in samplings:
+        band = degraded(band, sampling)
+    return band
 
 
 @dataclass

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geosegsr.errors import ConfigError
-from geosegsr.evaluation.seams import tagged_options
 from geosegsr.models.interpolation import Interpolator, repeat_pixels
 from geosegsr.raster.nodata import fill_invalid
 from geosegsr.raster.preview import shown_bands
 from geosegsr.raster.scene import Scene
 from geosegsr.raster.window import Window
+from geosegsr.sensor.consistency import Sampling
 
 Floats: TypeAlias = NDArray[np.float32]
 Wide: TypeAlias = NDArray[np.float64]
@@ -63,7 +61,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Pair:
-    """An input and its result."""
+    """An input and its result, or those of its bands that were made of this input."""
 
     source: Scene
     """Its image bands are those of the result, in the same order."""
@@ -71,6 +69,22 @@ class Pair:
     window: Window
     """The part of the source that the result covers."""
     scale: int
+    """Result pixels per input pixel, along each side."""
+    corner: tuple[int, int] = (0, 0)
+    """Row and column of the first result pixel over the window."""
+    sharpened: Sampling | None = None
+    """How an input pixel sees the grid of the guide that sharpened it; None without a guide."""
+    name: str = ""
+    """Of the input among several, such as "20m"."""
+
+    @property
+    def zoom(self) -> int:
+        """What of the scale is the model's: the rest is the guide's."""
+        return self.scale if self.sharpened is None else self.scale // self.sharpened.scale
+
+    def over(self, window: Window) -> Window:
+        """The result's pixels over a window of the input, counted from the first that the result covers."""
+        return window.scaled(self.scale).shifted(*self.corner)
 
     @property
     def height(self) -> int:
@@ -111,7 +125,7 @@ class Pair:
         """Both rasters over a part and its margin; None where they have no valid pixel in common."""
         outer = core.grown(MARGIN, self.height, self.width)
         raw, raw_valid = self.source.read(outer.shifted(self.window.row, self.window.col))
-        made, made_valid = self.result.read(outer.scaled(self.scale))
+        made, made_valid = self.result.read(self.over(outer))
         inner = core.shifted(-outer.row, -outer.col)
         whole = made_valid.all(0).reshape(outer.height, self.scale, outer.width, self.scale).all((1, 3))
         valid = np.asarray(raw_valid.all(0) & whole, bool)
@@ -136,70 +150,6 @@ class Pair:
         low, high = self.span
         shares: Floats = ((values - low) / (high - low)).astype(np.float32)
         return shares
-
-
-def open_pair(src: str | Path, dst: str | Path) -> Pair:
-    """An input and its result, as the result's tags say what of the input it shows.
-
-    Args:
-        src: The raster that was upscaled, as `upscale` takes it.
-        dst: The result; also one of another program, if it covers all of the input's ground with all of its bands.
-
-    Raises:
-        SceneError: One cannot be opened.
-        ConfigError: The second is no result of the first.
-    """
-    result = Scene.open(dst)
-    tags = result.metadata.tags
-    if "GEOSEGSR_GUIDE" in tags:
-        raise ConfigError(
-            f"Cannot report on '{dst}': a guide sharpened it, so it has no single input. Report on a result without --guide."
-        )
-    options = tagged_options(result)
-    source = _source(src, result, options.get("bands"))
-    window = _window(options.get("window"), source)
-    tagged = tags.get("GEOSEGSR_SCALE", "")
-    scale = int(tagged) if tagged.isdigit() else round(result.height / window.height)
-    if (window.height * scale, window.width * scale) != (result.height, result.width) or scale < 1:
-        raise ConfigError(
-            f"Cannot compare '{dst}' with '{src}': the result has {result.width} x {result.height} pixels, and its input "
-            f"{window.width} x {window.height}. Pass the raster that the result was made of."
-        )
-    if source.count != result.count:
-        raise ConfigError(
-            f"Cannot compare '{dst}' with '{src}': the result has {result.count} image bands, and its input "
-            f"{source.count}. Pass the raster that the result was made of."
-        )
-    return Pair(source, result, window, scale)
-
-
-def _source(src: str | Path, result: Scene, bands: Any) -> Scene:
-    known = isinstance(bands, list) and bool(bands) and all(isinstance(band, int) for band in bands)
-    whole = Scene.open(src)
-    source = Scene.open(src, bands) if known and set(bands) <= set(whole.image_bands) else whole
-    found = result.nodata
-    # The run may have been told of nodata that the file does not declare.
-    if source.nodata is None and found is not None and _holds(source.dtype, found):
-        return replace(source, metadata=replace(source.metadata, nodata=found))
-    return source
-
-
-def _holds(dtype: np.dtype[Any], value: float) -> bool:
-    if dtype.kind == "f":
-        return True
-    limits = np.iinfo(dtype)
-    return bool(value == int(value) and limits.min <= value <= limits.max) if np.isfinite(value) else False
-
-
-def _window(tagged: Any, source: Scene) -> Window:
-    known = (
-        isinstance(tagged, list) and len(tagged) == 4 and all(isinstance(number, int) for number in tagged)
-    )
-    if not known:
-        return source.window
-    col, row, width, height = tagged
-    window = Window(row, col, height, width)
-    return window if source.window.contains(window) and min(height, width) > 0 else source.window
 
 
 def _ends(values: NDArray[Any]) -> tuple[float, float]:

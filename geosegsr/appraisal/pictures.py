@@ -47,10 +47,10 @@ def overview(pair: Pair) -> View:
     shrink = max(1.0, max(pair.height, pair.width) * pair.scale / _LONGEST)
     shape = _shape(pair, pair.scale / shrink)
     native = _shape(pair, min(1.0, pair.scale / shrink))
-    whole = Window(0, 0, pair.result.height, pair.result.width)
+    whole = pair.over(Window(0, 0, pair.height, pair.width))
     about = "at its own resolution" if shrink == 1 else f"reduced {shrink:.1f} times"
     return View(
-        "Whole scene", f"{pair.result.width} x {pair.result.height} pixels, {about}", shape[1], shape[0],
+        "Whole scene", f"{whole.width} x {whole.height} pixels, {about}", shape[1], shape[0],
         _jpeg(_shown(pair, *pair.source.read_resampled(pair.window, native, Resampling.average))),
         _jpeg(_shown(pair, *pair.source.read_resampled(pair.window, shape, Resampling.cubic))),
         _jpeg(_shown(pair, *pair.result.read_resampled(whole, shape, Resampling.average))),
@@ -61,7 +61,7 @@ def overview(pair: Pair) -> View:
 def place_view(pair: Pair, window: Window, title: str) -> View:
     """A place at the result's own resolution."""
     part = pair.read(window)
-    fine = window.scaled(pair.scale)
+    fine = pair.over(window)
     values, valid = pair.source.read(window.shifted(pair.window.row, pair.window.col))
     made, made_valid = pair.result.read(fine)
     about = f"{fine.width} x {fine.height} pixels from column {fine.col}, row {fine.row}"

@@ -17,7 +17,8 @@ _SIDES = 192, 512
 """Result pixels along a side of a place, at least and at most."""
 _ACROSS = 6
 """Places that fit along the side of a small scene."""
-_MOST = 12
+MOST = 12
+"""Places of a report."""
 _TEXTURE = 2
 """Input pixels between which a difference counts as texture."""
 
@@ -79,7 +80,7 @@ def _cell(part: Part, pair: Pair, window: Window, uncertainty: Scene | None) -> 
     steps = lr[:, _TEXTURE:, :] - lr[:, :-_TEXTURE, :]
     doubt = 0.0
     if uncertainty is not None:
-        values, known = uncertainty.read(window.scaled(part.scale))
+        values, known = uncertainty.read(pair.over(window))
         doubt = float(values[known].mean()) if known.any() else 0.0
     return Cell(
         window, float(valid.mean()), change, float(np.sqrt(np.mean(np.square(steps)))) if steps.size else 0.0,
@@ -116,7 +117,7 @@ def choose(cells: list[Cell], steps: list[Step], pair: Pair) -> list[Place]:
     wanted += _ranked("Darkest ground", whole, [-cell.light for cell in whole], 1)
     chosen: list[Place] = []
     for title, window in wanted:
-        if len(chosen) < _MOST and not any(_share_ground(window, other.window) for other in chosen):
+        if len(chosen) < MOST and not any(_share_ground(window, other.window) for other in chosen):
             chosen.append(Place(title, window))
     return chosen
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from geosegsr.appraisal.charts import histogram_charts, spectrum_chart
+from geosegsr.appraisal.guided import guided_detail
+from geosegsr.appraisal.inputs import open_pairs
 from geosegsr.appraisal.page import render
-from geosegsr.appraisal.pair import Pair, open_pair
-from geosegsr.appraisal.pictures import uncertainty_map, views
-from geosegsr.appraisal.places import choose
+from geosegsr.appraisal.pair import Pair
+from geosegsr.appraisal.pictures import View, uncertainty_map, views
+from geosegsr.appraisal.places import MOST, choose
 from geosegsr.appraisal.survey import Survey, band_names
 from geosegsr.appraisal.target import check_report_path
-from geosegsr.appraisal.verdict import Verdict, judge
+from geosegsr.appraisal.verdict import Verdict, judge_all
 from geosegsr.appraisal.words import band_rows
 from geosegsr.errors import SceneError, redacted
 from geosegsr.evaluation.evaluate import evaluate_file
@@ -74,17 +77,16 @@ def report(
     check_report_path(
         path, [src, dst, *(extra for extra in (truth, uncertainty) if extra)], overwrite=overwrite
     )
-    pair = open_pair(src, dst)
+    pairs = open_pairs(src, dst)
     doubt = None if uncertainty is None else Scene.open(uncertainty)
-    survey, verdict = appraise(pair, doubt)
+    surveys, verdict = appraise(pairs, doubt)
     scored = (
         None
         if truth is None
-        else evaluate_file(dst, truth, src if _is_whole(pair) else None, scale=pair.scale)
+        else evaluate_file(dst, truth, src if _is_whole(pairs) else None, scale=max(p.scale for p in pairs))
     )
-    places = choose(survey.cells, survey.steps.worst, pair)
-    shown = views(pair, [(place.title, place.window) for place in places])
-    page = render(shown, verdict=verdict, **_facts(survey, scored, doubt)).encode()
+    shown = [view for survey in surveys for view in _views(survey, MOST // len(surveys))]
+    page = render(shown, verdict=verdict, **_facts(surveys, scored, doubt)).encode()
     try:
         with whole_file(path) as file:
             file.write(page)
@@ -92,29 +94,71 @@ def report(
         raise SceneError(
             f"Cannot write the report '{path}': {error.strerror or error}. Fix the cause, or pass another name."
         ) from error
-    return Appraisal(str(path), verdict, len(places), len(page))
+    return Appraisal(str(path), verdict, sum(not view.whole for view in shown), len(page))
 
 
-def appraise(pair: Pair, uncertainty: Scene | None = None) -> tuple[Survey, Verdict]:
-    """Measure a result against its input, and judge it; nothing is written."""
+def appraise(pairs: Sequence[Pair], uncertainty: Scene | None = None) -> tuple[tuple[Survey, ...], Verdict]:
+    """Measure a result against its inputs, and judge it; nothing is written."""
     with arithmetic_threads(idle_threads()):
-        survey = Survey.of(pair, uncertainty)
-    return survey, judge(survey)
+        surveys = tuple(Survey.of(pair, uncertainty) for pair in pairs)
+    return surveys, judge_all(surveys)
 
 
-def _is_whole(pair: Pair) -> bool:
-    return pair.window == pair.source.window
+def _is_whole(pairs: Sequence[Pair]) -> bool:
+    """Whether the result shows all of one input, and no guide sharpened it."""
+    [pair, *others] = pairs
+    return not others and pair.sharpened is None and pair.window == pair.source.window
 
 
-def _facts(survey: Survey, scored: Evaluation | None, doubt: Scene | None) -> dict[str, Any]:
+def _views(survey: Survey, most: int) -> list[View]:
     pair = survey.pair
-    names = band_names(survey)
+    places = choose(survey.cells, survey.steps.worst, pair)[:most]
+    shown = views(pair, [(place.title, place.window) for place in places])
+    return [replace(view, title=f"{pair.name}: {view.title}") for view in shown] if pair.name else shown
+
+
+def _facts(surveys: Sequence[Survey], scored: Evaluation | None, doubt: Scene | None) -> dict[str, Any]:
+    pair = surveys[0].pair
+    result = pair.result
     return {
         "version": __version__,
-        "source": redacted(pair.source.path),
-        "result": redacted(pair.result.path),
+        "result": redacted(result.path),
+        "kind": _kind(surveys),
+        "size": (result.width, result.height),
+        "inputs": [_of_input(survey) for survey in surveys],
+        "detail": [row for survey in surveys for row in guided_detail(survey)],
+        "parts": tuple(
+            sum(numbers) for numbers in zip(*((s.measured, s.parts) for s in surveys), strict=True)
+        ),
+        "uncertainty": None if doubt is None else uncertainty_map(doubt),
+        "tags": _provenance(surveys),
+        "left_out": _left_out(surveys),
+        "scores": None if scored is None else _scores(scored),
+    }
+
+
+def _left_out(surveys: Sequence[Survey]) -> list[str]:
+    """Bands of the result that were compared with no input, such as classes whose pixels were repeated."""
+    compared = {name for survey in surveys for name in survey.pair.result.descriptions}
+    return [
+        name or "?" for name in Scene.open(surveys[0].pair.result.path).descriptions if name not in compared
+    ]
+
+
+def _kind(surveys: Sequence[Survey]) -> str:
+    """What was done, in words."""
+    zoom = min(survey.pair.zoom for survey in surveys)
+    if all(survey.pair.sharpened is None for survey in surveys):
+        return f"Super-resolution report, {zoom} times"
+    return "Sharpening report" if zoom == 1 else f"Report on sharpening and super-resolution, {zoom} times"
+
+
+def _of_input(survey: Survey) -> dict[str, Any]:
+    pair = survey.pair
+    return {
+        "name": pair.name,
         "scale": pair.scale,
-        "size": (pair.result.width, pair.result.height),
+        "guided": pair.sharpened is not None,
         "bands": band_rows(survey),
         "shift": _rounded(survey.agreement.shift),
         "spectrum": spectrum_chart(survey.spectra),
@@ -123,11 +167,7 @@ def _facts(survey: Survey, scored: Evaluation | None, doubt: Scene | None) -> di
         else None,
         "steps": survey.steps,
         "imaging": survey.imaging,
-        "histograms": histogram_charts(survey.histograms, names, pair.span),
-        "parts": (survey.measured, survey.parts),
-        "uncertainty": None if doubt is None else uncertainty_map(doubt),
-        "tags": _provenance(pair),
-        "scores": None if scored is None else _scores(scored),
+        "histograms": histogram_charts(survey.histograms, band_names(survey), pair.span),
     }
 
 
@@ -135,17 +175,19 @@ def _rounded(shift: tuple[float, float] | None) -> tuple[float, float] | None:
     return None if shift is None else (round(shift[0], 2) + 0.0, round(shift[1], 2) + 0.0)  # no -0
 
 
-def _provenance(pair: Pair) -> list[tuple[str, str]]:
+def _provenance(surveys: Sequence[Survey]) -> list[tuple[str, str]]:
+    pair = surveys[0].pair
     words = {
         "GEOSEGSR_MODEL": "Model", "GEOSEGSR_MODEL_HASH": "Fingerprint of the model", "GEOSEGSR_VERSION": "geosegsr",
         "GEOSEGSR_SCALE": "Scale", "GEOSEGSR_DEVICE": "Computed on", "GEOSEGSR_PRECISION": "Precision",
         "GEOSEGSR_VALUE_RANGE": "DN that the model saw as 0 and 1", "GEOSEGSR_SENSOR": "Taken for its sensor",
-        "GEOSEGSR_TRAINED_ON": "Model trained on", "GEOSEGSR_INTAKE": "Decided of the scene",
+        "GEOSEGSR_TRAINED_ON": "Model trained on", "GEOSEGSR_GUIDE": "Guide", "GEOSEGSR_INTAKE": "Decided of the scene",
         "GEOSEGSR_OPTIONS": "Options", "GEOSEGSR_NOTE": "Note",
     }  # fmt: skip
     tags = pair.result.metadata.tags
     crs = pair.result.crs
-    facts = [("Input", redacted(pair.source.path)), ("Result", redacted(pair.result.path))]
+    facts = [("Input", redacted(survey.pair.source.path)) for survey in surveys]
+    facts.append(("Result", redacted(pair.result.path)))
     facts += [("CRS", "none" if crs is None else crs.to_string()), ("Data type", pair.result.dtype.name)]
     return facts + [(word, redacted(tags[key])) for key, word in words.items() if tags.get(key)]
 

@@ -14,7 +14,7 @@ from geosegsr.pipeline.sensing import ASSUMED, sense
 from geosegsr.raster.bands import BandGroup
 from geosegsr.raster.radiometry import resolve_radiometry
 from geosegsr.sensor.consistency import Sampling
-from geosegsr.sensor.descriptor import SensorDescriptor, quantisation_of, sampling_of
+from geosegsr.sensor.descriptor import BICUBIC, SensorDescriptor, quantisation_of, sampling_of
 
 SENSOR_TAG, TRAINED_TAG = "GEOSEGSR_SENSOR", "GEOSEGSR_TRAINED_ON"
 _APART = (0.15, 1.5 / 255, 30.0)
@@ -43,9 +43,11 @@ class Imaging:
     is_other: bool
     """Whether that is another sensor."""
 
-    def sampling(self, scale: int) -> Sampling:
-        """How the sensor makes input pixels of result pixels."""
-        return sampling_of(self.sensor, scale)
+    def samplings(self, pair: Pair) -> tuple[Sampling, ...]:
+        """How input pixels are made of result pixels: by the sensor, or by reduction to the guide's grid and on from there."""
+        if pair.sharpened is None:
+            return (sampling_of(self.sensor, pair.scale),) if pair.scale > 1 else ()
+        return (*((sampling_of(BICUBIC, pair.zoom),) if pair.zoom > 1 else ()), pair.sharpened)
 
 
 def imaging_of(pair: Pair) -> Imaging:
@@ -55,7 +57,8 @@ def imaging_of(pair: Pair) -> Imaging:
     found = sense(pair.source, facts, (BandGroup(pair.shown, "model"),), radiometry)
     sensor, known = found.sensors[0], found.origin != ASSUMED
     tags = pair.result.metadata.tags
-    told = tags.get(TRAINED_TAG) or tags.get(SENSOR_TAG)
+    # A model was told of the sharpened scene, not of its coarse input.
+    told = (tags.get(TRAINED_TAG) or tags.get(SENSOR_TAG)) if pair.sharpened is None else None
     return Imaging(
         sensor,
         known,

@@ -86,7 +86,7 @@ class Survey:
         """Measure a pair."""
         imaging = imaging_of(pair)
         survey = cls(pair, imaging, Agreement.of(pair.source.count), Spectra(pair.scale), Histograms.of(pair))
-        sampling = imaging.sampling(pair.scale)
+        samplings = imaging.samplings(pair)
         cores = pair.parts()
         survey.parts = len(cores)
         numbers = np.unique(np.linspace(0, len(cores) - 1, min(MOST_PARTS, len(cores))).round().astype(int))
@@ -95,7 +95,7 @@ class Survey:
             part = pair.read(cores[number])
             if part is None:
                 continue
-            seen = see(part, sampling)
+            seen = see(part, samplings)
             survey.agreement.add(part, seen)
             survey.spectra.add(part, pair.shown)
             survey.flat.add(part, pair.shown)

@@ -7,13 +7,14 @@ percentile, so 1 % of the span is 2.5 of the 255 levels of a picture of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from geosegsr.appraisal.agreement import BandSums
+from geosegsr.appraisal.guided import guided_detail
 from geosegsr.appraisal.survey import Survey, band_names
 
 Grade = Literal["fault", "doubt", "good"]
@@ -66,8 +67,13 @@ class Finding:
 
     grade: Grade
     topic: str
-    """"seams", "colour", "place", "model", "noise", "detail", "sensor", "range" or "empty"."""
+    """"seams", "colour", "place", "model", "guide", "noise", "detail", "sensor", "range" or "empty"."""
     text: str
+    input: str = ""
+    """Name of the input among several."""
+
+    def __str__(self) -> str:
+        return f"{self.input}: {self.text}" if self.input else self.text
 
 
 @dataclass(frozen=True)
@@ -108,11 +114,13 @@ class Verdict:
         return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
+_ORDER = {"fault": 0, "doubt": 1, "good": 2}
 _WORDS = {
     "seams": "it has seams",
     "colour": "its colours differ from the input",
     "place": "it lies off its input",
     "model": "the model does not suit the scene",
+    "guide": "the guide does not suit the scene",
     "noise": "noise has become detail",
     "detail, fault": "it has more fine detail than its input leads one to expect",
     "detail, doubt": "it has hardly more detail than interpolation",
@@ -120,6 +128,14 @@ _WORDS = {
     "range": "values are cut off",
     "empty": "there is nothing to compare",
 }
+
+
+def judge_all(surveys: Sequence[Survey]) -> Verdict:
+    """The verdict on a result of several inputs: the findings on each."""
+    found = [
+        replace(finding, input=survey.pair.name) for survey in surveys for finding in judge(survey).findings
+    ]
+    return Verdict(tuple(sorted(found, key=lambda finding: _ORDER[finding.grade])))
 
 
 def judge(survey: Survey) -> Verdict:
@@ -132,8 +148,7 @@ def judge(survey: Survey) -> Verdict:
         for check in (_seams, _colour, _place, _model, _sensor, _noise, _detail, _range)
         for finding in check(survey)
     ]
-    order = {"fault": 0, "doubt": 1, "good": 2}
-    return Verdict(tuple(sorted(found, key=lambda finding: order[finding.grade])))
+    return Verdict(tuple(sorted(found, key=lambda finding: _ORDER[finding.grade])))
 
 
 def _seams(survey: Survey) -> Iterator[Finding]:
@@ -196,7 +211,9 @@ def _place(survey: Survey) -> Iterator[Finding]:
 
 
 def _model(survey: Survey) -> Iterator[Finding]:
-    other, rough = [], []
+    pair, other, rough = survey.pair, [], []
+    topic = "model" if pair.sharpened is None or pair.zoom > 1 else "guide"
+    maker = "model" if pair.sharpened is None else "guide or the model" if pair.zoom > 1 else "guide"
     for name, band, noise in _named(survey):
         excess = math.sqrt(max(band.rms**2 - noise**2, 0.0))
         if excess**2 > _LIKENESS * max(band.variance, 1e-12) and excess > _LEAST_EXCESS:
@@ -206,17 +223,17 @@ def _model(survey: Survey) -> Iterator[Finding]:
     if other:
         yield Finding(
             "fault",
-            "model",
-            f"Reduced again, the result does not show the input's ground in {', '.join(other)}: this is the wrong model, or another scene.",
+            topic,
+            f"Reduced again, the result does not show the input's ground in {', '.join(other)}: the {maker} is the wrong one, or this is another scene.",
         )
     if rough:
         yield Finding(
             "fault",
-            "model",
-            f"Reduced again, the result differs from the input more than plain interpolation does: {'; '.join(rough)}. The model does not suit this scene.",
+            topic,
+            f"Reduced again, the result differs from the input more than plain interpolation does: {'; '.join(rough)}. The {maker} does not suit this scene.",
         )
     if not (other or rough) and survey.agreement.bands[0].count:
-        yield Finding("good", "model", "Reduced again as the sensor sees it, the result gives its input.")
+        yield Finding("good", topic, "Reduced again as the sensor sees it, the result gives its input.")
 
 
 def _sensor(survey: Survey) -> Iterator[Finding]:
@@ -246,7 +263,7 @@ def _noise(survey: Survey) -> Iterator[Finding]:
             "noise",
             f"Noise has become detail: on flat ground the result varies {result / max(flat, 1e-9):.1f} times as much as its noisy input.",
         )
-    elif survey.spectra.measured and survey.spectra.kept() > _AMPLIFIED[0]:
+    elif survey.pair.sharpened is None and survey.spectra.measured and survey.spectra.kept() > _AMPLIFIED[0]:
         kept = survey.spectra.kept()
         grade: Grade = "fault" if kept > _AMPLIFIED[1] and noise else "doubt"
         with_it = ", noise and compression with it: strokes and blotches are likely" if noise else ""
@@ -266,17 +283,19 @@ def _noise_of(survey: Survey) -> float:
 
 def _detail(survey: Survey) -> Iterator[Finding]:
     spectra = survey.spectra
-    if not spectra.measured:
+    if not spectra.measured or survey.pair.scale == 1:
         return
     added, plain = spectra.added(), spectra.added("bicubic")
     share = f"{added:.2f} times what the input's own spectrum leads one to expect, bicubic {plain:.2f}"
-    if added > _INVENTED:
+    if survey.pair.sharpened is not None:
+        yield _guided(survey, share)
+    elif added > _INVENTED:
         yield Finding("fault", "detail", f"Too much fine detail: its energy is {share}.")
     elif (
         added < _NOTHING * plain and survey.imaging.sensor.noise <= _NOISY
     ):  # interpolated noise is no detail
         yield Finding(
-            "doubt" if survey.pair.scale > 1 else "good",
+            "doubt",
             "detail",
             f"Hardly any fine detail beyond interpolation: its energy is {share}.",
         )
@@ -286,6 +305,30 @@ def _detail(survey: Survey) -> Iterator[Finding]:
             "detail",
             f"Fine detail was added, in proportion: its energy is {share}. It is the model's guess, not a measurement.",
         )
+
+
+def _guided(survey: Survey, share: str) -> Finding:
+    """Detail that a guide predicted is judged by how well it did one level coarser, where the input is the truth."""
+    found = guided_detail(survey)
+    worse = [name for name, (_, with_it, alone, _) in found if with_it > alone]
+    if worse:
+        return Finding(
+            "doubt",
+            "guide",
+            f"One level coarser, where it can be checked, the guide's detail is further from the truth than none in {', '.join(worse)}.",
+        )
+    beyond = ", and beyond the guide's pixels guessed by the model" if survey.pair.zoom > 1 else ""
+    least, most = (pick((numbers[0] for _, numbers in found), default=0.0) for pick in (min, max))
+    explains = (
+        f"which explains {least:.0%} to {most:.0%} of it one level coarser"
+        if found
+        else "by a fit to the scene"
+    )
+    return Finding(
+        "good",
+        "detail",
+        f"Fine detail was predicted from the guide, {explains}{beyond}. Its energy is {share}.",
+    )
 
 
 def _range(survey: Survey) -> Iterator[Finding]:

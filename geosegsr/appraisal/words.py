@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from geosegsr.appraisal.survey import Survey, band_names
@@ -40,28 +42,28 @@ def band_rows(survey: Survey) -> list[BandRow]:
     ]
 
 
-def lines(survey: Survey, verdict: Verdict) -> list[str]:
+def lines(surveys: Sequence[Survey], verdict: Verdict) -> list[str]:
     """The verdict, its findings and a table, for a terminal."""
-    pair = survey.pair
     text = [
-        f"{pair.result.path}, x{pair.scale}, against its input {pair.source.path}: without a truth, only what disagrees is found",
-        verdict.headline,
+        f"{pair.result.path}, x{pair.scale}, against its input {pair.source.path}: without a truth, only what disagrees is found"
+        for pair in (survey.pair for survey in surveys)
     ]
-    text += [f"  {finding.grade:5}  {finding.text}" for finding in verdict.findings]
+    text += [verdict.headline, *(f"  {finding.grade:5}  {finding}" for finding in verdict.findings)]
     text.append(f"{'DN':<16}{'level':>12}{'contrast':>10}{'RMS':>10}{'bicubic':>10}{'noise':>10}")
-    for row in band_rows(survey):
+    for row in (row for survey in surveys for row in band_rows(survey)):
         text.append(
             f"{row.name:<16}{row.level:+12.4g}{row.contrast:+10.1%}{row.rms:10.4g}{row.bicubic:10.4g}{row.noise:10.3g}"
         )
     return text
 
 
-def to_dict(survey: Survey, verdict: Verdict) -> dict[str, object]:
-    """The same, for JSON."""
+def to_dict(surveys: Sequence[Survey], verdict: Verdict) -> dict[str, object]:
+    """The same, for JSON; of several inputs the scale of the finest, and the shift that is the largest in its pixels."""
+    shifts = [survey.agreement.shift for survey in surveys if survey.agreement.shift is not None]
     return {
-        "name": survey.pair.result.path,
-        "scale": survey.pair.scale,
+        "name": surveys[0].pair.result.path,
+        "scale": surveys[0].pair.scale,
         **verdict.to_dict(),
-        "shift": survey.agreement.shift,
-        "bands": [asdict(row) for row in band_rows(survey)],
+        "shift": max(shifts, key=lambda shift: math.hypot(*shift), default=None),
+        "bands": [asdict(row) for survey in surveys for row in band_rows(survey)],
     }

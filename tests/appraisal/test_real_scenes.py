@@ -11,7 +11,7 @@ import spoils
 from rasterio.windows import Window
 
 from geosegsr import upscale
-from geosegsr.appraisal.pair import open_pair
+from geosegsr.appraisal.inputs import open_pair
 from geosegsr.appraisal.survey import Survey
 from geosegsr.appraisal.verdict import Verdict, judge
 

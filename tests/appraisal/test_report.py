@@ -12,7 +12,7 @@ import rasterio
 import spoils
 from command_line import run, run_here
 
-from geosegsr.appraisal.pair import open_pair
+from geosegsr.appraisal.inputs import open_pair
 from geosegsr.appraisal.places import choose
 from geosegsr.appraisal.report import report
 from geosegsr.appraisal.survey import Survey

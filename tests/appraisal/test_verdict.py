@@ -9,7 +9,7 @@ import pytest
 import rasterio
 import spoils
 
-from geosegsr.appraisal.pair import open_pair
+from geosegsr.appraisal.inputs import open_pair
 from geosegsr.appraisal.survey import Survey
 from geosegsr.appraisal.verdict import Verdict, judge
 from geosegsr.errors import ConfigError

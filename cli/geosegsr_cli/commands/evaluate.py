@@ -181,11 +181,11 @@ def command(
 
 def _print_appraisal(sr: Path, lr: str, screen: Screen, *, as_json: bool) -> None:
     """What the input alone says of a result."""
-    from geosegsr.appraisal.pair import open_pair
+    from geosegsr.appraisal.inputs import open_pairs
     from geosegsr.appraisal.report import appraise
     from geosegsr.appraisal.words import lines, to_dict
 
-    found = appraise(open_pair(lr, sr))
+    found = appraise(open_pairs(lr, sr))
     screen.close()
     if as_json:
         print_json(to_dict(*found))
