@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from geosegsr.cpu import single_threaded_blas
 from geosegsr.errors import JobError, SceneError
 from geosegsr.models.interpolation import repeat_pixels
+from geosegsr.pipeline.cell import cells_over
 from geosegsr.pipeline.job_folder import IMAGE, UNCERTAINTY, band_kind, write_block
 from geosegsr.pipeline.plan import Plan
 from geosegsr.pipeline.records import BlockRecord, FileRecord
@@ -23,10 +24,12 @@ from geosegsr.raster.cog_block import (
     TiledFormat,
     block_bytes,
     check_valid,
+    piece_checksum,
     pixel_checksum,
     tiled_block_bytes,
 )
 from geosegsr.raster.statistics import BandStatistics
+from geosegsr.raster.window import Window
 from geosegsr.tiling.cache import TileCache, TileMemory
 from geosegsr.tiling.group import output_bands
 from geosegsr.tiling.render import render_block
@@ -84,7 +87,7 @@ def read_render_write(
     if alpha is not None and planned.scene.alpha_position is not None:
         fine_alpha = repeat_pixels(np.where(area[core.slices], alpha, 0).astype(alpha.dtype), planned.scale)
     fine_wanted = repeat_pixels(wanted[kept][(slice(None), *core.slices)], planned.scale)
-    parts = {}
+    output, parts = planned.block_windows[index], {}
     for kind, bands in _image_files(planned, len(image)):
         mask = np.any(fine_wanted[bands], axis=0) if planned.has_mask else None
         parts[kind] = _Part(image[bands], fine_wanted[bands], fine_alpha, mask)
@@ -92,8 +95,9 @@ def read_render_write(
         parts[UNCERTAINTY] = _Part(rendered.uncertainty, fine_wanted)
     files = {}
     for kind, part in parts.items():
-        data, files[kind] = _encoded(part, planned, forms.get(kind))
-        _write(folder, index, kind, data)
+        shared = cells_over(output, kind, forms, len(planned.block_windows))
+        data, files[kind] = _encoded(part, planned, forms.get(kind), shared)
+        write_file(folder, index, kind, data)
     done = time.perf_counter()
     model_s, consistency_s = (counts.seconds.get(stage, 0.0) for stage in ("model", "consistency"))
     return BlockRecord(
@@ -119,7 +123,13 @@ def _image_files(planned: Plan, bands: int) -> list[tuple[str, slice]]:
     return [(band_kind(at + 1), slice(at, at + 1)) for at in range(bands)]
 
 
-def _write(folder: Path, index: int, kind: str, data: bytes) -> None:
+def write_file(folder: Path, index: int, kind: str, data: bytes) -> None:
+    """Write a file of a block or a cell.
+
+    Raises:
+        JobError: As `write_block`.
+        SceneError: The folder cannot be written.
+    """
     try:
         write_block(folder, index, kind, data)
     except OSError as error:
@@ -142,14 +152,18 @@ class _Part:
     mask: Array | None = None
 
 
-def _encoded(part: _Part, planned: Plan, form: TiledFormat | None) -> tuple[bytes, FileRecord]:
-    """The bytes of a file, and its record."""
+def _encoded(
+    part: _Part, planned: Plan, form: TiledFormat | None, shared: Mapping[int, Window]
+) -> tuple[bytes, FileRecord]:
+    """The bytes of a file, and its record; with what it shares with cells, in its own pixels."""
     values, checksum = _with_alpha(part.image, part.alpha, planned), None
-    if form is None:
+    if form is None or form.cells:
         data = block_bytes(values, part.mask, packed=planned.output_bytes >= SMALL_BYTES)
-        checksum = pixel_checksum(part.image, part.alpha)
     else:
         data = tiled_block_bytes(values, part.mask, form)
+    if form is None:
+        checksum = pixel_checksum(part.image, part.alpha)
+    else:
         seen = part.mask if part.alpha is None else part.alpha > 0
         check_valid(part.image, part.valid, seen, form.nodata)
     return data, FileRecord(
@@ -158,7 +172,15 @@ def _encoded(part: _Part, planned: Plan, form: TiledFormat | None) -> tuple[byte
         checksum=checksum,
         valid=tuple(int(np.count_nonzero(band)) for band in part.valid),
         statistics=tuple(BandStatistics.of(*pair) for pair in zip(part.image, part.valid, strict=True)),
+        pieces=tuple(
+            (cell, piece_checksum(values[(slice(None), *window.slices)], _cut(part.mask, window)))
+            for cell, window in shared.items()
+        ),
     )
+
+
+def _cut(mask: Array | None, window: Window) -> Array | None:
+    return None if mask is None else mask[window.slices]
 
 
 def _with_alpha(image: Array, alpha: Array | None, planned: Plan) -> Array:

@@ -211,6 +211,16 @@ class Job:
             journal.write(self._line(record))
         self.done[record.index] = record
 
+    def is_in_cells(self, index: int, kind: str) -> bool:
+        """Whether all cells that a file of a block is part of are finished, so that it is not needed any more."""
+        others = [other for other, _ in self.done[index].files[kind].pieces]
+        return bool(others) and all(other > index and other in self.done for other in others)
+
+    def discard(self, index: int, kind: str) -> None:
+        """Delete a file that is not needed any more."""
+        with self._writing():
+            self.block_path(index, kind).unlink(missing_ok=True)
+
     def commit(self, may_replace: Callable[[Path], bool], then: Callable[[], object] | None = None) -> None:
         """Move the verified files into place, from the last to the first, call `then`, and delete the folder.
 
@@ -262,9 +272,14 @@ class Job:
             record = self._record(line)
             if record is not None:
                 self.done[record.index] = record
-        for index, record in list(self.done.items()):
+        for index, record in sorted(
+            self.done.items(), reverse=True
+        ):  # cells before the blocks they are made of
             files = record.files.items()
-            if not all(_is_whole(self.block_path(index, kind), file) for kind, file in files):
+            if not all(
+                _is_whole(self.block_path(index, kind), file) or self.is_in_cells(index, kind)
+                for kind, file in files
+            ):
                 warn(f"block {index} of the earlier run is missing or damaged, and is computed again")
                 del self.done[index]
         kept_files = [

@@ -23,12 +23,16 @@ class FileRecord:
     """Valid output pixels of each image band."""
     statistics: tuple[BandStatistics, ...]
     """Of each image band's output pixels."""
+    pieces: tuple[tuple[int, int], ...] = ()
+    """Where cells are made of blocks: the number of each cell that a block is part of, or of each block in a cell; and the
+    CRC-32 of what both share."""
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> FileRecord:
         """The inverse of `dataclasses.asdict`, after a round trip through JSON."""
         statistics = tuple(BandStatistics(**band) for band in raw["statistics"])
-        return cls(**{**raw, "valid": tuple(raw["valid"]), "statistics": statistics})
+        pieces = tuple((other, crc) for other, crc in raw.get("pieces", ()))
+        return cls(**{**raw, "valid": tuple(raw["valid"]), "statistics": statistics, "pieces": pieces})
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from geosegsr.pipeline.plan import Plan
 from geosegsr.pipeline.progress import BlockProgress
 from geosegsr.pipeline.records import BlockRecord
 from geosegsr.pipeline.report import Progress, Report, report_of, timed
+from geosegsr.pipeline.retile import check_pieces, compute_cell
 from geosegsr.pipeline.standing import is_result, needs_run
 from geosegsr.pipeline.targets import has_item, write_item
 from geosegsr.pipeline.task import Product, Task
@@ -76,7 +77,7 @@ def _run(task: Task, job: Job, engine: Engine, seconds: dict[str, float], tell: 
     if not task.request.stac and has_item(target, task.assets):
         warn(f"the STAC item of '{target}' describes the file that is replaced; pass --stac to renew it")
     job.start(task.identity, resume=task.request.resume)
-    resumed = len(job.done)
+    resumed = len(_of_blocks(planned, job))
     log.info(
         "%s: %d x %d pixels from %s by %s on %s in %s, %d blocks, %d of them from before",
         target, planned.metadata.width, planned.metadata.height, planned.scene.path,
@@ -92,13 +93,16 @@ def _run(task: Task, job: Job, engine: Engine, seconds: dict[str, float], tell: 
             "Repeat the command with --no-resume once the source no longer changes."
         )
     copied: dict[str, int | None] = {}
+    tell(_at(planned, resumed, "cog"))
+    with timed(seconds, "cog"):
+        _retile(engine, task, job)
     for stage, do in (("cog", _write), ("verify", _verify)):
         tell(_at(planned, resumed, stage))
         with timed(seconds, stage), job.named():
             for product in task.products:
                 do(product, task, job, copied)
     tell(_at(planned, resumed, "commit"))
-    records = dict(job.done)
+    records = _of_blocks(planned, job)
     made = {product.target: product for product in task.products}
     job.commit(
         lambda path: task.request.overwrite or is_result(made[path]),
@@ -120,10 +124,7 @@ def _at(planned: Plan, resumed: int, stage: str) -> Progress:
 
 def _write(product: Product, task: Task, job: Job, copied: dict[str, int | None]) -> None:
     """Copy the block files into a COG in the job's folder."""
-    blocks, full = (
-        _block_files(task.planned, job, product.kind),
-        _with_statistics(product, task.planned, job),
-    )
+    blocks, full = _files(task, job, product.kind), _with_statistics(product, task.planned, job)
     copied[product.kind] = write_cog(
         job.part(product.kind), full, product.dtype, blocks, product.creation, task.forms.get(product.kind),
         has_mask=product.has_mask,
@@ -133,7 +134,7 @@ def _write(product: Product, task: Task, job: Job, copied: dict[str, int | None]
 def _verify(product: Product, task: Task, job: Job, copied: dict[str, int | None]) -> None:
     """Compare the COG in the job's folder with what was computed."""
     verify_cog(
-        job.part(product.kind), product.metadata, product.dtype, _block_files(task.planned, job, product.kind),
+        job.part(product.kind), product.metadata, product.dtype, _files(task, job, product.kind),
         product.creation, alpha=product.alpha, threads=default_threads(), copied=copied[product.kind],
     )  # fmt: skip
 
@@ -147,7 +148,7 @@ def _compute(
     planned = task.planned
     total = len(planned.grid.blocks)
     todo = [block.index for block in planned.grid.blocks if block.index not in job.done]
-    progress = BlockProgress(planned, job.done, tell)
+    progress = BlockProgress(planned, _of_blocks(planned, job), tell)
 
     def on_done(record: BlockRecord) -> None:
         job.record(record)
@@ -175,6 +176,37 @@ def _compute(
         )
 
 
+def _retile(engine: Engine, task: Task, job: Job) -> None:
+    """Make the cells of finished blocks, and delete the blocks that are in cells only."""
+    planned = task.planned
+    cells = {cell.index: cell for cell in task.cells}
+    todo = [index for index in cells if index not in job.done]
+
+    def on_done(record: BlockRecord) -> None:
+        check_pieces(cells[record.index], record, job.done, job.folder)
+        job.record(record)
+        cell = cells[record.index]
+        for block in cell.blocks:
+            if job.is_in_cells(block, cell.kind):
+                job.discard(block, cell.kind)
+
+    if todo:
+        engine.run(
+            partial(compute_cell, planned.block_windows, task.forms, job.folder.absolute(), cells),
+            todo,
+            on_done,
+            together=len(todo),
+            shared_folder=job.folder,
+            check=partial(Preflight.of, _for_anywhere(planned)),
+            at_a_time=planned.threads,
+        )
+
+
+def _of_blocks(planned: Plan, job: Job) -> dict[int, BlockRecord]:
+    """The records of finished blocks, without those of cells."""
+    return {index: record for index, record in job.done.items() if index < len(planned.block_windows)}
+
+
 def _for_anywhere(planned: Plan) -> Plan:
     """The plan with an absolute path, for workers with another working directory."""
     scene = planned.scene
@@ -183,11 +215,13 @@ def _for_anywhere(planned: Plan) -> Plan:
     return replace(planned, scene=scene)
 
 
-def _block_files(planned: Plan, job: Job, kind: str) -> list[BlockFile]:
+def _files(task: Task, job: Job, kind: str) -> list[BlockFile]:
+    """What the COG is made of: the cells of that kind, or the blocks."""
+    windows = {cell.index: cell.window for cell in task.cells if cell.kind == kind}
     files = []
-    for block, window in zip(planned.grid.blocks, planned.block_windows, strict=True):
-        record = job.done[block.index].files[kind]
-        path = job.block_path(block.index, kind)
+    for index, window in (windows or dict(enumerate(task.planned.block_windows))).items():
+        record = job.done[index].files[kind]
+        path = job.block_path(index, kind)
         files.append(BlockFile(path, window, record.checksum, record.valid, record.sha256))
     return files
 
@@ -200,7 +234,7 @@ def _with_statistics(product: Product, planned: Plan, job: Job) -> Metadata:
     metadata = product.metadata
     if metadata.gcps:
         return metadata
-    records = [job.done[i].files[product.kind] for i in sorted(job.done)]
+    records = [record.files[product.kind] for _, record in sorted(_of_blocks(planned, job).items())]
     images = [band.index for band in metadata.bands if band.index in planned.kept_bands]
     pixels = metadata.height * metadata.width
 

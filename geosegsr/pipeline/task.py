@@ -14,6 +14,7 @@ import numpy as np
 
 from geosegsr.models.contract import Upscaler
 from geosegsr.notices import kept_notices
+from geosegsr.pipeline.cell import Cell, cut_into_cells
 from geosegsr.pipeline.job_folder import IMAGE, UNCERTAINTY, band_kind, job_key
 from geosegsr.pipeline.options import PlanOptions
 from geosegsr.pipeline.plan import Plan, plan
@@ -188,6 +189,11 @@ class Task:
             for product in self.products
         }
         return {kind: form for kind, form in forms.items() if form is not None}
+
+    @cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """Those of all products whose blocks do not hold the tiles of the COG."""
+        return cut_into_cells(self.planned.block_windows, self.forms)
 
     @cached_property
     def products(self) -> tuple[Product, ...]:

@@ -12,12 +12,13 @@ import numpy as np
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
+from rasterio.windows import Window as RasterioWindow
 
-from geosegsr.errors import VerificationError
-from geosegsr.raster.cog_levels import TILE_OPTIONS, levels_inside
+from geosegsr.errors import SceneError, VerificationError
+from geosegsr.raster.cog_levels import TILE_OPTIONS, cells_of, levels_inside, overview_shapes
 from geosegsr.raster.cog_options import keeps_bits
 from geosegsr.raster.cog_tiles import levels_of
 from geosegsr.raster.gdal import GDALError, gdal_reason
@@ -55,12 +56,16 @@ class TiledFormat:
     """How the blocks of a result are written where their tiles become those of its COG."""
 
     levels: int
-    """Overviews in each block."""
+    """Overviews in each block whose tiles are copied."""
+    extra: int
+    """Smaller ones that follow them, whose pixels are used."""
     options: Mapping[str, str]
     """Creation options of the tiles."""
     bands: tuple[BandMetadata, ...]
     """All bands of the result; their colours decide how tiles are encoded."""
     nodata: float | None
+    cells: tuple[Window, ...] = ()
+    """Parts of the result that are files of such tiles, made of plain blocks; none where the blocks themselves are."""
 
     @classmethod
     def of(
@@ -81,22 +86,31 @@ class TiledFormat:
         if nodata is not None and nodata == nodata and float(nodata_marker(nodata, dtype)) != nodata:
             return None  # such as -3.4028235e+38, which rasterio does not set for float32
         shape = metadata.height, metadata.width
-        levels = levels_inside(shape, blocks, dtype, options, has_mask=has_mask)
-        if levels is None:
-            return None
         tiles = {key: value for key, value in options.items() if key in TILE_OPTIONS}
-        return cls(levels, tiles, metadata.bands, metadata.nodata)
+        wanted = len(overview_shapes(*shape, options))
+        for windows, cells in ((blocks, ()), (cut := cells_of(shape, options), tuple(cut))):
+            levels = levels_inside(shape, windows, dtype, options, has_mask=has_mask)
+            if levels is not None:
+                extra = wanted - levels if has_mask else 0
+                return cls(levels, extra, tiles, metadata.bands, metadata.nodata, cells)
+        return None
 
     @property
     def key(self) -> dict[str, Any]:
         """What decides the bytes of the blocks, beside the pixels, as JSON."""
-        return {"overviews": self.levels, **self.options}
+        cell = {"cell": max(self.cells[0].height, self.cells[0].width)} if self.cells else {}
+        return {"overviews": self.levels, **cell, **self.options}
 
 
 def pixel_checksum(values: NDArray[Any], alpha: NDArray[Any] | None) -> int:
     """CRC-32 of image bands and, where there is one, alpha; the same on every byte order."""
     crc = zlib.crc32(_little_endian(values))
     return crc if alpha is None else zlib.crc32(_little_endian(alpha), crc)
+
+
+def piece_checksum(values: NDArray[Any], mask: NDArray[np.bool_] | None) -> int:
+    """CRC-32 of all bands and, where there is one, the mask."""
+    return pixel_checksum(values, None if mask is None else mask.view(np.uint8))
 
 
 def _little_endian(array: NDArray[Any]) -> memoryview:
@@ -134,6 +148,24 @@ def block_bytes(values: NDArray[Any], mask: NDArray[np.bool_] | None, *, packed:
         return bytes(memory.getbuffer())
 
 
+def read_piece(path: Path, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """All bands of a part of a plain block, and its mask where it has one.
+
+    Raises:
+        SceneError: The file cannot be read.
+    """
+    part = RasterioWindow(window.col, window.row, window.width, window.height)
+    try:
+        with rasterio.Env(), rasterio.open(path) as source:
+            masked = MaskFlags.per_dataset in source.mask_flag_enums[0]
+            return source.read(window=part), (source.read_masks(1, window=part) > 0) if masked else None
+    except (RasterioError, GDALError, SystemError) as error:
+        raise SceneError(
+            f"Cannot read the finished block '{path}': {gdal_reason(error)}. The other finished blocks are kept. Give the "
+            "same command again, and report it if it fails again."
+        ) from error
+
+
 def tiled_block_bytes(values: NDArray[Any], mask: NDArray[np.bool_] | None, form: TiledFormat) -> bytes:
     """A COG of one block whose tiles are those of the result, read back and compared.
 
@@ -161,8 +193,8 @@ def tiled_block_bytes(values: NDArray[Any], mask: NDArray[np.bool_] | None, form
         raise _unlike("its pixels are not those computed")
     if not same_mask:
         raise _unlike("its mask is not the one computed")
-    if overviews != form.levels:
-        raise _unlike(f"it has {overviews} overviews instead of {form.levels}")
+    if overviews != form.levels + form.extra:
+        raise _unlike(f"it has {overviews} overviews instead of {form.levels + form.extra}")
     return data
 
 
@@ -185,9 +217,10 @@ def _unlike(reason: str) -> VerificationError:
 
 def _cog_bytes(values: NDArray[Any], mask: NDArray[np.bool_] | None, form: TiledFormat) -> bytes:
     bands, height, width = values.shape
-    overviews = {"OVERVIEWS": "IGNORE_EXISTING", "OVERVIEW_COUNT": str(form.levels)}
+    levels = form.levels + form.extra
+    overviews = {"OVERVIEWS": "IGNORE_EXISTING", "OVERVIEW_COUNT": str(levels)}
     # In GDAL's own threads errors would only go to the terminal.
-    options = {**form.options, **(overviews if form.levels else {"OVERVIEWS": "NONE"}), "NUM_THREADS": "1"}
+    options = {**form.options, **(overviews if levels else {"OVERVIEWS": "NONE"}), "NUM_THREADS": "1"}
     with (
         rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, COG_TMP_COMPRESSION="NONE"),
         MemoryFile(ext=".tif") as memory,

@@ -58,7 +58,7 @@ def join_blocks(part: Path, result: Result, blocks: Sequence[BlockFile], form: T
     small = part.with_name(f"{part.stem}.overviews.tif")
     with writing(part, pixel_bytes(result.metadata, result.dtype)):
         try:
-            head, readers, spans = _laid_out(small, result, blocks, form.levels)
+            head, readers, spans = _laid_out(small, result, blocks, form)
         except ValueError as error:
             raise _unfit(part, error) from error
         written = 0
@@ -73,19 +73,19 @@ def join_blocks(part: Path, result: Result, blocks: Sequence[BlockFile], form: T
 
 
 def _laid_out(
-    small: Path, result: Result, blocks: Sequence[BlockFile], inside: int
+    small: Path, result: Result, blocks: Sequence[BlockFile], form: TiledFormat
 ) -> tuple[bytes, list[_Reader], list[Span]]:
     """Head of the result, where its tiles are, and which of their bytes follow it; small overviews are written first."""
-    head, tile = empty_cog(result), int(result.options["BLOCKSIZE"])
+    head, tile, inside = empty_cog(result), int(result.options["BLOCKSIZE"]), form.levels
     readers = [_Reader(block.path) for block in blocks]
     sources = [
-        Source(reader.levels, 0, block.window.row // tile, block.window.col // tile)
+        Source(reader.levels[: inside + 1], 0, block.window.row // tile, block.window.col // tile)
         for reader, block in zip(readers, blocks, strict=True)
     ]
     if len(levels_of(head)) > 1 + inside:
-        _write_small_overviews(small, result, blocks, inside)
+        _write_small_overviews(small, result, blocks, form)
         readers.append(_Reader(small))
-        sources.append(Source(readers[-1].levels[1:], inside + 1))
+        sources.append(Source(readers[-1].levels[0 if form.extra else 1 :], inside + 1))
     patched, spans = assembled(head, sources)
     return patched, readers, spans
 
@@ -129,13 +129,15 @@ class _Reader:
                 size *= 8
         head = head[: min(int(found.min()) for found in starts if found.size)]
         self.levels = levels_of(head)  # holds no more than it needs: there may be many thousand blocks
-        self._hash = hashlib.sha256(head)
+        self._hash, self._position = hashlib.sha256(head), len(head)
 
     def read(self, start: int, stop: int) -> bytes:
         with self._path.open("rb") as file:
-            file.seek(start)
+            file.seek(self._position)
+            self._hash.update(file.read(start - self._position))  # overviews whose tiles are not copied
             data = file.read(stop - start)
         self._hash.update(data)
+        self._position = stop
         return data
 
     def check(self, block: BlockFile) -> None:
@@ -170,24 +172,49 @@ def empty_cog(result: Result) -> bytes:
         return bytes(target.getbuffer())
 
 
-def _write_small_overviews(path: Path, result: Result, blocks: Sequence[BlockFile], inside: int) -> None:
-    """A COG by GDAL whose pixels are the smallest overview that is in the blocks; its overviews are those of the result."""
-    metadata, tile = result.metadata, int(result.options["BLOCKSIZE"])
-    height, width = overview_shapes(metadata.height, metadata.width, result.options)[inside - 1]
+def _write_small_overviews(
+    path: Path, result: Result, blocks: Sequence[BlockFile], form: TiledFormat
+) -> None:
+    """A COG by GDAL of those overviews of the result that are smaller than the ones that are copied.
+
+    Its pixels are the first of them where the blocks hold all of them. If they do not, its pixels are the overview before
+    the first, and GDAL computes the others.
+    """
+    metadata, folder = result.metadata, blocks[0].path.parent
+    shapes = overview_shapes(metadata.height, metadata.width, result.options)
     shrunk = replace(
-        metadata, height=height, width=width, transform=Affine.translation(1, 1),
-        crs=None, gcps=(), gcps_crs=None, rpcs={}, tags={},
-    )  # fmt: skip
+        metadata, transform=Affine.translation(1, 1), crs=None, gcps=(), gcps_crs=None, rpcs={}, tags={}
+    )
+
+    def overview(level: int, overviews: Sequence[str]) -> bytes:
+        height, width = shapes[level - 1]
+        return result_vrt(
+            replace(shrunk, height=height, width=width), result.dtype,
+            _at_level(blocks, level, int(result.options["BLOCKSIZE"])),
+            has_mask=result.has_mask, overviews=overviews,
+        )  # fmt: skip
+
+    options = {**result.options, "STATISTICS": "NO"}
+    first = form.levels + 1 if form.extra else form.levels
+    with ExitStack() as stack:
+        smaller = []
+        if form.extra:
+            options["OVERVIEWS"] = "AUTO"
+            for level in range(first + 1, len(shapes) + 1):
+                smaller.append(str(stack.enter_context(MemoryFile(overview(level, ()), ext=".vrt")).name))
+        vrt = folder / "result.vrt"
+        vrt.write_bytes(overview(first, smaller))
+        rasterio.shutil.copy(str(vrt), str(path), driver="COG", **for_metadata(options, shrunk))
+
+
+def _at_level(blocks: Sequence[BlockFile], level: int, tile: int) -> list[VRTSource]:
+    """An overview of a result, as sources of a VRT."""
     sources = []
     for block in blocks:
         row, col, row_stop, col_stop = (
-            edge >> inside
+            edge >> level
             for edge in (block.window.row, block.window.col, block.window.row_stop, block.window.col_stop)
         )
         window = Window(row, col, row_stop - row, col_stop - col)
-        sources.append(VRTSource(str(block.path.absolute()), window, (tile, tile), inside - 1))
-    vrt = blocks[0].path.parent / "result.vrt"
-    vrt.write_bytes(result_vrt(shrunk, result.dtype, sources, has_mask=result.has_mask))
-    rasterio.shutil.copy(
-        str(vrt), str(path), driver="COG", **for_metadata({**result.options, "STATISTICS": "NO"}, shrunk)
-    )
+        sources.append(VRTSource(str(block.path.absolute()), window, (tile, tile), level - 1))
+    return sources

@@ -19,6 +19,7 @@ TILE_OPTIONS = {
 """Creation options that decide the bytes of a tile."""
 # Those that decide how a file is put together, and leave its tiles alone.
 _FILE_OPTIONS = {"BIGTIFF", "GEOTIFF_VERSION", "NUM_THREADS", "OVERVIEWS", "STATISTICS"}
+_CELL = 2048  # side of a cell, in output pixels, unless tiles are larger
 _RESAMPLINGS = {"AVERAGE", "NEAREST"}
 """A pixel of such an overview shows the four pixels under it, and nothing around them."""
 
@@ -65,6 +66,22 @@ def cut_unit(
     return 0
 
 
+def cells_of(shape: tuple[int, int], options: Mapping[str, str]) -> list[Window]:
+    """A result cut at multiples of its tiles, doubled for each overview inside: row by row, whatever its blocks are."""
+    height, width = shape
+    if max(shape) <= _CELL:
+        return [Window(0, 0, height, width)]
+    inside, tile = _most_inside(height, width, options), int(options["BLOCKSIZE"])
+    while inside > 0 and tile << inside > _CELL:
+        inside -= 1
+    side = tile << inside if overview_shapes(height, width, options) else max(tile, _CELL // tile * tile)
+    return [
+        Window(row, col, min(side, height - row), min(side, width - col))
+        for row in range(0, height, side)
+        for col in range(0, width, side)
+    ]
+
+
 def levels_inside(
     shape: tuple[int, int],
     blocks: Sequence[Window],
@@ -77,7 +94,8 @@ def levels_inside(
 
     GDAL computes each overview from the one before: those that are not in the blocks, from the smallest that is. Where a side
     is odd, a pixel of the next overview shows parts of three pixels, beyond the edge of a block as well. With a mask, and by
-    nearest neighbour, GDAL computes all of them from the pixels.
+    nearest neighbour, GDAL computes all of them from the pixels; with a mask, files of blocks hold the others for that
+    purpose.
 
     Args:
         shape: Rows and columns of the result.
@@ -103,7 +121,8 @@ def levels_inside(
         return None
     inside = min(_most_inside(height, width, options), *(halvings(cut // tile) for cut in cuts))
     nearest = options["OVERVIEW_RESAMPLING"].upper() == "NEAREST"
-    can_go_on = inside > 0 and overviews_are_lossless(options) and not has_mask and (even or not nearest)
+    fits = all(halvings(cut) >= wanted for cut in cuts) if has_mask else even or not nearest
+    can_go_on = inside > 0 and overviews_are_lossless(options) and fits
     return inside if inside == wanted or can_go_on else None
 
 

@@ -61,7 +61,7 @@ def break_off(command: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
 
     def call(source: object, *args: object) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(RUN, "write_cog", stop)
+            patch.setattr(RUN, "compute_cell", stop)
             assert command(source, *args).code == 1
 
     return call
@@ -239,7 +239,7 @@ def test_a_clock_that_goes_backwards_and_a_source_from_the_future(
 # The folder.
 
 
-@pytest.mark.parametrize("stage", ["blocks", "cog", "verify"])
+@pytest.mark.parametrize("stage", ["blocks", "cells", "cog", "verify"])
 def test_the_folder_of_the_target_goes_away(
     stage: str, scene: Path, target: Path, command: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,7 +250,9 @@ def test_the_folder_of_the_target_goes_away(
 
         return taken
 
-    name = {"blocks": "compute_block", "cog": "write_cog", "verify": "verify_cog"}[stage]
+    name = {"blocks": "compute_block", "cells": "compute_cell", "cog": "write_cog", "verify": "verify_cog"}[
+        stage
+    ]
     with monkeypatch.context() as patch:
         patch.setattr(RUN, name, take_away(getattr(RUN, name)))
         assert_refused(command(scene), 1, str(target))

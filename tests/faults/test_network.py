@@ -179,7 +179,7 @@ def break_off(
 
     def call(*args: object) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(RUN, "write_cog", stop)
+            patch.setattr(RUN, "compute_cell", stop)
             assert command(capfd, server, target, *args).code == 1
 
     return call

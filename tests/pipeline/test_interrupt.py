@@ -146,7 +146,7 @@ def unfinished(
     """The target of a run of the small scene that broke off with all blocks done."""
     target = tmp_path / "out.tif"
     with monkeypatch.context() as patch:
-        patch.setattr(RUN, "write_cog", interrupt)
+        patch.setattr(RUN, "compute_cell", interrupt)
         outcome = upscale(capfd, small_scene, target)
     assert outcome.code == 1
     assert not target.exists()
@@ -302,7 +302,7 @@ def test_a_damaged_manifest_is_refused(
 def test_what_decides_no_pixel_may_change(
     unfinished: Path, small_scene: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert resumed(upscale(capfd, small_scene, unfinished, "--co", "COMPRESS=LZW", "--workers", 1)) == 0
+    assert resumed(upscale(capfd, small_scene, unfinished, "--co", "BIGTIFF=YES", "--workers", 1)) == 0
 
 
 def test_no_resume_starts_anew(
@@ -331,7 +331,7 @@ def test_a_source_that_changed_between_the_runs(
     source, target = tmp_path / "source.tif", tmp_path / "out.tif"
     shutil.copy(small_scene, source)
     with monkeypatch.context() as patch:
-        patch.setattr(RUN, "write_cog", interrupt)
+        patch.setattr(RUN, "compute_cell", interrupt)
         upscale(capfd, source, target)
     factory.write_nodata(source, seed=1)
     assert_refused(upscale(capfd, source, target), 1, f"'{job_of(target)}'", "source was", "--no-resume")

@@ -66,7 +66,7 @@ def unfinished(command: Run, target: Path, monkeypatch: pytest.MonkeyPatch) -> P
         raise SceneError("Cannot go on.")
 
     with monkeypatch.context() as patch:
-        patch.setattr("geosegsr.pipeline.run.write_cog", stop)
+        patch.setattr("geosegsr.pipeline.run.compute_cell", stop)
         assert command().code == 1
     return folder_of(target)
 
@@ -299,13 +299,13 @@ def test_a_block_swapped_before_the_cog_is_noticed(
 ) -> None:
     from geosegsr.pipeline import run
 
-    write = run.write_cog
+    make = run.compute_cell
 
-    def swapped(*args: object, **kwargs: object) -> None:
+    def swapped(*args: object, **kwargs: object) -> object:
         forge(folder_of(target))
-        write(*args, **kwargs)  # type: ignore[arg-type]
+        return make(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(run, "write_cog", swapped)
+    monkeypatch.setattr(run, "compute_cell", swapped)
     with pytest.raises(GeoSegSRError, match="are not those computed") as refused:
         geosegsr.upscale(scene, target, 2, "bicubic", tile=16, overlap=4, block=48)
     assert str(folder_of(target)) in str(refused.value) and "/proc/" not in str(refused.value)
@@ -393,7 +393,7 @@ def test_a_folder_swapped_for_a_link_at_any_moment(manifest: bool, tmp_path: Pat
     assert {path.name for path in target.parent.iterdir()} <= {"out.tif.geosegsr", "away"}
 
 
-@pytest.mark.parametrize("stage", ["blocks", "cog", "verify", "commit"])
+@pytest.mark.parametrize("stage", ["blocks", "cells", "cog", "verify", "commit"])
 def test_a_folder_swapped_during_a_run(
     stage: str, tmp_path: Path, scene: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -402,7 +402,12 @@ def test_a_folder_swapped_during_a_run(
     precious = fill(tmp_path / "precious", {"notes.txt": PRECIOUS, "blocks/000000.tif": PRECIOUS})
     before = tree(precious)
     owner: object = Job if stage == "commit" else run
-    name = {"blocks": "compute_block", "cog": "write_cog", "verify": "verify_cog"}.get(stage, stage)
+    name = {
+        "blocks": "compute_block",
+        "cells": "compute_cell",
+        "cog": "write_cog",
+        "verify": "verify_cog",
+    }.get(stage, stage)
     step = getattr(owner, name)
 
     def swap(*args: object, **kwargs: object) -> object:
@@ -412,7 +417,9 @@ def test_a_folder_swapped_during_a_run(
         return step(*args, **kwargs)
 
     monkeypatch.setattr(owner, name, swap)
-    with pytest.raises(GeoSegSRError, match=r"symbolic link|was moved or replaced"):
+    with pytest.raises(
+        GeoSegSRError, match=r"symbolic link|was moved or replaced|Cannot read the finished block"
+    ):
         geosegsr.upscale(scene, target, 2, "bicubic", tile=16, overlap=4, block=48)
     assert tree(precious) == before and not target.exists()
 

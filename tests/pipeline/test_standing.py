@@ -81,7 +81,7 @@ def finished(place: Place) -> None:
 def interrupted(place: Place, *options: object) -> None:
     """All blocks are done, and the COG is not written."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("geosegsr.pipeline.run.write_cog", _break_off)
+        patch.setattr("geosegsr.pipeline.run.compute_cell", _break_off)
         assert place.answer(*options)[0] == "failed"
     assert Job(place.target).begun
 

@@ -16,8 +16,9 @@ from comparison import cog_differences
 from fakes import Fake
 
 import geosegsr
-from geosegsr.errors import GeoSegSRError, SceneError, VerificationError
+from geosegsr.errors import GeoSegSRError, GeoSegSRWarning, SceneError, VerificationError
 from geosegsr.pipeline.task import Request
+from geosegsr.raster import cog_levels
 from geosegsr.raster.cog_block import TiledFormat
 
 RUN = import_module("geosegsr.pipeline.run")
@@ -113,6 +114,26 @@ def test_the_size_of_blocks_does_not_show(tmp_path: Path) -> None:
     for path in paths:
         made(source, path, block=int(path.stem))
     assert all(cog_differences(path, paths[0]) == [] for path in paths[1:])
+
+
+@pytest.fixture
+def small_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results of tests take several cells."""
+    monkeypatch.setattr(cog_levels, "_CELL", 256)
+
+
+@pytest.mark.parametrize("kind", ["plain", "nodata", "alpha"])
+@pytest.mark.parametrize("block", [110, 300, 512])
+def test_blocks_whose_edges_do_not_meet_tiles_become_cells(
+    kind: str, block: int, small_cells: None, tmp_path: Path
+) -> None:
+    """As those of networks: their tiles have any side."""
+    source = KINDS[kind][0](tmp_path / "in.tif", size=(196, 268))
+    found, wanted = tmp_path / "found.tif", tmp_path / "wanted.tif"
+    options = {"model": Fake(), "block": block}
+    assert made(source, found, 2, **options) == 1
+    made(source, wanted, 2, by_gdal=True, **options)
+    assert cog_differences(found, wanted) == []
 
 
 # Runs that are interrupted.
@@ -229,3 +250,92 @@ def test_only_blocks_that_fit_are_planned(tmp_path: Path) -> None:
         assert grid.rows.unit == side
         if side:
             assert max(b.window.height for b in grid.blocks) == side
+
+
+# Runs whose blocks become cells.
+
+
+@pytest.fixture
+def in_cells(scene: Path, target: Path, small_cells: None) -> Callable[..., geosegsr.Report]:
+    """Runs of 15 blocks that become four cells."""
+    options = {"model": Fake(), "block": 110, "creation": {"BLOCKSIZE": "128"}}
+    return lambda path=target, **more: geosegsr.upscale(scene, path, 2, **options, **more)
+
+
+def stop_after(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest, made = RUN.compute_cell, []
+
+    def compute(*args: object) -> object:
+        made.append(args)
+        if len(made) > cells:
+            raise SceneError("Cannot go on.")
+        return honest(*args)
+
+    monkeypatch.setattr(RUN, "compute_cell", compute)
+
+
+@pytest.mark.parametrize("cells", [0, 1, 3])
+def test_a_run_is_resumed_among_its_cells(
+    cells: int, in_cells: Callable[..., geosegsr.Report], target: Path, tmp_path: Path
+) -> None:
+    """Blocks that are in finished cells only were deleted, and are not computed again."""
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(cells, patch)
+        with pytest.raises(SceneError, match="Cannot go on"):
+            in_cells()
+    files = len(list((target.with_name(target.name + ".geosegsr") / "blocks").glob("*.tif")))
+    report = in_cells()
+    assert report.blocks_resumed == report.blocks > 1 and files <= report.blocks + (cells == 1)
+    in_cells(tmp_path / "undisturbed.tif")
+    assert cog_differences(target, tmp_path / "undisturbed.tif") == []
+
+
+def test_a_cell_that_was_damaged_is_made_again_with_its_blocks(
+    in_cells: Callable[..., geosegsr.Report], target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise SceneError("Cannot go on.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RUN, "write_cog", stop)
+        with pytest.raises(SceneError, match="Cannot go on"):
+            in_cells()
+    files = sorted((target.with_name(target.name + ".geosegsr") / "blocks").glob("*.tif"))
+    files[-1].write_bytes(files[-1].read_bytes()[:-100])
+    with pytest.warns(GeoSegSRWarning, match="of the earlier run is missing or damaged"):
+        report = in_cells()
+    assert 0 < report.blocks_resumed < report.blocks
+    in_cells(tmp_path / "undisturbed.tif")
+    assert cog_differences(target, tmp_path / "undisturbed.tif") == []
+
+
+def test_a_cell_is_not_made_of_another_block(
+    in_cells: Callable[..., geosegsr.Report], target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = RUN.compute_cell
+
+    def swapped(*args: object) -> object:
+        blocks = target.with_name(target.name + ".geosegsr") / "blocks"
+        (blocks / "000001.tif").write_bytes((blocks / "000000.tif").read_bytes())
+        return honest(*args)
+
+    monkeypatch.setattr(RUN, "compute_cell", swapped)
+    with pytest.raises(
+        VerificationError, match=r"Cannot use the block '.*0000..\.tif': its pixels are not those computed"
+    ):
+        in_cells()
+    assert not target.exists()
+
+
+def test_a_block_that_cannot_be_read_is_one_line(
+    in_cells: Callable[..., geosegsr.Report], target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = RUN.compute_cell
+
+    def cut(*args: object) -> object:
+        (target.with_name(target.name + ".geosegsr") / "blocks" / "000001.tif").write_bytes(b"II*")
+        return honest(*args)
+
+    monkeypatch.setattr(RUN, "compute_cell", cut)
+    with pytest.raises(SceneError, match=r"Cannot read the finished block '.*000001.tif'.*same command"):
+        in_cells()

@@ -190,9 +190,13 @@ def test_masks(shape: tuple[int, int], colours: tuple[str, ...], tmp_path: Path)
     Made(tmp_path, values, mask, metadata(*shape, colours)).assert_same()
 
 
-def test_masks_of_several_blocks(tmp_path: Path) -> None:
-    values, mask = pixels((3, 520, 1024), "uint8"), np.random.default_rng(1).random((520, 1024)) > 0.4
-    Made(tmp_path, values, mask, metadata(520, 1024, RGB), OVERVIEWS="NONE").assert_same()
+@pytest.mark.parametrize("overviews", ["NONE", "AUTO"])
+@pytest.mark.parametrize("shape", [(528, 1040), (1056, 2080), (1024, 1024)])
+def test_masks_of_several_blocks(shape: tuple[int, int], overviews: str, tmp_path: Path) -> None:
+    """Also where GDAL computes further overviews from the pixels."""
+    values, rng = pixels((3, *shape), "uint8"), np.random.default_rng(1)
+    mask = (rng.random(shape) > 0.4) & (np.add.outer(np.arange(shape[0]), np.arange(shape[1])) > 300)
+    Made(tmp_path, values, mask, metadata(*shape, RGB), OVERVIEWS=overviews).assert_same()
 
 
 OPTIONS = [
