@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOWEST := .venv-lowest
 
-.PHONY: demo test test-lowest docs-check lint schemas clean
+.PHONY: demo test test-lowest docs-check site lint schemas clean
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -27,6 +27,10 @@ test: lint
 
 docs-check: $(STAMP)
 	$(BIN)/python tests/docs_check.py
+
+# Into build/site; any warning, such as of a broken link, is an error.
+site: $(STAMP)
+	$(BIN)/mkdocs build --quiet --strict
 
 # The lower bounds in pyproject.toml, in a virtual environment of their own: 7 GB, removed afterwards.
 test-lowest:

@@ -21,6 +21,7 @@ from geosegsr.version import __version__
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
+ADDRESS: str = PROJECT["project"]["urls"]["Repository"]
 CONDA_NAMES = {"torch": "pytorch", "open_clip_torch": "open-clip-torch"}
 
 
@@ -65,7 +66,7 @@ def test_both_targets_run_the_command_as_an_ordinary_user(name: str) -> None:
 
 def test_the_build_context_holds_what_the_wheel_needs() -> None:
     kept = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
-    files = ["pyproject.toml", PROJECT["project"]["readme"], *PROJECT["project"]["license-files"]]
+    files = ["pyproject.toml", "README.md", *PROJECT["project"]["license-files"]]
     packages = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     for needed in [*files, *(package.split("/")[0] for package in packages)]:
         assert any(fnmatch.fnmatch(needed, pattern) for pattern in kept), needed
@@ -82,6 +83,8 @@ def test_the_conda_recipe_needs_what_the_package_needs() -> None:
         name, bound = re.match(r"([\w.-]+)(.*)", text).groups()  # type: ignore[union-attr]
         wanted.add(f"{CONDA_NAMES.get(name, name.lower())} {bound}".rstrip())
     assert set(recipe["requirements"]["run"]) == wanted
+    host = {text.replace(" ", "") for text in recipe["requirements"]["host"]}
+    assert set(PROJECT["build-system"]["requires"]) <= host
     assert recipe["context"]["version"] == PROJECT["project"]["version"] == __version__
     assert recipe["about"]["license"] == PROJECT["project"]["license"]
     (entry,) = recipe["build"]["python"]["entry_points"]
@@ -104,6 +107,9 @@ def test_the_citation_is_of_this_version() -> None:
 def test_workflows_and_forms_are_whole(path: Path) -> None:
     """Jobs have a time limit and few rights; steps call files that exist; forms have a body."""
     found = yaml.safe_load(path.read_text())
+    if path.name == "config.yml":
+        assert all(link["url"].startswith(f"{ADDRESS}/") for link in found["contact_links"])
+        return
     if path.parent.name == "ISSUE_TEMPLATE":
         assert {"name", "description", "body"} <= found.keys()
         assert len({part["id"] for part in found["body"]}) == len(found["body"])
