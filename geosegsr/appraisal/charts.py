@@ -48,6 +48,10 @@ class Chart:
     mark: Tick | None = None
     """A vertical line."""
 
+    @property
+    def caption(self) -> str:
+        return self.title if self.title == self.y_label else f"{self.title}: {self.y_label}"
+
     width, height, left, right, top, bottom = WIDTH, HEIGHT, _LEFT, WIDTH - _RIGHT, _TOP, HEIGHT - _BOTTOM
 
 
@@ -86,7 +90,7 @@ def spectrum_chart(spectra: Spectra) -> Chart | None:
         for power in range(y_ends[0], y_ends[1] + 1, step)
     )
     mark = Tick(_place(math.log10(0.5), *x_ends, _LEFT, WIDTH - _RIGHT), "the input's resolution")
-    return Chart("Power spectra", "cycles per input pixel", "power", curves, ticks, rows, mark)
+    return Chart("Mean power", "cycles per input pixel", "Mean power", curves, ticks, rows, mark)
 
 
 def histogram_charts(

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from geosegsr.appraisal.pictures import View
 from geosegsr.appraisal.target import GENERATOR
+from geosegsr.evaluation.page import filled
 
 _ASSETS = Path(__file__).parent / "assets"
 
@@ -23,16 +23,10 @@ def render(views: list[View], **facts: Any) -> str:
         views: The whole scene first.
         **facts: What the template names.
     """
-    environment = Environment(
-        loader=FileSystemLoader(_ASSETS),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     # Inside a script, "</" would end it.
     data = json.dumps([asdict(view) for view in views]).replace("</", "<\\/")
-    return environment.get_template("report.html").render(
+    return filled(
+        _ASSETS / "report.html",
         views=views,
         data=Markup(data),
         generator=Markup(GENERATOR),

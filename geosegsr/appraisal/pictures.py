@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from rasterio.enums import Resampling
 
 from geosegsr.appraisal.pair import Pair
+from geosegsr.raster.picture import data_uri, encoded
 from geosegsr.raster.scene import Scene
 from geosegsr.raster.window import Window
 
@@ -83,19 +81,40 @@ def place_view(pair: Pair, window: Window, title: str) -> View:
     )
 
 
-def uncertainty_map(scene: Scene) -> tuple[str, float, float]:
-    """The uncertainty as a picture, and the DN of its lowest and highest colour."""
+@dataclass(frozen=True)
+class Map:
+    """One number for each pixel, in colours."""
+
+    picture: str
+    """A data URI."""
+    low: float
+    """Value of the lowest colour."""
+    high: float
+    """Of the highest."""
+
+
+def uncertainty_map(scene: Scene) -> Map:
+    """The uncertainty in DN, mean of the bands."""
     shrink = max(1.0, max(scene.height, scene.width) / (_LONGEST // 2))
     shape = max(1, round(scene.height / shrink)), max(1, round(scene.width / shrink))
     values, valid = scene.read_resampled(Window(0, 0, scene.height, scene.width), shape)
-    known = valid.all(0)
-    plane = np.where(known, values.mean(0), 0.0)
+    known = np.asarray(valid.all(0), bool)
+    return coloured(np.where(known, values.mean(0), 0.0), known)
+
+
+def coloured(plane: NDArray[Any], known: NDArray[np.bool_] | None = None) -> Map:
+    """A map of numbers, from the 2nd to the 98th percentile. Shapes (h, w); unknown pixels are grey."""
+    known = np.ones(plane.shape, bool) if known is None else known
     low, high = (float(end) for end in np.percentile(plane[known], (2, 98))) if known.any() else (0.0, 1.0)
     share = np.clip((plane - low) / max(high - low, 1e-12), 0, 1)
     at = np.linspace(0, 1, len(_VIRIDIS))
     colours = np.stack([np.interp(share, at, channel) for channel in zip(*_VIRIDIS, strict=True)])
-    picture = np.where(known, colours, _EMPTY).astype(np.uint8)
-    return _jpeg(picture), low, high
+    return Map(_png(np.where(known, colours, _EMPTY).astype(np.uint8)), low, high)
+
+
+def shown_picture(pair: Pair, values: NDArray[Any], valid: NDArray[np.bool_]) -> str:
+    """Pixels of the input, shape (bands, h, w), as a picture; a data URI."""
+    return _jpeg(_shown(pair, values, valid))
 
 
 def _shape(pair: Pair, zoom: float) -> tuple[int, int]:
@@ -117,17 +136,11 @@ def _stretched(shares: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _jpeg(picture: NDArray[np.uint8]) -> str:
-    return _encoded(picture, "jpeg", quality=_QUALITY)
+    return data_uri(encoded(picture, "jpeg", quality=_QUALITY), "jpeg")
 
 
 def _png(picture: NDArray[np.uint8]) -> str:
-    return _encoded(picture, "png", optimize=True)
-
-
-def _encoded(picture: NDArray[np.uint8], kind: str, **options: Any) -> str:
-    buffer = BytesIO()
-    Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0))).save(buffer, kind, **options)
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return data_uri(encoded(picture, optimize=True))
 
 
 def views(pair: Pair, places: Sequence[tuple[str, Window]]) -> list[View]:

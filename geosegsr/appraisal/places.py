@@ -19,6 +19,7 @@ _ACROSS = 6
 """Places that fit along the side of a small scene."""
 MOST = 12
 """Places of a report."""
+TYPICAL = "Most typical"
 _TEXTURE = 2
 """Input pixels between which a difference counts as texture."""
 
@@ -107,7 +108,7 @@ def choose(cells: list[Cell], steps: list[Step], pair: Pair) -> list[Place]:
     wanted += _ranked("Most changed", whole, [cell.change for cell in whole], 2)
     if any(cell.uncertainty for cell in whole):
         wanted += _ranked("Most uncertain", whole, [cell.uncertainty for cell in whole], 2)
-    wanted += _ranked("Most typical", whole, _typical(whole), 2)
+    wanted += _ranked(TYPICAL, whole, _typical(whole), 2)
     edges = [cell for cell in cells if 0.1 < cell.valid < 0.95]
     wanted += _ranked("Edge of nodata", edges, [-abs(cell.valid - 0.5) for cell in edges], 2)
     wanted += _by_cover(whole)

@@ -13,7 +13,8 @@ from geosegsr.appraisal.inputs import open_pairs
 from geosegsr.appraisal.page import render
 from geosegsr.appraisal.pair import Pair
 from geosegsr.appraisal.pictures import View, uncertainty_map, views
-from geosegsr.appraisal.places import MOST, choose
+from geosegsr.appraisal.places import MOST, TYPICAL, choose
+from geosegsr.appraisal.steering import steering_of
 from geosegsr.appraisal.survey import Survey, band_names
 from geosegsr.appraisal.target import check_report_path
 from geosegsr.appraisal.verdict import Verdict, judge_all
@@ -24,6 +25,7 @@ from geosegsr.evaluation.table import HIGHER_IS_BETTER, Evaluation
 from geosegsr.files import whole_file
 from geosegsr.models.threads import arithmetic_threads, idle_threads
 from geosegsr.raster.scene import Scene
+from geosegsr.raster.window import Window
 from geosegsr.version import __version__
 
 
@@ -56,6 +58,7 @@ def report(
     *,
     truth: str | Path | None = None,
     uncertainty: str | Path | None = None,
+    model: str | Path | None = None,
     overwrite: bool = False,
 ) -> Appraisal:
     """Judge a result by its input, and write the report: a verdict in words, pictures to compare, and all measures.
@@ -66,6 +69,7 @@ def report(
         out: The HTML file; by default beside the result, with the suffix .html. A report that is there is replaced.
         truth: A raster of the same ground at the result's resolution, to measure both against.
         uncertainty: The COG with the uncertainty of the result.
+        model: The checkpoint that made the result, to show its guidance maps; by default a bundled one, found by the tags.
         overwrite: Whether another file of that name is replaced.
 
     Raises:
@@ -75,7 +79,7 @@ def report(
     """
     path = Path(dst).with_suffix(".html") if out is None else Path(out)
     check_report_path(
-        path, [src, dst, *(extra for extra in (truth, uncertainty) if extra)], overwrite=overwrite
+        path, [src, dst, *(extra for extra in (truth, uncertainty, model) if extra)], overwrite=overwrite
     )
     pairs = open_pairs(src, dst)
     doubt = None if uncertainty is None else Scene.open(uncertainty)
@@ -86,7 +90,9 @@ def report(
         else evaluate_file(dst, truth, src if _is_whole(pairs) else None, scale=max(p.scale for p in pairs))
     )
     shown = [view for survey in surveys for view in _views(survey, MOST // len(surveys))]
-    page = render(shown, verdict=verdict, **_facts(surveys, scored, doubt)).encode()
+    steering = None if pairs[0].sharpened else steering_of(pairs[0], _typical(surveys[0]), model)
+    facts = _facts(surveys, scored, doubt)
+    page = render(shown, verdict=verdict, steering=steering, **facts).encode()
     try:
         with whole_file(path) as file:
             file.write(page)
@@ -108,6 +114,13 @@ def _is_whole(pairs: Sequence[Pair]) -> bool:
     """Whether the result shows all of one input, and no guide sharpened it."""
     [pair, *others] = pairs
     return not others and pair.sharpened is None and pair.window == pair.source.window
+
+
+def _typical(survey: Survey) -> Window:
+    """A typical place; the whole ground where there is none."""
+    places = choose(survey.cells, [], survey.pair)
+    found = [place.window for place in places if place.title == TYPICAL]
+    return found[0] if found else Window(0, 0, survey.pair.height, survey.pair.width)
 
 
 def _views(survey: Survey, most: int) -> list[View]:

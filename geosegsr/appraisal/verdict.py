@@ -207,7 +207,9 @@ def _place(survey: Survey) -> Iterator[Finding]:
             f"The result lies {off:.2f} input pixels off its input ({shift[0]:+.2f} down, {shift[1]:+.2f} to the right).",
         )
     else:
-        yield Finding("good", "place", f"The result lies on its input, to {max(off, 0.02):.2f} input pixels.")
+        yield Finding(
+            "good", "place", f"The result lies on its input, within {max(off, 0.02):.2f} input pixels."
+        )
 
 
 def _model(survey: Survey) -> Iterator[Finding]:

@@ -22,6 +22,7 @@ from geosegsr.models.contract import Facts, FloatArray, Upscaler
 from geosegsr.models.device import PRECISIONS, Returning, batch_size, choose_device, choose_precision, sent
 from geosegsr.models.segsr.config import BICUBIC, SeGSRConfig
 from geosegsr.models.segsr.flat import REACH, flat_bands, keep_flat
+from geosegsr.models.segsr.network import SeGSR
 from geosegsr.models.segsr.precision import without_tf32
 from geosegsr.notices import warn
 
@@ -258,6 +259,21 @@ class TorchUpscaler(_Checkpoint, NetworkUpscaler):
         """
         narrow = lr.ndim == 4 and self._computes_in(*lr.shape[2:]) != self.precision
         return self.in_float32()(lr, guide) if narrow else super().__call__(lr, guide)
+
+    def guidance(self, rgb: FloatArray) -> NDArray[np.float32]:
+        """The maps that steer the units of the trunk.
+
+        Args:
+            rgb: Red, green and blue for the tower, 0 to 1; sides are multiples of `facts.multiple_of`. Shape (3, h, w).
+
+        Returns:
+            How well each token of the tower fits the prompt of each unit, shape (units, rows, columns).
+        """
+        assert isinstance(self.network, SeGSR)
+        with torch.inference_mode(), self._turn():
+            image = sent(np.ascontiguousarray(rgb[None], np.float32), self.device)
+            maps = torch.cat(self.network.guidance(image, image), dim=1)[0].float()
+        return np.asarray(maps.cpu().numpy())
 
     def in_float32(self) -> TorchUpscaler:
         """The same model in float32; loaded once.

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import html
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import rasterio
-from rasterio.enums import ColorInterp
-from rasterio.io import MemoryFile
-
-from geosegsr.raster.preview import stretched
+from geosegsr.errors import SceneError
+from geosegsr.raster.picture import data_uri
+from geosegsr.raster.preview import drawn
+from geosegsr.raster.scene import Scene
 
 LONGEST = 256
 """Longest side of the picture, in its pixels."""
@@ -38,33 +35,7 @@ def as_html(report: Mapping[str, Any]) -> str:
 
 def _image(path: str) -> str:
     try:
-        picture = thumbnail(path)
-    except (OSError, rasterio.errors.RasterioError):
+        picture = drawn(Scene.open(path), LONGEST)
+    except SceneError:
         return ""
-    data = base64.b64encode(picture).decode("ascii")
-    return f"<img alt='the result' src='data:image/png;base64,{data}'>"
-
-
-def thumbnail(path: str) -> bytes:
-    """A PNG of a raster, read from its overviews: red, green and blue where it has them, else its first band.
-
-    Bands are stretched as in a preview; pixels without data are transparent.
-    """
-    with rasterio.open(path) as source:
-        shrink = max(source.height, source.width, LONGEST) / LONGEST
-        shape = (max(1, round(source.height / shrink)), max(1, round(source.width / shrink)))
-        values = source.read(_bands(source), out_shape=shape, masked=True)
-    known = ~np.asarray(np.ma.getmaskarray(values).any(axis=0))
-    bands = [np.ma.getdata(band).astype(np.float64) for band in values]
-    grey = [stretched(band, known & np.isfinite(band)) for band in bands]
-    planes = np.stack([*(grey * 3 if len(grey) == 1 else grey), known.astype(np.uint8) * 255])
-    with MemoryFile() as memory:
-        with memory.open(driver="PNG", count=4, height=shape[0], width=shape[1], dtype="uint8") as target:
-            target.write(planes)
-        return bytes(memory.getbuffer())
-
-
-def _bands(source: Any) -> list[int]:
-    colours = list(source.colorinterp)
-    wanted = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
-    return [colours.index(colour) + 1 for colour in wanted] if set(wanted) <= set(colours) else [1]
+    return f"<img alt='the result' src='{data_uri(picture)}'>"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from rasterio.enums import Resampling
 
 from geosegsr.errors import JobError, SceneError
 from geosegsr.files import check_place, whole_file
+from geosegsr.raster.picture import encoded
 from geosegsr.raster.scene import Scene
 
 LONGEST = 1024
@@ -24,10 +24,7 @@ _KEY = "Software"
 
 
 def write_preview(scene: Scene, path: Path, longest: int = LONGEST, *, overwrite: bool = False) -> Path:
-    """Write a picture of a raster, whole or not at all; one that is up to date is left untouched.
-
-    Red, green and blue are shown where they are known, else the first three bands, or the first in grey. Pixels without
-    data are transparent.
+    """Write a picture of a raster, whole or not at all; one that is up to date is left untouched. See `drawn`.
 
     Args:
         scene: What to show.
@@ -40,6 +37,32 @@ def write_preview(scene: Scene, path: Path, longest: int = LONGEST, *, overwrite
         SceneError: It could not be written.
     """
     check_preview_path(path, overwrite=overwrite)
+    picture = drawn(scene, longest)
+    try:
+        if path.exists() and path.read_bytes() == picture:
+            return path
+        with whole_file(path) as file:
+            file.write(picture)
+    except OSError as error:
+        raise SceneError(
+            f"Cannot write the preview '{path}': {error.strerror or error}. Fix the cause, or pass another name."
+        ) from error
+    return path
+
+
+def drawn(scene: Scene, longest: int = LONGEST) -> bytes:
+    """A PNG of a raster.
+
+    Red, green and blue are shown where they are known, else the first three bands, or the first in grey. Pixels without
+    data are transparent.
+
+    Args:
+        scene: What to show.
+        longest: Pixels along its longer side, at most.
+
+    Raises:
+        SceneError: It cannot be read.
+    """
     shrink = max(1.0, max(scene.height, scene.width) / longest)
     shape = max(1, round(scene.height / shrink)), max(1, round(scene.width / shrink))
     values, valid = scene.read_resampled(scene.window, shape, Resampling.average)
@@ -47,21 +70,10 @@ def write_preview(scene: Scene, path: Path, longest: int = LONGEST, *, overwrite
     known = np.asarray(valid[bands].all(axis=0), bool)
     planes = [stretched(band, known) for band in values[bands].astype(np.float64)]
     opacity = np.where(known, 255, 0).astype(np.uint8)
-    picture = np.stack([*(planes if len(planes) == 3 else planes * 3), opacity], axis=-1)
+    picture = np.stack([*(planes if len(planes) == 3 else planes * 3), opacity])
     text = PngImagePlugin.PngInfo()
     text.add_text(_KEY, _SIGNATURE)
-    buffer = BytesIO()
-    Image.fromarray(np.ascontiguousarray(picture)).save(buffer, "png", pnginfo=text, optimize=True)
-    try:
-        if path.exists() and path.read_bytes() == buffer.getvalue():
-            return path
-        with whole_file(path) as file:
-            file.write(buffer.getvalue())
-    except OSError as error:
-        raise SceneError(
-            f"Cannot write the preview '{path}': {error.strerror or error}. Fix the cause, or pass another name."
-        ) from error
-    return path
+    return encoded(picture, pnginfo=text, optimize=True)
 
 
 def check_preview_path(path: Path, *, overwrite: bool = False) -> None:

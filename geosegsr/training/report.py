@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import base64
 import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from geosegsr.errors import redacted
+from geosegsr.evaluation.page import filled
 from geosegsr.imagery.pictures import stretched
 from geosegsr.imagery.sources import Floats, Patch
 from geosegsr.models.interpolation import repeat_pixels
+from geosegsr.raster.picture import data_uri, encoded
 from geosegsr.training.curves import draw_curves
 from geosegsr.training.run_folder import RunFolder
 from geosegsr.training.validation import Score, Validation
 
+_TEMPLATE = Path(__file__).parent / "assets" / "report.html"
 _MOST_ROWS = 40
 _SHOWN = 3  # best and worst tiles
 
@@ -70,14 +67,15 @@ def write_report(
     folder.write_whole(folder.path / "curves.png", lambda file: file.write(curves))
     known = [{"name": name, "score": score} for name, score in scores.items() if score is not None]
     before, after = validation.by_tile(validation.bicubic), validation.by_tile(enlarged)
-    page = _template().render(
+    page = filled(
+        _TEMPLATE,
         name=folder.path.name,
         verdict=verdict,
         finished=finished,
         tiles=len(validation.tiles),
         luma=any(score is not None and score.psnr_y is not None for score in scores.values()),
         scores=known,
-        curves=_text(curves),
+        curves=data_uri(curves),
         tables=_tables(validation, enlarged, before, after, overview.bands),
         pictures=_pictures(validation, enlarged, before, after),
         notes=overview.notes,
@@ -85,11 +83,6 @@ def write_report(
         sensor=overview.sensor,
     )
     folder.write_whole(folder.path / "report.html", lambda file: file.write(page.encode()))
-
-
-def _template() -> jinja2.Template:
-    text = (resources.files("geosegsr.training") / "assets" / "report.html").read_text(encoding="utf-8")
-    return jinja2.Environment(autoescape=True).from_string(text)
 
 
 def _charts(folder: RunFolder) -> list[tuple[str, dict[str, Any]]]:
@@ -171,16 +164,7 @@ def _tile(validation: Validation, i: int, sr: Floats, before: float, after: floa
     }
     shown = stretched(list(images.values()))
     figures = [
-        {"label": label, "png": _text(_png(image))} for label, image in zip(images, shown, strict=True)
+        {"label": label, "picture": data_uri(encoded(image))}
+        for label, image in zip(images, shown, strict=True)
     ]
     return {"origin": redacted(tile.origin), "figures": figures}
-
-
-def _png(image: NDArray[np.uint8]) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(out, "PNG")
-    return out.getvalue()
-
-
-def _text(content: bytes) -> str:
-    return base64.b64encode(content).decode()

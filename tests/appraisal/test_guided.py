@@ -129,7 +129,7 @@ def test_each_input_of_a_product_has_its_own_grid(product: tuple[Path, Path], tm
     ]
     assert {"10m: Whole scene", "20m: Whole scene"} <= set(titles)
     assert len(titles) == made.places + 2
-    for heading in ("Sharpening report", "Detail from the guide", "Bands of 20m"):
+    for heading in ("Sharpening report", "Detail from the guide", "20m bands"):
         assert heading in page
 
 

@@ -12,11 +12,13 @@ import rasterio
 import spoils
 from command_line import run, run_here
 
+from geosegsr import upscale
 from geosegsr.appraisal.inputs import open_pair
 from geosegsr.appraisal.places import choose
 from geosegsr.appraisal.report import report
 from geosegsr.appraisal.survey import Survey
-from geosegsr.errors import JobError
+from geosegsr.errors import ConfigError, JobError
+from geosegsr.models.catalogue import bundled_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +64,20 @@ def test_seams_are_places_to_look_at(tmp_path: Path) -> None:
         or first.window.col <= row <= first.window.col_stop
     ]
     assert inside
+
+
+def test_the_guidance_of_the_bundled_model_is_shown(tmp_path: Path) -> None:
+    source = tmp_path / "scene.tif"
+    spoils.write(source, spoils.ground(side=16), 2.0)
+    upscale(source, tmp_path / "out.tif", 2)
+    page = Path(report(source, tmp_path / "out.tif").path).read_text(encoding="utf-8")
+    assert "<h2>Guidance" in page
+    assert page.count("Unit ") == 2 * 2  # a name and a description each
+
+
+def test_the_guidance_of_another_model_is_refused(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="another model"):
+        report(*pair, tmp_path / "r.html", model=bundled_checkpoint(4))
 
 
 def test_a_file_that_is_no_report_is_kept(pair: tuple[Path, Path], tmp_path: Path) -> None:

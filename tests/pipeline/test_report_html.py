@@ -12,7 +12,9 @@ import scene_factory as factory
 from rasterio.io import MemoryFile
 
 import geosegsr
-from geosegsr.pipeline.report_html import LONGEST, thumbnail
+from geosegsr.pipeline.report_html import LONGEST
+from geosegsr.raster.preview import drawn
+from geosegsr.raster.scene import Scene
 
 
 def test_a_notebook_shows_what_was_done_and_the_result(tmp_path: Path) -> None:
@@ -41,4 +43,4 @@ def test_a_picture_of_one_value_or_no_value_can_be_made(tmp_path: Path) -> None:
             path, "w", driver="GTiff", count=2, height=300, width=20, dtype="float32"
         ) as target:
             target.write(np.full((2, 300, 20), value, np.float32))
-        assert thumbnail(str(path)).startswith(b"\x89PNG")
+        assert drawn(Scene.open(path), LONGEST).startswith(b"\x89PNG")

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     "--uncertainty", type=click.Path(path_type=Path), metavar="FILE",
     help="Uncertainty of the result, as upscale --uncertainty wrote it.",
 )  # fmt: skip
+@click.option(
+    "--model", type=click.Path(path_type=Path), metavar="FILE",
+    help="Checkpoint that made RESULT, to show its guidance maps. Default: a bundled one, if it did.",
+)  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace a file that is no report.")
 @json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
@@ -39,6 +43,7 @@ def command(
     out: Path | None,
     truth: str | None,
     uncertainty: Path | None,
+    model: Path | None,
     overwrite: bool,
     as_json: bool,
     quiet: bool,
@@ -54,7 +59,9 @@ def command(
     with shown("judging the result", quiet=quiet, as_json=as_json):
         from geosegsr.appraisal.report import report
 
-        made = report(src, result, out, truth=truth, uncertainty=uncertainty, overwrite=overwrite)
+        made = report(
+            src, result, out, truth=truth, uncertainty=uncertainty, model=model, overwrite=overwrite
+        )
     if as_json:
         print_json(made.to_dict())
     elif not quiet:
