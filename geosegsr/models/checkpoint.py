@@ -90,6 +90,15 @@ def read_card(path: str | Path) -> ModelCard:
     return _read_header(Path(path))[0]
 
 
+def count_parameters(path: str | Path) -> int:
+    """Numbers in the tensors of a checkpoint; reads the header only.
+
+    Raises:
+        CheckpointError: As `read_card`.
+    """
+    return sum(math.prod(shape) for shape in _read_header(Path(path))[1].values())
+
+
 def load_checkpoint(path: str | Path) -> tuple[SeGSR, ModelCard]:
     """The model and the card of a checkpoint.
 

@@ -29,6 +29,7 @@ from geosegsr.raster.footprint import bounding_box, footprint, ground_sample_dis
 from geosegsr.raster.metadata import BandMetadata, Metadata
 from geosegsr.raster.products import container_of
 from geosegsr.raster.scene import Scene
+from geosegsr.raster.stac_collection import item_text, with_collection
 from geosegsr.raster.stac_pictures import add_pictures, check_pictures, picture_paths
 
 _EXTENSIONS = "https://stac-extensions.github.io"
@@ -143,11 +144,11 @@ def write_item(
     item, path = build_item(result, source, acquired, assets), item_path(result)
     check_item_path(result, source, assets)
     add_pictures(item, next(iter(assets.values())), result)
-    text = json.dumps(item.to_dict(include_self_link=False), indent=2, ensure_ascii=False, allow_nan=False)
-    data = text.encode() + b"\n"
+    document = item.to_dict(include_self_link=False)
     try:
         with _one_at_a_time:
             check_item_path(result, source, assets)
+            data = item_text(with_collection(document, read_json(path), path.parent))
             if path.exists() and path.read_bytes() == data:
                 return path
             with whole_file(path, sync=True, replace=path.exists()) as file:

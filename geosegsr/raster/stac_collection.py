@@ -65,11 +65,45 @@ def write_collection(folder: Path, items: Sequence[Path]) -> Path | None:
     try:
         with whole_file(path) as file:
             file.write(text.encode() + b"\n")
+        for href, item in found.items():
+            _write_link(folder / href, item, path, collection.id)
     except OSError as error:
         raise SceneError(
-            f"Cannot write the STAC collection '{path}': {error.strerror or error}. Fix the cause, and repeat the same command."
+            f"Cannot write the STAC collection '{path}' and the links to it: {error.strerror or error}. "
+            "Fix the cause, and repeat the same command."
         ) from error
     return path
+
+
+def with_collection(item: dict[str, Any], before: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """An item that is written anew, with the collection that it was in before, if that is still there."""
+    links = before.get("links")
+    found = [
+        link.get("href")
+        for link in (links if isinstance(links, list) else [])
+        if link.get("rel") == "collection"
+    ]
+    known = found and isinstance(found[0], str) and (folder / found[0]).is_file()
+    return _linked(item, str(before["collection"]), found[0]) if known and "collection" in before else item
+
+
+def item_text(item: dict[str, Any]) -> bytes:
+    """An item as its file holds it."""
+    return json.dumps(item, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def _write_link(path: Path, item: dict[str, Any], collection: Path, name: str) -> None:
+    """Link an item to its collection; a file that says so already is left untouched."""
+    data = item_text(_linked(item, name, Path(os.path.relpath(collection, path.parent)).as_posix()))
+    if path.read_bytes() != data:
+        with whole_file(path, sync=True) as file:
+            file.write(data)
+
+
+def _linked(item: dict[str, Any], name: str, href: str) -> dict[str, Any]:
+    links = [link for link in item.get("links", []) if link.get("rel") != "collection"]
+    link = {"rel": "collection", "href": href, "type": "application/json"}
+    return {**item, "links": [*links, link], "collection": name}
 
 
 def _listed(collection: dict[str, Any], folder: Path) -> list[Path]:

@@ -519,8 +519,14 @@ def test_a_batch_has_a_collection_that_grows(tmp_path: Path) -> None:
     assert first["extent"]["temporal"]["interval"] == [[WHEN, WHEN]]
     box = json.loads((tmp_path / "out" / "a" / "a.json").read_text())["bbox"]
     assert first["extent"]["spatial"]["bbox"][0] == box
+    item = tmp_path / "out" / "b" / "b.json"
+    found = pystac.Item.from_file(item)
+    assert found.collection_id == "out"
+    assert Path(str(found.get_single_link("collection").get_absolute_href())) == path
+    before = item.stat()
     (tmp_path / "out" / "a" / "a.json").unlink()
     _batch(tmp_path, "bc")
+    assert item.stat() == before  # its item is up to date
     again = json.loads(path.read_text())
     assert [link["href"] for link in again["links"] if link["rel"] == "item"] == ["./b/b.json", "./c/c.json"]
 

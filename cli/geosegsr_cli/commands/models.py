@@ -14,7 +14,7 @@ from geosegsr_cli.parts.options import json_option, one_line, print_json, verbos
 if TYPE_CHECKING:
     from geosegsr.models.card import ModelCard
 
-_WIDTH = 80
+_WIDTH, _INDENT = 80, 12
 _ADD = "add"
 _BUNDLED = "any scene; its sensor decides between two networks"
 _INTERPOLATIONS = {
@@ -33,8 +33,22 @@ _INTERPOLATIONS = {
 @click.option(
     "--sha256", metavar="HEX", help="With add: the checksum that the file must have. Default: not checked."
 )
+@click.option(
+    "--stac",
+    type=click.Path(path_type=Path),
+    metavar="FILE.json",
+    help="With MODEL: write its card as a STAC item, too. Default: none.",
+)
+@click.option("--overwrite", is_flag=True, help="With --stac: replace a file that is no item of a model.")
 @json_option
-def command(words: tuple[str, ...], name: str | None, sha256: str | None, as_json: bool) -> None:
+def command(
+    words: tuple[str, ...],
+    name: str | None,
+    sha256: str | None,
+    stac: Path | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
     """List the models, show the card of MODEL, or add a model for --model NAME.
 
     MODEL is a checkpoint, or the name of a model that was added. SOURCE is a checkpoint, an address, or
@@ -48,6 +62,8 @@ def command(words: tuple[str, ...], name: str | None, sha256: str | None, as_jso
     adds = len(words) == 2 and words[0] == _ADD
     if len(words) > 1 + adds or (words == (_ADD,)) or (not adds and (name or sha256)):
         raise click.UsageError("Pass nothing, a MODEL, or add SOURCE with its --name and --sha256.")
+    if stac is not None and (adds or not words):
+        raise click.UsageError("--stac writes the card of one MODEL. Pass its name or file.")
     if adds:
         path = add_model(words[1], name=name, sha256=sha256)
         if as_json:
@@ -57,11 +73,18 @@ def command(words: tuple[str, ...], name: str | None, sha256: str | None, as_jso
             click.echo(f"Use it: geosegsr upscale SCENE -o RESULT --model {path.stem}")
         return
     if words:
-        card = read_card(str(located(words[0])))
+        path = Path(str(located(words[0])))
+        card = read_card(path)
+        if stac is not None:
+            from geosegsr.models.stac import write_model_item
+
+            write_model_item(path, stac, overwrite=overwrite)
         if as_json:
             print_json(card.to_dict(), indent=2)
         else:
             click.echo("\n".join(_card_lines(card)))
+            if stac is not None:
+                click.echo(one_line(f"{'STAC item':<12}{stac}"))
         return
     from geosegsr.models.interpolation import KERNELS
 
@@ -133,12 +156,44 @@ def _card_lines(card: ModelCard) -> list[str]:
         ("trained on", card.trained_on),
         ("parents", ", ".join(card.parents)),
         ("licence", card.licence),
-        ("metrics", ", ".join(f"{k} {v}" for k, v in card.metrics.items())),
         ("notes", card.notes),
         ("storage", card.storage),
         ("sha256", card.sha256),
     ]
-    return [one_line(f"{name:<11}{value}") for name, value in rows if value != ""]
+    shown = [line for name, value in rows if value != "" for line in _wrapped(name, str(value))]
+    return [*shown, *_metric_lines(card)]
+
+
+def _wrapped(name: str, value: str) -> list[str]:
+    """A row of a card, wrapped to the width of a terminal; a checksum stays whole."""
+    return textwrap.wrap(
+        one_line(value), _WIDTH, initial_indent=f"{name:<{_INDENT}}", subsequent_indent=" " * _INDENT,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+
+
+def _metric_lines(card: ModelCard) -> list[str]:
+    """The measures of a card: a table of test sets where bicubic interpolation is beside the model, else name and value."""
+    sets = {
+        name: row
+        for name, row in card.metrics.items()
+        if isinstance(row, dict) and {"psnr", "psnr_bicubic"} <= row.keys()
+    }
+    others = {name: value for name, value in card.metrics.items() if name not in sets}
+    lines = _wrapped("metrics", ", ".join(f"{name} {value}" for name, value in others.items()))
+    if not sets:
+        return lines if others else []
+    width = max(len(name) for name in sets)
+    lines = [*(lines if others else []), "", f"{'test set':<{width}}{'PSNR':>9}{'bicubic':>9}{'gain':>8}"]
+    return [
+        *lines,
+        *(
+            one_line(
+                f"{name:<{width}}{row['psnr']:9.2f}{row['psnr_bicubic']:9.2f}{row['psnr'] - row['psnr_bicubic']:+8.2f}"
+            )
+            for name, row in sets.items()
+        ),
+    ]
 
 
 def _network_lines(card: ModelCard) -> list[tuple[str, Any]]:
