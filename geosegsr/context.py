@@ -22,6 +22,36 @@ on_stage: ContextVar[Callable[[str], None]] = ContextVar("on_stage", default=lam
 """Called in the thread that prepares a run, with what begins that may take seconds: in words, such as "loading the model"."""
 
 
+on_step: ContextVar[Callable[[float | None, int | None], None]] = ContextVar(
+    "on_step", default=lambda share, written: None
+)
+"""Called while a result is put together and verified: with the share of the step that is done, 0 to 1, or with None and the
+bytes that were written so far."""
+
+_TOLD_SHARE = 0.005
+
+
+class Share:
+    """Counts the work of a step, and tells its share; see `on_step`."""
+
+    def __init__(self, total: int) -> None:
+        """Nothing is done.
+
+        Args:
+            total: All of the work, in any unit.
+        """
+        self._total, self._done, self._told = max(total, 1), 0, 0.0
+        on_step.get()(0.0, None)
+
+    def add(self, amount: int) -> None:
+        """More of the work is done."""
+        self._done += amount
+        share = min(self._done / self._total, 1.0)
+        if share >= self._told + _TOLD_SHARE or (share == 1 and self._told < 1):
+            self._told = share
+            on_step.get()(share, None)
+
+
 def begin(stage: str) -> None:
     """Say what begins; see `on_stage`."""
     on_stage.get()(stage)

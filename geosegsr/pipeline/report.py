@@ -99,9 +99,11 @@ class Progress:
     resumed: int
     """Blocks that an earlier run finished."""
     stage: str
-    """"blocks", "source", "cog", "verify" or "commit"; before the blocks what begins, in words, and `total` is 0."""
+    """"blocks", "source", "cells", "cog", "verify" or "commit"; before the blocks what begins, in words, and `total` is 0."""
     share: float | None = None
     """Share of the stage that is done, 0 to 1: of blocks, counted in tiles; None where it is not known."""
+    written: int | None = None
+    """Bytes that the stage has written, where its share is not known."""
 
 
 @contextmanager

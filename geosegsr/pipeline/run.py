@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from geosegsr.context import begin
+from geosegsr.context import Share, begin, on_step
 from geosegsr.errors import SceneError
 from geosegsr.files import exists
 from geosegsr.notices import warn
@@ -93,12 +94,12 @@ def _run(task: Task, job: Job, engine: Engine, seconds: dict[str, float], tell: 
             "Repeat the command with --no-resume once the source no longer changes."
         )
     copied: dict[str, int | None] = {}
-    tell(_at(planned, resumed, "cog"))
-    with timed(seconds, "cog"):
+    with timed(seconds, "cog"), _steps_told(tell, _at(planned, resumed, "cells")):
         _retile(engine, task, job)
     for stage, do in (("cog", _write), ("verify", _verify)):
-        tell(_at(planned, resumed, stage))
-        with timed(seconds, stage), job.named():
+        at = _at(planned, resumed, stage)
+        tell(at)
+        with timed(seconds, stage), job.named(), _steps_told(tell, at):
             for product in task.products:
                 do(product, task, job, copied)
     tell(_at(planned, resumed, "commit"))
@@ -120,6 +121,16 @@ def _at(planned: Plan, resumed: int, stage: str) -> Progress:
     """The progress of a run whose blocks are all done."""
     total = len(planned.grid.blocks)
     return Progress(total, total, resumed, stage)
+
+
+@contextmanager
+def _steps_told(tell: Tell, at: Progress) -> Iterator[None]:
+    """Tell how far a stage is, while the block runs in this thread."""
+    token = on_step.set(lambda share, written: tell(replace(at, share=share, written=written)))
+    try:
+        yield
+    finally:
+        on_step.reset(token)
 
 
 def _write(product: Product, task: Task, job: Job, copied: dict[str, int | None]) -> None:
@@ -181,6 +192,9 @@ def _retile(engine: Engine, task: Task, job: Job) -> None:
     planned = task.planned
     cells = {cell.index: cell for cell in task.cells}
     todo = [index for index in cells if index not in job.done]
+    if not todo:
+        return
+    share = Share(len(todo))
 
     def on_done(record: BlockRecord) -> None:
         check_pieces(cells[record.index], record, job.done, job.folder)
@@ -189,17 +203,17 @@ def _retile(engine: Engine, task: Task, job: Job) -> None:
         for block in cell.blocks:
             if job.is_in_cells(block, cell.kind):
                 job.discard(block, cell.kind)
+        share.add(1)
 
-    if todo:
-        engine.run(
-            partial(compute_cell, planned.block_windows, task.forms, job.folder.absolute(), cells),
-            todo,
-            on_done,
-            together=len(todo),
-            shared_folder=job.folder,
-            check=partial(Preflight.of, _for_anywhere(planned)),
-            at_a_time=planned.threads,
-        )
+    engine.run(
+        partial(compute_cell, planned.block_windows, task.forms, job.folder.absolute(), cells),
+        todo,
+        on_done,
+        together=len(todo),
+        shared_folder=job.folder,
+        check=partial(Preflight.of, _for_anywhere(planned)),
+        at_a_time=planned.threads,
+    )
 
 
 def _of_blocks(planned: Plan, job: Job) -> dict[int, BlockRecord]:

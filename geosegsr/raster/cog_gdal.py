@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from affine import Affine
 from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 
+from geosegsr.context import on_step
 from geosegsr.errors import ConfigError, SceneError
 from geosegsr.raster.cog_block import SMALL_BYTES, BlockFile, plain_tile
 from geosegsr.raster.cog_options import check_nodata_survives, differs_from_default, shown_options
@@ -27,6 +30,7 @@ from geosegsr.raster.vrt import VRTSource, result_vrt
 
 # For a VRT over many files: few open files and a small block cache bound the memory at any size.
 COPY_ENV = {"GDAL_MAX_DATASET_POOL_SIZE": 16, "GDAL_CACHEMAX": CACHE_BYTES}
+_LOOK_S = 0.5
 # The last kinds of COG that GDAL wrote successfully.
 _tried: deque[Any] = deque(maxlen=8)
 
@@ -161,7 +165,32 @@ def copy_through_vrt(
     sources = [VRTSource(str(b.path.absolute()), b.window, plain_tile(b.window)) for b in blocks]
     with writing(part, pixel_bytes(metadata, dtype)):
         vrt.write_bytes(result_vrt(metadata, dtype, sources, has_mask=has_mask))
-        rasterio.shutil.copy(str(vrt), str(part), driver="COG", **for_metadata(options, metadata))
+        with _watched(part):
+            rasterio.shutil.copy(str(vrt), str(part), driver="COG", **for_metadata(options, metadata))
+
+
+@contextmanager
+def _watched(part: Path) -> Iterator[None]:
+    """Tell how many bytes a file and what GDAL writes beside it have, while GDAL, which tells nothing, writes them."""
+    tell, ended = on_step.get(), Event()
+
+    def watch() -> None:
+        most = 0  # temporary files vanish again
+        while not ended.wait(_LOOK_S):
+            with suppress(OSError):
+                files = part.parent.glob(f"{glob.escape(part.stem)}*")
+                size = sum(file.stat().st_size for file in files)
+                if size > most:
+                    most = size
+                    tell(None, most)
+
+    watcher = Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
 
 
 def pixel_bytes(metadata: Metadata, dtype: np.dtype[Any]) -> int:

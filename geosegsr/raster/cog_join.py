@@ -15,6 +15,7 @@ import rasterio.shutil
 from affine import Affine
 from rasterio.io import MemoryFile
 
+from geosegsr.context import Share
 from geosegsr.errors import SceneError, VerificationError
 from geosegsr.raster.cog_block import BlockFile, TiledFormat
 from geosegsr.raster.cog_gdal import for_metadata, pixel_bytes, writing
@@ -61,11 +62,12 @@ def join_blocks(part: Path, result: Result, blocks: Sequence[BlockFile], form: T
             head, readers, spans = _laid_out(small, result, blocks, form)
         except ValueError as error:
             raise _unfit(part, error) from error
-        written = 0
+        written, share = 0, Share(len(head) + sum(span.stop - span.start for span in spans))
         with part.open("wb") as file:
             for piece in _pieces(head, spans, readers):
                 file.write(piece)
                 written = zlib.crc32(piece, written)
+                share.add(len(piece))
         small.unlink(missing_ok=True)
     for reader, block in zip(readers, blocks, strict=False):
         reader.check(block)

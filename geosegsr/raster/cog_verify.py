@@ -14,6 +14,7 @@ from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
+from geosegsr.context import Share
 from geosegsr.errors import SceneError, VerificationError
 from geosegsr.raster.cog_block import BlockFile, pixel_checksum
 from geosegsr.raster.cog_gdal import COPY_ENV
@@ -60,7 +61,13 @@ def verify_cog(
         _refuse(path, f"its dtype is {written.dtype} instead of {dtype}")
     if differences := metadata.differences(written.metadata):
         _refuse(path, f"its metadata differs (expected, found): {'; '.join(differences[:5])}")
-    if copied is not None and _checksum(path) != copied:
+    unread = [block for block in blocks if block.checksum is not None]
+    pixel = len(metadata.bands) * dtype.itemsize
+    share = Share(
+        (0 if copied is None else path.stat().st_size)
+        + sum(block.window.height * block.window.width * pixel for block in unread)
+    )
+    if copied is not None and _checksum(path, share) != copied:
         _refuse(path, "its bytes are not those copied from its blocks")
     exact = keeps_bits(options, dtype)
 
@@ -73,13 +80,12 @@ def verify_cog(
             _refuse(path, f"pixels at {block.window} are not those computed")
 
     with rasterio.Env(**COPY_ENV):
-        unread = [block for block in blocks if block.checksum is not None]
         if len(unread) == 1:  # starting a thread would take longer than checking
             check(unread[0])
         elif unread:
             with ThreadPoolExecutor(threads) as pool:
-                for _ in pool.map(check, unread):
-                    pass
+                for block, _ in zip(unread, pool.map(check, unread), strict=True):
+                    share.add(block.window.height * block.window.width * pixel)
     compressions = {options["COMPRESS"].upper(), options.get("OVERVIEW_COMPRESS", "AUTO").upper()}
     lossy_overviews = bool(compressions & LOSSY)  # overviews may be lossy where the pixels are not
     if exact and not lossy_overviews and options["OVERVIEW_RESAMPLING"].upper() == "AVERAGE":
@@ -88,11 +94,12 @@ def verify_cog(
     forget_handles()  # an open handle would keep the disk space of a file that is replaced later
 
 
-def _checksum(path: Path) -> int:
+def _checksum(path: Path, share: Share) -> int:
     crc = 0
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
             crc = zlib.crc32(chunk, crc)
+            share.add(len(chunk))
     return crc
 
 

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+from itertools import groupby
 from pathlib import Path
 
 import command_line
@@ -57,7 +58,32 @@ def test_progress_counts_tiles_within_a_block(tmp_path: Path) -> None:
     shares = [event.share for event in blocks]
     assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == 1
     assert len([event for event in blocks if event.done == 0]) > 10  # tiles of the only block
-    assert [event.stage for event in events[len(blocks) :]] == ["source", "cog", "verify", "commit"]
+    later = events[len(blocks) :]
+    assert [stage for stage, _ in groupby(later, lambda event: event.stage)] == [
+        "source",
+        "cog",
+        "verify",
+        "commit",
+    ]
+    for stage in ("cog", "verify"):
+        shares = [event.share for event in later if event.stage == stage and event.share is not None]
+        assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == 1
+
+
+def test_bytes_are_told_where_gdal_writes_the_whole_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geosegsr.raster.cog_gdal._LOOK_S", 0.001)
+    scene = factory.write_plain(tmp_path / "in.tif", size=(700, 700))
+    events: list[Progress] = []
+    creation = {"OVERVIEW_RESAMPLING": "CUBIC"}
+    geosegsr.upscale(
+        scene, tmp_path / "out.tif", 2, "nearest", block=512, creation=creation, progress=events.append
+    )
+    written = [event.written for event in events if event.stage == "cog" and event.written]
+    assert written and written == sorted(written)
+    shares = [event.share for event in events if event.stage == "verify" and event.share is not None]
+    assert len(shares) > 2 and shares == sorted(shares) and shares[-1] == 1
 
 
 @pytest.mark.parametrize("options", [(), ("--window", "0", "0", "150", "90")])

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from geosegsr.errors import redacted
+from geosegsr_cli.parts.options import human_bytes
 from geosegsr_cli.parts.screen import Screen, open_screen
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _STAGES = {
     "source": "checking that the source did not change",
+    "cells": "making the tiles at the edges of blocks",
     "cog": "writing the COG",
     "verify": "verifying",
     "commit": "moving the result into place",
@@ -105,6 +107,7 @@ class BatchProgress:
 
 def _described(event: Progress) -> str:
     if event.stage != "blocks":
-        return _STAGES.get(event.stage, event.stage)
+        size = f", {human_bytes(event.written)}" if event.written else ""
+        return _STAGES.get(event.stage, event.stage) + size
     resumed = f" ({event.resumed} resumed)" if event.resumed else ""
     return f"{event.done}/{event.total} blocks{resumed}"
