@@ -104,6 +104,11 @@ class ModelCard(Checked):
                 f"and the network needs a multiple of {config.unit_multiple}."
             )
 
+    @property
+    def knows_grey(self) -> bool | None:
+        """Whether single bands may be passed as grey; None if nobody knows, as of another project's network."""
+        return self.grey or (False if self.architecture == SEGSR else None)
+
     @classmethod
     def of(cls, config: SeGSRConfig, name: str, **entries: Any) -> ModelCard:
         """A card for a network, with suitable sizes; `entries` override fields."""

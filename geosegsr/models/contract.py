@@ -51,6 +51,8 @@ class Facts:
     """Whether the model takes the descriptor of a scene's sensor; see `for_sensor`."""
     card: ModelCard | None = None
     """Value range, band names and degradation of the training, if known."""
+    band_names: tuple[str, ...] = ()
+    """What each of the bands shows, where no card says so; empty if nobody knows."""
 
 
 @runtime_checkable

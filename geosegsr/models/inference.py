@@ -88,27 +88,36 @@ class NetworkUpscaler:
 
     Tiles of one shape go through the network in batches of one size, so a tile's values never depend on the other tiles
     of its batch. Calls from several threads take turns on a GPU. On a CPU they run in parallel, each on as many cores as
-    `cores_of_a_block` says.
+    `cores_of_a_block` says. Tiles of narrow scenes are computed in float32, whatever the precision.
     """
 
     facts: Facts
 
     def __init__(
-        self, network: Callable[[Tensor, Tensor | None], Tensor], device: torch.device, batch: int
+        self,
+        network: Callable[[Tensor, Tensor | None], Tensor],
+        device: torch.device,
+        batch: int,
+        precision: str,
     ) -> None:
         self.network = network
         self.device = device
+        self.precision = precision
         self.batch = batch  # halved where memory runs out
         self._lock = threading.Lock()
         self._threads = torch.get_num_threads()
+        self._exact: NetworkUpscaler | None = None
 
     def __call__(self, lr: FloatArray, guide: FloatArray | None = None) -> FloatArray:
         """Enlarge a batch of tiles; see Upscaler.
 
         Raises:
             ConfigError: The arrays do not fit the model, or even a part of a tile does not fit into memory.
+            CheckpointError: The file was replaced since it was loaded.
         """
         self._check(lr, guide)
+        if self._computes_in(*lr.shape[2:]) != self.precision:
+            return self.in_float32()(lr, guide)
         n, bands, height, width = lr.shape
         sr = np.empty((n, bands, height * self.facts.scale, width * self.facts.scale), lr.dtype)
         with torch.inference_mode():
@@ -130,6 +139,24 @@ class NetworkUpscaler:
                     sr[part] = self._in_pieces(lr[part], None if guide is None else guide[part])
                     start = part.stop
         return sr
+
+    def in_float32(self) -> NetworkUpscaler:
+        """The same model in float32; loaded once.
+
+        Raises:
+            CheckpointError: The file was replaced since it was loaded.
+        """
+        with self._lock:
+            if self._exact is None:
+                self._exact = self._loaded_again("fp32")
+            return self._exact
+
+    def _loaded_again(self, precision: str) -> NetworkUpscaler:
+        """The same model in another precision."""
+        raise NotImplementedError
+
+    def _computes_in(self, height: int, width: int) -> str:
+        return "fp32" if min(height, width) <= NARROW else self.precision
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -224,7 +251,7 @@ class NetworkUpscaler:
 
 
 class TorchUpscaler(_Checkpoint, NetworkUpscaler):
-    """A checkpoint as an Upscaler. Tiles of narrow scenes are computed in float32, whatever the precision."""
+    """A checkpoint as an Upscaler."""
 
     def __init__(
         self,
@@ -246,19 +273,9 @@ class TorchUpscaler(_Checkpoint, NetworkUpscaler):
         )  # fmt: skip
         model.specialise(BICUBIC if descriptor is None else descriptor)
         model.merge_lora().requires_grad_(False).to(memory_format=torch.channels_last)
-        NetworkUpscaler.__init__(self, model.to(chosen, PRECISIONS[precision]), chosen, batch)
+        NetworkUpscaler.__init__(self, model.to(chosen, PRECISIONS[precision]), chosen, batch, precision)
         self._sharpness = model.config.base_sharpness
         self._for_sensor: dict[Descriptor, TorchUpscaler] = {}
-        self._exact: TorchUpscaler | None = None
-
-    def __call__(self, lr: FloatArray, guide: FloatArray | None = None) -> FloatArray:
-        """As `NetworkUpscaler`.
-
-        Raises:
-            CheckpointError: The file was replaced since it was loaded.
-        """
-        narrow = lr.ndim == 4 and self._computes_in(*lr.shape[2:]) != self.precision
-        return self.in_float32()(lr, guide) if narrow else super().__call__(lr, guide)
 
     def guidance(self, rgb: FloatArray) -> NDArray[np.float32]:
         """The maps that steer the units of the trunk.
@@ -275,17 +292,6 @@ class TorchUpscaler(_Checkpoint, NetworkUpscaler):
             maps = torch.cat(self.network.guidance(image, image), dim=1)[0].float()
         return np.asarray(maps.cpu().numpy())
 
-    def in_float32(self) -> TorchUpscaler:
-        """The same model in float32; loaded once.
-
-        Raises:
-            CheckpointError: The file was replaced since it was loaded.
-        """
-        with self._lock:
-            if self._exact is None:
-                self._exact = self._opened_again(self.path, "fp32", self.descriptor)
-            return self._exact
-
     def for_sensor(self, descriptor: Sequence[float]) -> TorchUpscaler:
         """The same model, told how a scene was imaged; loaded once for each descriptor.
 
@@ -301,6 +307,9 @@ class TorchUpscaler(_Checkpoint, NetworkUpscaler):
                     del self._for_sensor[next(iter(self._for_sensor))]
             return self._for_sensor[key]
 
+    def _loaded_again(self, precision: str) -> TorchUpscaler:
+        return self._opened_again(self.path, precision, self.descriptor)
+
     def _opened_again(self, path: Path, precision: str, told: Descriptor | None) -> TorchUpscaler:
         other = TorchUpscaler(path, self.wanted_device, precision, self.reopen, told)
         if other.path == self.path and other.card.sha256 != self.card.sha256:
@@ -308,9 +317,6 @@ class TorchUpscaler(_Checkpoint, NetworkUpscaler):
                 f"Cannot use '{self.path}': the file was replaced during the run. Give the command again."
             )
         return other
-
-    def _computes_in(self, height: int, width: int) -> str:
-        return "fp32" if min(height, width) <= NARROW else self.precision
 
     def workspace_bytes(self, height: int, width: int) -> int:
         """Bytes of main memory that a call takes for one tile, beside the weights; 0 on a GPU, which has its own."""

@@ -57,7 +57,7 @@ def group_bands(
     model: str,
     model_bands: int | None,
     model_band_names: tuple[str, ...] = (),
-    knows_grey: bool = False,
+    knows_grey: bool | None = False,
     other_bands: OtherBands | None = None,
     scene: str = "scene",
     repeated: tuple[int, ...] = (),
@@ -69,7 +69,8 @@ def group_bands(
         model: The model's name, for messages.
         model_bands: Bands the model takes together; None if it takes each alone.
         model_band_names: What the model's bands are; empty if it does not say.
-        knows_grey: Whether the model was trained for single bands passed as grey.
+        knows_grey: Whether the model was trained for single bands passed as grey; None if nobody knows, so that it is
+            done where it is asked for.
         other_bands: What to do with bands beyond the model's; None for "model" if the model knows grey.
         scene: The scene's name, for messages.
         repeated: Positions of bands that are no images, whose pixels are repeated, or dropped as `other_bands` says.
@@ -96,12 +97,12 @@ def group_bands(
         return (BandGroup(positions, "model"),)
     if other_bands is None and knows_grey:
         other_bands = "model"
-    if other_bands is None or (other_bands == "model" and not knows_grey):
+    if other_bands is None or (other_bands == "model" and knows_grey is False):
         names = f" ({', '.join(model_band_names)})" if model_band_names else ""
         never = " and never on single bands" if other_bands == "model" else ""
-        raise _too_many(
-            count, scene, f"model '{model}' was trained on {model_bands}{names}{never}", model_bands
-        )
+        ways = "bicubic|drop" if knows_grey is False else "model|bicubic|drop"
+        known = f"model '{model}' was trained on {model_bands}{names}{never}"
+        raise _too_many(count, scene, known, model_bands, ways)
     if positions is None and other_bands != "model":
         raise BandError(
             f"Cannot tell which of the {count} bands of '{scene}' are those of model '{model}' "
@@ -124,10 +125,10 @@ def _alone(
     return tuple(BandGroup((band,), "grey", guide) for band in bands)
 
 
-def _too_many(count: int, scene: str, known: str, model_bands: int) -> BandError:
+def _too_many(count: int, scene: str, known: str, model_bands: int, ways: str) -> BandError:
     return BandError(
         f"Cannot upscale '{scene}': it has {count} band{'' if count == 1 else 's'}, but {known}. "
-        f"Pass --bands with {model_bands} of them, or --other-bands bicubic|drop."
+        f"Pass --bands with {model_bands} of them, or --other-bands {ways}."
     )
 
 

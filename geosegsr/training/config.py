@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from geosegsr.errors import ConfigError, did_you_mean
 from geosegsr.imagery.config import DataConfig
+from geosegsr.models.catalogue import is_foreign, located
 from geosegsr.models.contract import BUNDLED
 from geosegsr.models.segsr.presets import presets
 from geosegsr.models.segsr.registry import UNITS
@@ -30,6 +31,8 @@ RANDOM = "none"
 """The `init` of a network with random weights."""
 BUNDLED_PRESETS = {"compact": "sharp and clean scenes", "compact-sensor": "any sensor"}
 """Presets whose shape a bundled network of each scale has, and what these networks are for."""
+FOREIGN = "foreign"
+"""Name of the recipe of runs that start from another project's network, and the preset of such runs."""
 _TUNING = "fine_tuning"
 """Section of a recipe: what differs where a run starts from a checkpoint."""
 _WHOLE = ("loss", "degradation")
@@ -47,15 +50,15 @@ class ModelConfig(Checked):
     changes: dict[str, Any] = field(default_factory=dict)
     """Fields of the network's configuration that shall differ from the preset."""
     init: str = RANDOM
-    """What to start from: a checkpoint, "bundled" or "none" (random weights). `resolve_config` takes "bundled" by default,
-    where a bundled network has the preset's shape."""
+    """What to start from: a checkpoint, also a converted one of another project, "bundled" or "none" (random weights).
+    `resolve_config` takes "bundled" by default, where a bundled network has the preset's shape."""
     train: Annotated[str, one_of(("all", "trunk", "lora"))] = "all"
     """What is trained: "all", "trunk" (all but the tower) or "lora" (the tower's adapters only)."""
     equivariance: Annotated[str, one_of(EQUIVARIANCES)] = "none"
     """Turns of the image that the trunk commutes with, where it is made of plain convolutions: "none", "p4" (by quarters)
     or "p4m" (mirrors too). The same network learns more from the same images."""
     unit_from: str | None = None
-    """A SwinIR or HAT network of another project, whose trunk the network starts with; the preset gives the rest."""
+    """A SwinIR, HAT or RCAN network of another project, whose trunk the network starts with; the preset gives the rest."""
     tower: str | None = None
     """Weights of the semantic tower: a name or a file; None for the preset's own start."""
 
@@ -245,13 +248,23 @@ def resolve_config(
         wanted = overlaid(wanted, {"model": {"preset": preset}}, _WHOLE)
     for key, value in (changes or {}).items():
         wanted = overlaid(wanted, nested(key, value), _WHOLE)
-    recipe = load_recipe(str(preset or own or "compact"))
+    foreign = _starts_foreign(wanted)
+    recipe = load_recipe(str(preset or own or (FOREIGN if foreign else "compact")))
     tuning = recipe.pop(_TUNING, {})
+    if foreign:  # its weights are nobody's turns
+        recipe = overlaid(recipe, {"model": {"equivariance": "none"}})
     init = _init_of(overlaid(recipe, wanted, _WHOLE)["model"])
     if init != RANDOM:
         recipe = overlaid(recipe, tuning)
     merged = overlaid(overlaid(recipe, {"model": {"init": init}}), wanted, _WHOLE)
     return TrainConfig.from_dict(merged, f"'{file}'" if file else "the configuration")
+
+
+def _starts_foreign(wanted: Mapping[str, Any]) -> bool:
+    """Whether the settings name another project's network to start from."""
+    model = wanted.get("model")
+    init = model.get("init") if isinstance(model, Mapping) else None
+    return isinstance(init, str) and init not in (RANDOM, BUNDLED) and is_foreign(str(located(init)))
 
 
 def _init_of(model: Any) -> Any:
@@ -275,11 +288,16 @@ def load_recipe(preset: str) -> dict[str, Any]:
         ConfigError: There is no such preset.
     """
     known = presets()
+    if preset == FOREIGN:
+        return _read_recipe(FOREIGN, preset)
     if preset not in known:
         raise ConfigError(
             f"Cannot find a preset '{preset}': there are {', '.join(known)}.{did_you_mean(preset, known)}"
         )
-    recipe = UNITS[known[preset]["unit"]].recipe
+    return _read_recipe(UNITS[known[preset]["unit"]].recipe, preset)
+
+
+def _read_recipe(recipe: str, preset: str) -> dict[str, Any]:
     file = resources.files("geosegsr.training") / "recipes" / f"{recipe}.toml"
     return overlaid(tomllib.loads(file.read_text(encoding="utf-8")), {"model": {"preset": preset}})
 

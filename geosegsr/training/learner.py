@@ -13,12 +13,13 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from geosegsr.errors import JobError
+from geosegsr.models.foreign.network import ForeignNetwork
 from geosegsr.models.segsr.network import SeGSR
 from geosegsr.training.batches import Batch
 from geosegsr.training.config import TrainConfig
 from geosegsr.training.equivariance import Equivariance
 from geosegsr.training.losses import Loss
-from geosegsr.training.network import build_network
+from geosegsr.training.network import Network, build_network
 from geosegsr.training.optimisers import build_optimiser, set_rate
 from geosegsr.training.teacher import Teacher
 
@@ -46,13 +47,16 @@ class Learner:
         """
         self.config, self.accelerator = config, accelerator
         self.loss = Loss(config.loss)
-        self.network = build_network(config, bands, names).to(memory_format=torch.channels_last)
+        self.network: Network = build_network(config, bands, names)
+        self.network.to(memory_format=torch.channels_last)
         self.ema = average_weights(self.network, config.optimiser.ema).to(accelerator.device)
         self.model, self.optimiser = accelerator.prepare(
             self.network, build_optimiser(self.network, config.optimiser)
         )
         group = config.model.equivariance
-        self.equivariance = None if group == "none" else Equivariance(self.network, group)
+        self.equivariance = None
+        if group != "none" and isinstance(self.network, SeGSR):
+            self.equivariance = Equivariance(self.network, group)
         self.teacher = (
             Teacher(config.teacher, config.model.scale, bands, accelerator.device)
             if config.teacher.model
@@ -65,10 +69,10 @@ class Learner:
         return sum(p.numel() for p in self.network.parameters() if p.requires_grad)
 
     @property
-    def averaged(self) -> SeGSR:
+    def averaged(self) -> Network:
         """The network with the EMA weights, in evaluation mode."""
         network = self.ema.module.eval()
-        assert isinstance(network, SeGSR)
+        assert isinstance(network, SeGSR | ForeignNetwork)
         return network
 
     def step(self, number: int, batches: Iterator[Batch], rate: float) -> tuple[float, float]:

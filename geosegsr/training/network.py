@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
 from geosegsr.errors import CheckpointError, ConfigError, redacted
 from geosegsr.models.card import ModelCard
-from geosegsr.models.catalogue import bundled_checkpoint, located
-from geosegsr.models.checkpoint import clean_beside, load_checkpoint, read_card, save_checkpoint
+from geosegsr.models.catalogue import bundled_checkpoint, is_foreign, located
+from geosegsr.models.checkpoint import clean_beside, has_card, load_checkpoint, read_card, save_checkpoint
 from geosegsr.models.contract import BUNDLED
 from geosegsr.models.conversion import read_tensors
+from geosegsr.models.foreign.network import ForeignNetwork, load_foreign_network, save_foreign_network
 from geosegsr.models.pretrained import load_tower, tower_fields
 from geosegsr.models.segsr.borrowed import borrow, borrowed_fields
 from geosegsr.models.segsr.config import SeGSRConfig
@@ -27,8 +28,12 @@ from geosegsr.training.equivariance import Equivariance
 from geosegsr.training.told import reach_of
 from geosegsr.training.transfer import with_bands, with_shape
 
+Network: TypeAlias = SeGSR | ForeignNetwork
+"""What can be trained."""
+_TUNED = ", fine-tuned"
 
-def build_network(config: TrainConfig, bands: int, names: Sequence[str] = ()) -> SeGSR:
+
+def build_network(config: TrainConfig, bands: int, names: Sequence[str] = ()) -> Network:
     """Build the configured network, ready for training.
 
     A tower named after a model of open_clip defines the shape of the tower; a file must fit the preset's shape.
@@ -43,6 +48,8 @@ def build_network(config: TrainConfig, bands: int, names: Sequence[str] = ()) ->
         CheckpointError: The initial file is no checkpoint.
     """
     torch.manual_seed(config.seed)
+    if starts_foreign(config.model):
+        return _foreign(config.model, names or ("",) * bands)
     network = _started(config.model, names or ("",) * bands)
     if config.model.tower:
         load_tower(network, config.model.tower)
@@ -68,6 +75,55 @@ def _started(model: ModelConfig, names: Sequence[str]) -> SeGSR:
     wanted = replace(_changed(network.config, model), scale=model.scale)
     known = [band_key(name) for name in card.band_names]
     return with_bands(with_shape(network, wanted), names, known).train()
+
+
+def starts_foreign(model: ModelConfig) -> bool:
+    """Whether a run starts from the network of another project."""
+    return model.init not in (RANDOM, BUNDLED) and is_foreign(init_file(model))
+
+
+def _foreign(model: ModelConfig, names: Sequence[str]) -> ForeignNetwork:
+    """The network of another project, all of whose weights are trained.
+
+    Raises:
+        ConfigError: It is for another scale or other bands, or has not what the settings ask for.
+        CheckpointError: The file is damaged, or not converted.
+    """
+    check_foreign(model, names)
+    return load_foreign_network(init_file(model))[0].train()
+
+
+def check_foreign(model: ModelConfig, names: Sequence[str]) -> None:
+    """Refuse settings and images that another project's network cannot be trained with; errors as of `build_network`."""
+    path = init_file(model)
+    if not has_card(path):
+        raise CheckpointError(
+            f"Cannot train from '{path}': it has no card. Convert it first: geosegsr convert {path} -o model.safetensors, "
+            "then pass --init model.safetensors."
+        )
+    card = read_card(path)
+    asked = {
+        "model.changes": bool(model.changes), "--tower": model.tower is not None, "--train-only": model.train == "lora",
+        "--unit-from": model.unit_from is not None, "model.equivariance": model.equivariance != "none",
+    }  # fmt: skip
+    if unfit := [name for name, wanted in asked.items() if wanted]:
+        raise ConfigError(
+            f"Cannot train the {card.architecture} network of '{path}' with {unfit[0]}: that is for SeG-SR networks. "
+            "Leave it out."
+        )
+    if (card.scale, card.bands) != (model.scale, len(names)):
+        raise ConfigError(
+            f"Cannot train from '{path}': it is for scale {card.scale} and {card.bands} bands, and this run for scale "
+            f"{model.scale} and {len(names)} bands. Pass --scale {card.scale}, and --bands to choose {card.bands} bands."
+        )
+    known = tuple(band_key(name) for name in card.band_names)
+    found = find_bands(tuple(names), known, len(known))
+    if found is not None and found != tuple(range(len(known))):
+        order = ",".join(str(band + 1) for band in found)
+        raise ConfigError(
+            f"Cannot train from '{path}': its bands are {', '.join(known)}, and those of the images "
+            f"{', '.join(names)}. Pass --bands {order}, counted among the bands of this run."
+        )
 
 
 def _borrowed(model: ModelConfig, tower: dict[str, Any], bands: int) -> SeGSR:
@@ -109,6 +165,9 @@ def describe_init(config: TrainConfig, names: Sequence[str]) -> str:
     if config.model.init == RANDOM:
         return "start: random weights"
     path = init_file(config.model)
+    if starts_foreign(config.model):
+        check_foreign(config.model, names)
+        return f"start: {path.stem}, a network of architecture {read_card(path).architecture}"
     known = [band_key(name) for name in read_card(path).band_names]
     if find_bands(tuple(names), tuple(known), len(known)) is not None and len(names) == len(known):
         return f"start: {path.stem}"
@@ -151,7 +210,7 @@ def _freeze(network: SeGSR, what: str) -> None:
 
 def save_model(
     path: Path,
-    network: SeGSR,
+    network: Network,
     config: TrainConfig,
     data: Dataset,
     metrics: dict[str, Any],
@@ -163,21 +222,44 @@ def save_model(
         CheckpointError: The file cannot be written; an existing one is unchanged.
     """
     names = {"band_names": tuple(n or f"band {i + 1}" for i, n in enumerate(data.band_names))}
-    shape: SeGSRConfig = network.config
-    card = ModelCard.of(
-        shape,
-        f"{config.model.preset}-x{config.model.scale}",
+    entries: dict[str, Any] = {
         **(names if any(data.band_names) else {}),
-        radiometry=data.policy,
-        degradation=_degradation(config, data),
-        grey=config.data.grey > 0 or any(source.grey > 0 for source in config.data.sources),
-        told=reach_of(config.degradation, shape.scale, shape.bands) if shape.sensor_width else {},
-        metrics=metrics,
-        notes=notes,
-        trained_on=_describe(config, data),
-        parents=_parents(config.model),
-    )
+        "radiometry": data.policy,
+        "degradation": _degradation(config, data),
+        "grey": config.data.grey > 0 or any(source.grey > 0 for source in config.data.sources),
+        "metrics": metrics,
+        "notes": notes,
+        "trained_on": _describe(config, data),
+        "parents": _parents(config.model),
+    }
+    if isinstance(network, ForeignNetwork):
+        start = read_card(init_file(config.model))
+        named = start.name.removesuffix(_TUNED) + _TUNED
+        return save_network(path, network, replace(start, name=named, **entries))
+    shape: SeGSRConfig = network.config
+    told = reach_of(config.degradation, shape.scale, shape.bands) if shape.sensor_width else {}
+    name = f"{config.model.preset}-x{config.model.scale}"
+    return save_network(path, network, ModelCard.of(shape, name, told=told, **entries))
+
+
+def save_network(path: Path, network: Network, card: ModelCard) -> ModelCard:
+    """Write a network with its card, which gets the sizes and the configuration of the network.
+
+    Raises:
+        CheckpointError: The file cannot be written; an existing one is unchanged.
+    """
+    if isinstance(network, ForeignNetwork):
+        return save_foreign_network(path, network, card)
     return save_checkpoint(path, network, card)
+
+
+def load_network(path: Path) -> Network:
+    """The network that `save_network` wrote.
+
+    Raises:
+        CheckpointError: The file is damaged, or no checkpoint.
+    """
+    return load_foreign_network(path)[0] if is_foreign(path) else load_checkpoint(path)[0]
 
 
 def _parents(model: ModelConfig) -> tuple[str, ...]:

@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 
 from geosegsr.imagery.pictures import contact_sheet, write_png
 from geosegsr.imagery.sources import Floats
-from geosegsr.models.checkpoint import load_checkpoint, read_card, save_checkpoint
+from geosegsr.models.checkpoint import read_card
 from geosegsr.models.interpolation import repeat_pixels
-from geosegsr.models.segsr.network import SeGSR
 from geosegsr.training.config import RANDOM, TrainConfig
 from geosegsr.training.dataset import Dataset
 from geosegsr.training.events import Noted, Reporter, Validated
-from geosegsr.training.network import build_network, save_model
+from geosegsr.training.network import Network, build_network, load_network, save_model, save_network
 from geosegsr.training.overview import overview, sensor_text
 from geosegsr.training.report import Overview, write_report
 from geosegsr.training.rivals import score_of_bundled
@@ -61,7 +60,7 @@ class Selection:
         """Score of bicubic interpolation; None without validation."""
         return None if self._validation is None else self._validation.baseline
 
-    def validate(self, step: int, network: SeGSR) -> None:
+    def validate(self, step: int, network: Network) -> None:
         """Score the weights, record scores and a picture, and save the weights if they are the best so far."""
         validation = self._validation
         if validation is None:
@@ -144,7 +143,7 @@ class Selection:
         self.best, self.start = _score(state["best"]), _score(state.get("start"))
         self._scores = dict(state.get("scores", {}))
 
-    def write_model(self, network: SeGSR, bundled: Score | None = None) -> Score | None:
+    def write_model(self, network: Network, bundled: Score | None = None) -> Score | None:
         """Write the model of the finished run.
 
         It has the best weights, or weights nearer to the start where they keep most of the gain. Without validation it has
@@ -183,13 +182,13 @@ class Selection:
             return None
         device, data = self._accelerator.device, self._data
 
-        def validate(network: SeGSR) -> Score:
+        def validate(network: Network) -> Score:
             with self._accelerator.autocast():
                 return validation.run(network.to(device), device)[0]
 
         found = nearest_that_keeps(
             lambda: build_network(self._config, data.bands, data.band_keys),
-            lambda: load_checkpoint(self._folder.best)[0],
+            lambda: load_network(self._folder.best),
             (start, best),
             validate,
             keep,
@@ -212,7 +211,7 @@ class Selection:
         card = replace(
             card, metrics={**metrics, "trained_share": between.share}, notes=f"{card.notes} {said}".strip()
         )
-        save_checkpoint(self._folder.model, between.network, card)
+        save_network(self._folder.model, between.network, card)
         self._reporter.tell(Noted(f"{said} The trained weights are in '{self._folder.best}'."))
 
     def score_bundled(self) -> Score | None:

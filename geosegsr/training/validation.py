@@ -11,7 +11,6 @@ import torch
 from geosegsr.evaluation.metrics import crop_border, luma, psnr
 from geosegsr.imagery.sources import Floats, Patch
 from geosegsr.models.interpolation import Interpolator
-from geosegsr.models.segsr.network import SeGSR
 from geosegsr.training.batches import descriptors_of
 
 
@@ -57,7 +56,7 @@ class Validation:
         self.bicubic = [self._as_file(enlarge(tile.lr[None])[0].astype(np.float32)) for tile in tiles]
         self.baseline = self.score(self.bicubic)
 
-    def run(self, network: SeGSR, device: torch.device) -> tuple[Score, list[Floats]]:
+    def run(self, network: torch.nn.Module, device: torch.device) -> tuple[Score, list[Floats]]:
         """Score a network that is told how each tile was made.
 
         Returns:

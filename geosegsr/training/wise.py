@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from geosegsr.models.segsr.network import SeGSR
+from geosegsr.training.network import Network
 from geosegsr.training.validation import Score
 
 SHARES = (0.4, 0.5, 0.6, 0.7, 0.8)
@@ -24,7 +24,7 @@ SHARES = (0.4, 0.5, 0.6, 0.7, 0.8)
 class Between:
     """Weights between start and end of a run that are preferred to those at its end."""
 
-    network: SeGSR
+    network: Network
     """With the interpolated weights, in evaluation mode."""
     share: float
     """How far it is from the start, 0, to the trained weights, 1."""
@@ -34,7 +34,7 @@ class Between:
     """Its gain over the start, as a share of the gain of the trained weights; above 1 if it is better than they are."""
 
 
-def interpolated(start: SeGSR, trained: SeGSR, share: float) -> SeGSR:
+def interpolated(start: Network, trained: Network, share: float) -> Network:
     """The network whose weights lie `share` of the way from one network to another; `trained` is overwritten.
 
     Args:
@@ -51,10 +51,10 @@ def interpolated(start: SeGSR, trained: SeGSR, share: float) -> SeGSR:
 
 
 def nearest_that_keeps(
-    start: Callable[[], SeGSR],
-    trained: Callable[[], SeGSR],
+    start: Callable[[], Network],
+    trained: Callable[[], Network],
     scores: tuple[Score, Score],
-    validate: Callable[[SeGSR], Score],
+    validate: Callable[[Network], Score],
     keep: float,
 ) -> Between | None:
     """The weights nearest to the start that keep most of the gain of the trained ones.

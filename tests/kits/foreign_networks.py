@@ -36,6 +36,15 @@ def _dat() -> nn.Module:
     )
 
 
+def _swin2sr() -> nn.Module:
+    from spandrel.architectures.Swin2SR import Swin2SR
+
+    return Swin2SR(
+        img_size=16, window_size=8, depths=[2], embed_dim=12, num_heads=[2], mlp_ratio=2,
+        upscale=2, upsampler="pixelshuffle", resi_connection="1conv",
+    )  # fmt: skip
+
+
 def _esrgan() -> nn.Module:
     from spandrel.architectures.ESRGAN import ESRGAN
 
@@ -54,10 +63,16 @@ def _plksr() -> nn.Module:
     return PLKSR(dim=8, n_blocks=2, upscaling_factor=4)
 
 
-def _rcan() -> nn.Module:
+def rcan_network(*, mean: bool = True) -> nn.Module:
+    """RCAN, whose channel attention averages over all pixels of a tile.
+
+    Args:
+        mean: Whether it subtracts the mean of each band, and computes in 0 to 255.
+    """
     from spandrel.architectures.RCAN import RCAN
 
-    return RCAN(scale=2, n_resgroups=1, n_resblocks=1, n_feats=16)
+    torch.manual_seed(0)
+    return RCAN(scale=2, n_resgroups=2, n_resblocks=2, n_feats=16, reduction=4, norm=mean).eval()
 
 
 def _safmn() -> nn.Module:
@@ -74,6 +89,7 @@ def _compact(bands: int = 3) -> nn.Module:
 
 NETWORKS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
     "SwinIR": ("params", _swinir),
+    "Swin2SR": ("params", _swin2sr),
     "HAT": ("params_ema", _hat),
     "DAT": ("params", _dat),
     "ESRGAN": ("", _esrgan),
@@ -83,12 +99,8 @@ NETWORKS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
     "RealESRGAN Compact": ("params_ema", _compact),
 }
 """By spandrel's name: the key under which the project saves its tensors, and a small network."""
-
-
-def seeing_network() -> nn.Module:
-    """A network that attends to the mean of all pixels."""
-    torch.manual_seed(0)
-    return _rcan().eval()
+SEES_ALL = "DAT"
+"""The one of them whose attention over channels averages over all pixels of a tile."""
 
 
 def foreign_network(architecture: str) -> nn.Module:

@@ -159,11 +159,12 @@ _GROUPS = {
 @click.option(
     "--init",
     metavar="FILE|bundled|none",
-    help="Checkpoint to start from; none: random weights. Default: bundled, where it has the preset's shape.",
+    help="Checkpoint to start from, a converted one of another project too; none: random weights. "
+    "Default: bundled, where it has the preset's shape.",
 )
 @click.option(
     "--unit-from", metavar="FILE",
-    help="SwinIR or HAT network of another project, whose trunk to start with. Default: none.",
+    help="SwinIR, HAT or RCAN network of another project, whose trunk to start with. Default: none.",
 )  # fmt: skip
 @click.option(
     "--train-only", type=click.Choice(["all", "trunk", "lora"]), help="Weights to train. Default: all."

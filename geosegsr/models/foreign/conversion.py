@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
-import torch
-
+from geosegsr.errors import CheckpointError
 from geosegsr.models.card import ModelCard, usual_band_names
 from geosegsr.models.checkpoint import check_new_file, save_tensors
-from geosegsr.models.foreign.open import known_tensors
-from geosegsr.models.foreign.upscaler import ForeignUpscaler
+from geosegsr.models.foreign.network import ForeignNetwork, whole
+from geosegsr.models.foreign.open import known_tensors, refused
+from geosegsr.models.foreign.probe import Findings, warn_if_unsettled
 
 
 def convert_foreign(
@@ -44,26 +43,25 @@ def convert_foreign(
     """
     source, target = Path(source), Path(target)
     check_new_file(target, ".safetensors", "a checkpoint's name", overwrite=overwrite)
-    tensors = known_tensors(source)
-    model = ForeignUpscaler(source, "cpu", "fp32")
-    facts, bands = model.facts, model.facts.bands or 1
-    card = ModelCard(
-        name=name or source.stem,
-        architecture=model.architecture,
-        config=asdict(model.findings),
-        scale=facts.scale,
-        bands=bands,
-        band_names=usual_band_names(bands),
-        tile=facts.tile,
-        overlap=facts.overlap,
-        halo=facts.halo,
-        multiple_of=facts.multiple_of,
-        min_size=facts.min_size,
-        licence=licence,
-        trained_on=trained_on or "see the authors of the weights",
-        notes=f"Converted from {source.name}.",
-    )
-    whole = {
-        key: value.to(torch.float32) if value.is_floating_point() else value for key, value in tensors.items()
-    }
-    return save_tensors(target, whole, card, replace_existing=overwrite)
+    try:
+        tensors = known_tensors(source)
+        network = ForeignNetwork(tensors)
+        bands = network.program.bands
+        card = network.described(
+            ModelCard(
+                name=name or source.stem,
+                architecture=network.program.architecture,
+                config={},
+                scale=network.scale,
+                bands=bands,
+                band_names=usual_band_names(bands),
+                licence=licence,
+                trained_on=trained_on or "see the authors of the weights",
+                notes=f"Converted from {source.name}.",
+            )
+        )
+    except CheckpointError as error:
+        raise refused(source, error) from error
+    warn_if_unsettled(Findings(**card.config), source.name)
+    # Under the names of the file, which its own project can read; some networks change their tensors while they compute.
+    return save_tensors(target, whole(tensors), card, replace_existing=overwrite)

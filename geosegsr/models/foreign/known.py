@@ -29,6 +29,23 @@ def known_program(
         CheckpointError: Spandrel knows no such architecture, the file is incomplete, or it does not enlarge images.
         ConfigError: Spandrel is not installed, or the network cannot compute in this type.
     """
+    found = known_network(tensors)
+    name = found.architecture.name
+    if dtype in _HALF and not getattr(found, _HALF[dtype]):
+        raise ConfigError(
+            f"Cannot compute a network of architecture {name} in 16 bits. Pass --precision fp32."
+        )
+    found.to(device, dtype).eval()
+    return program_of(found)
+
+
+def known_network(tensors: Mapping[str, Tensor]) -> ImageModelDescriptor[Any]:
+    """The network that a state dict belongs to, with what spandrel knows of it; float32, on the CPU.
+
+    Raises:
+        CheckpointError: As of `known_program`.
+        ConfigError: Spandrel is not installed.
+    """
     found = _descriptor(tensors)
     name = found.architecture.name
     if found.purpose != "SR" or found.input_channels != found.output_channels:
@@ -36,16 +53,16 @@ def known_program(
             f"it is a network of architecture {name} for another purpose ({found.purpose}, "
             f"{found.input_channels} bands to {found.output_channels}): it does not enlarge images"
         )
-    if dtype in _HALF and not getattr(found, _HALF[dtype]):
-        raise ConfigError(
-            f"Cannot compute a network of architecture {name} in 16 bits. Pass --precision fp32."
-        )
-    found.to(device, dtype).eval()
+    return found
+
+
+def program_of(found: ImageModelDescriptor[Any]) -> Program:
+    """How to call a network, and what it takes."""
     # The descriptor's own call clips its results to 0..1, and reflectance may lie beyond.
     run, network = found._call_fn, found.model
     return Program(
-        architecture=name,
-        call=lambda lr: run(network, lr),
+        architecture=found.architecture.name,
+        call=lambda lr: run(network, lr.clone()),  # RCAN scales its input in place
         bands=found.input_channels,
         multiple_of=found.size_requirements.multiple_of,
         min_size=max(1, found.size_requirements.minimum),

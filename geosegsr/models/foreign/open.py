@@ -45,8 +45,7 @@ def open_program(path: Path, device: torch.device, dtype: torch.dtype, *, truste
                 raise
             return _program(path, device, dtype, trusted, str(error))
     except CheckpointError as error:
-        reason = str(error).removeprefix(f"Cannot read '{path}': ").rstrip(".")
-        raise CheckpointError(f"Cannot use '{path}' as a model: {' '.join(reason.split())[:400]}.") from error
+        raise refused(path, error) from error
 
 
 def known_tensors(path: Path) -> dict[str, Tensor]:
@@ -56,6 +55,12 @@ def known_tensors(path: Path) -> dict[str, Tensor]:
         CheckpointError: The file is damaged, foreign, or would run code.
     """
     return load_tensors(path)[0] if has_card(path) else read_saved(path, picked)
+
+
+def refused(path: Path, error: CheckpointError) -> CheckpointError:
+    """The error of a file that is no model, in one line."""
+    reason = str(error).removeprefix(f"Cannot read '{path}': ").rstrip(".")
+    return CheckpointError(f"Cannot use '{path}' as a model: {' '.join(reason.split())[:400]}.")
 
 
 def _program(path: Path, device: torch.device, dtype: torch.dtype, trusted: bool, why: str) -> Program:

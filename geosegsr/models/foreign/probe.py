@@ -1,13 +1,16 @@
 """How far the pixels of a network see, what it makes of sizes, and what it takes: measured, not guessed.
 
-A square of noise goes through the network whole, and without its first rows and columns:
+A square of noise goes through the network whole, and without its first rows and columns, which are brighter:
 
     +-----------------+
-    |                 |     Where the results of both agree, the network does not see the cut.
+    |     bright      |     Where the results of both agree, the network does not see the cut.
     |    +------------+     The halo is the distance from the cut at which they begin to agree.
     |    |cut         |
     |    |      agree |
     +----+------------+
+
+Some networks, such as DAT, average over all pixels of a tile. Their results agree nowhere, however far the cut is, and
+would seem to if what is cut away had the same brightness and contrast as the rest.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from geosegsr.errors import CheckpointError
 from geosegsr.models.contract import fitted
 from geosegsr.models.foreign.memory import peak_of
 from geosegsr.models.foreign.program import Program
+from geosegsr.notices import warn
 
 TOLERANCE = 1e-5
 """Of a network's range: smaller differences count as none."""
@@ -31,6 +35,8 @@ VISIBLE = 1e-3
 """Of the same: what a cut may change far away before tiles may be told apart where they meet."""
 _MARGIN = 3  # other pixels than the probe's may carry a change a little further
 _SIDES = (96, 192)  # lr pixels; the second where the first is too small to tell
+_ALIKE = 1.5  # changes that differ by less do not tell periods apart
+_BRIGHT = (0.7, 0.3)  # darkest pixel and contrast of what is cut away
 _UNSEEN = 16  # lr pixels: the halo of a network that cannot be cut, or that sees all of a tile
 
 
@@ -45,7 +51,8 @@ class Findings:
     period: int
     """Tiles must begin at multiples of this: the side of the network's own windows, or 1."""
     unsettled: float
-    """How much a far cut still changes, as a share of the range; 0 where the halo ends before the tile."""
+    """How much a far cut still changes where the scene differs there, as a share of the range; 0 where the halo ends before
+    the tile."""
     bytes_a_pixel: int
     """Main memory that a call takes for one lr pixel; 0 if it could not be measured."""
 
@@ -62,24 +69,57 @@ def measure(program: Program, device: torch.device, dtype: torch.dtype, span: fl
     Raises:
         CheckpointError: It does not enlarge both sides by the same whole number.
     """
+    periods = _periods(program)
     for side in (program.fixed,) if program.fixed else _SIDES:
         lr = span * _noise(program.bands, fitted(side, program.multiple_of, program.min_size)).to(
             device, dtype
         )
         sr, taken = peak_of(lambda lr=lr: called(program, lr))  # type: ignore[misc]
         scale, bytes_a_pixel = _scale(lr, sr, program.bands), taken // lr[0, 0].numel()
-        unit = max(span, float(sr.abs().max()))  # rounding errors grow with the values
         if program.fixed:
             return Findings(scale, min(_UNSEEN, side // 8), side, 0.0, bytes_a_pixel)
-        least = []
-        for period in _periods(program):
-            with suppress(CheckpointError):  # a program may accept no sides but multiples of some number
-                halo, left = _halo(_change_by_cut(program, lr, sr, period, scale) / unit, scale)
-                if left <= TOLERANCE:
-                    return Findings(scale, halo, period, 0.0, bytes_a_pixel)
-                least.append((left, period, halo))
-    left, period, halo = min(least, default=(1.0, lr.shape[-1], _UNSEEN))
+        unit = max(span, float(sr.abs().max()))  # rounding errors grow with the values
+        left, period, halo = _best_cut(program, lr, sr, periods, scale, unit)
+        if left <= TOLERANCE:
+            return Findings(scale, halo, period, 0.0, bytes_a_pixel)
+        periods = [period]  # a larger tile tells whether the network sees all of it, not how it must be cut
     return Findings(scale, halo if left < VISIBLE else _UNSEEN, period, left, bytes_a_pixel)
+
+
+def warn_if_unsettled(findings: Findings, name: str) -> None:
+    """Say that pixels of a network depend on all of a tile, where that may be seen."""
+    if findings.unsettled > VISIBLE:
+        warn(
+            f"pixels of '{name}' depend on all of a tile: what lies far away still changes them by "
+            f"{100 * findings.unsettled:.2g}% of the range. Tiles may not match where they meet; a larger --tile "
+            "and --overlap help"
+        )
+
+
+def _best_cut(
+    program: Program, lr: Tensor, sr: Tensor, periods: list[int], scale: int, unit: float
+) -> tuple[float, int, int]:
+    """What a cut still changes far away, the period by which it changes least, and the halo.
+
+    Args:
+        program: The network.
+        lr: A square image, (1, bands, side, side).
+        sr: What the network makes of it.
+        periods: What tiles may have to begin at multiples of, the likeliest first.
+        scale: Output pixels per input pixel.
+        unit: Of changes: the length of the range.
+    """
+    found = []
+    for period in periods:
+        with suppress(CheckpointError):  # a program may accept no sides but multiples of some number
+            halo, left = _halo(_change_by_cut(program, lr, sr, period, scale) / unit, scale)
+            found.append((left, period, halo))
+            if left <= TOLERANCE:
+                break
+    if not found:
+        return 1.0, lr.shape[-1], _UNSEEN
+    least = min(left for left, _, _ in found)
+    return next(cut for cut in found if cut[0] <= _ALIKE * least)
 
 
 def _periods(program: Program) -> list[int]:
@@ -98,8 +138,13 @@ def _change_by_cut(program: Program, lr: Tensor, sr: Tensor, period: int, scale:
 
 
 def _noise(bands: int, side: int) -> Tensor:
-    """Always the same pixels: (1, bands, side, side) in 0 to 1."""
-    return torch.from_numpy(np.random.default_rng(0).random((1, bands, side, side), np.float32))
+    """Always the same pixels: (1, bands, side, side) in 0 to 1, brighter where every cut takes them away."""
+    noise = np.random.default_rng(0).random((1, bands, side, side), np.float32)
+    darkest, contrast = _BRIGHT
+    for edge in (noise[..., : side // 4, :], noise[..., side // 4 :, : side // 4]):
+        edge *= contrast
+        edge += darkest
+    return torch.from_numpy(noise)
 
 
 def called(program: Program, lr: Tensor) -> Tensor:
@@ -142,6 +187,6 @@ def _halo(change: Tensor, scale: int) -> tuple[int, float]:
     cells = change[: side * scale, : side * scale].reshape(side, scale, side, scale).amax((1, 3))
     far = cells[-max(1, side // 8) :, -max(1, side // 8) :]
     left = float(far.max())
-    changed = (cells > (TOLERANCE / _MARGIN if left <= TOLERANCE else _MARGIN * left)).nonzero()
+    changed = (cells > max(TOLERANCE / _MARGIN, 2 * left)).nonzero()
     distance = int(changed.amin(1).max()) + 1 if len(changed) else 0
     return distance, left

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,19 +14,17 @@ from torch import Tensor
 from geosegsr.cpu import keep_freed_memory
 from geosegsr.errors import CheckpointError
 from geosegsr.files import sha256_of
-from geosegsr.models.card import ModelCard
+from geosegsr.models.card import ModelCard, usual_band_names
 from geosegsr.models.checkpoint import has_card, read_card
-from geosegsr.models.contract import Facts, FloatArray, fitted
+from geosegsr.models.contract import Facts, FloatArray
 from geosegsr.models.device import PRECISIONS, choose_device, choose_precision
 from geosegsr.models.foreign.open import check_span, open_program
-from geosegsr.models.foreign.probe import VISIBLE, Findings, called, measure
+from geosegsr.models.foreign.probe import Findings, called, measure, warn_if_unsettled
 from geosegsr.models.foreign.program import Program
+from geosegsr.models.foreign.sizes import sizes_of
 from geosegsr.models.inference import NetworkUpscaler
 from geosegsr.models.segsr.precision import without_tf32
-from geosegsr.notices import warn
 
-_TILE = 128  # lr pixels, unless the halo needs more
-_FEATHER = 8  # lr pixels over which neighbouring tiles are blended
 _GPU_BATCH_PIXELS = 4 * 128 * 128  # lr pixels a call
 _log = logging.getLogger(__name__)
 
@@ -52,7 +49,8 @@ class ForeignUpscaler(NetworkUpscaler):
         Args:
             path: A file that `open_program` reads.
             device: "auto", "cpu", "cuda" or "cuda:N".
-            precision: "fp32", "bf16", "fp16", or "auto": fp32, since nobody knows what such a network bears.
+            precision: "fp32", "bf16", "fp16", or "auto": fp32, since nobody knows what such a network bears. Tiles of
+                narrow scenes are computed in float32 all the same.
             trusted: Whether a program in the file may run.
             span: What the network takes for black and white; most take 0 and 1, some 0 and 255.
 
@@ -80,7 +78,7 @@ class ForeignUpscaler(NetworkUpscaler):
         def network(lr: Tensor, _: Tensor | None) -> Tensor:
             return (called(program, (lr * (hi - lo) + lo).to(dtype)).float() - lo) / (hi - lo)
 
-        super().__init__(network, chosen, self.facts.batch)
+        super().__init__(network, chosen, self.facts.batch, self.precision)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the path: another process opens the same file on its own device, and refuses a different one."""
@@ -99,6 +97,11 @@ class ForeignUpscaler(NetworkUpscaler):
         """Bytes of main memory that a call takes for one tile, as measured; 0 on a GPU, which has its own."""
         return self.findings.bytes_a_pixel * height * width if self.device.type == "cpu" else 0
 
+    def _loaded_again(self, precision: str) -> ForeignUpscaler:
+        return _reopened(
+            str(self.path), self.wanted_device, precision, self.trusted, self.span, self.checksum
+        )
+
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """One call at a time, on all cores: some networks, such as SPAN, change their own state while they compute."""
@@ -111,35 +114,26 @@ class ForeignUpscaler(NetworkUpscaler):
             findings = measure(program, device, dtype, hi - lo)
         except CheckpointError as error:
             raise CheckpointError(f"Cannot use '{self.path}' as a model: {error}.") from error
-        if findings.unsettled > VISIBLE:
-            warn(
-                f"pixels of '{self.path.name}' depend on all of a tile: a cut far away still changes them by "
-                f"{100 * findings.unsettled:.2g}% of the range. Tiles may not match where they meet; a larger --tile "
-                "and --overlap help"
-            )
+        warn_if_unsettled(findings, self.path.name)
         _log.info("%s: %s", self.path.name, findings)
         return findings
 
 
 def _facts(program: Program, findings: Findings, device: torch.device, model: ForeignUpscaler) -> Facts:
-    step = math.lcm(program.multiple_of, findings.period)
-    overlap = fitted(2 * findings.halo + _FEATHER, step, 1)
-    tile = program.fixed or fitted(max(_TILE, 2 * overlap), step, program.min_size)
     lo, hi = model.span
+    sizes = sizes_of(program, findings)
+    area: int = sizes["tile"] ** 2
     return Facts(
         name=f"{model.path.stem} ({program.architecture})" if model.card is None else model.card.name,
         fingerprint=f"{model.checksum}-{model.precision}-{lo:g}-{hi:g}",
         scale=findings.scale,
         bands=None if program.bands == 1 else program.bands,
-        tile=tile,
-        overlap=min(overlap, tile // 2),
-        halo=findings.halo,
-        multiple_of=step,
-        min_size=program.fixed or program.min_size,
-        batch=1 if device.type == "cpu" else max(1, _GPU_BATCH_PIXELS // tile**2),
+        batch=1 if device.type == "cpu" else max(1, _GPU_BATCH_PIXELS // area),
         device=device.type,
         precision=model.precision,
         card=model.card,
+        band_names=usual_band_names(3) if program.bands == 3 else (),
+        **sizes,
     )
 
 

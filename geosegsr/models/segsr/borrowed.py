@@ -1,4 +1,4 @@
-"""The trunk of a SwinIR or HAT network inside SeG-SR's frame: same units, with a modulation after each."""
+"""The trunk of a SwinIR, HAT or RCAN network inside SeG-SR's frame: same units, with a modulation after each."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from geosegsr.errors import CheckpointError, ConfigError
+from geosegsr.models.segsr.borrowed_rcan import is_rcan, rcan_fields, rcan_tensors
 from geosegsr.models.segsr.config import RGB_MEAN
 from geosegsr.models.segsr.network import SeGSR
 from geosegsr.models.segsr.published import count, new_name, overlap_table, root, scale_of
@@ -21,7 +22,7 @@ def borrowed_fields(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """The fields of SeGSRConfig that describe the trunk which a state dict belongs to.
 
     Args:
-        state: Of SwinIR or HAT, as their projects save it; enlargement by pixel shuffle.
+        state: Of SwinIR, HAT or RCAN, as their projects save it; enlargement by pixel shuffle.
 
     Returns:
         Fields for `preset`, scale and bands included. Modulation does not normalise, so that at rest it changes nothing.
@@ -31,10 +32,12 @@ def borrowed_fields(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """
     hat = any(".overlap_attn." in name for name in state)
     try:
+        if is_rcan(state):
+            return rcan_fields(state)
         fields = _shared_fields(state) | (_hat_fields(state) if hat else {"unit": "swin"})
     except (ConfigError, KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise CheckpointError(
-            f"it is no SwinIR or HAT network whose units could be used ({type(error).__name__}: {error})"
+            f"it is no SwinIR, HAT or RCAN network whose units could be used ({type(error).__name__}: {error})"
         ) from error
     return fields
 
@@ -46,26 +49,18 @@ def borrow(network: SeGSR, state: Mapping[str, Tensor]) -> None:
 
     Args:
         network: Of a configuration with the `borrowed_fields` of the same state dict.
-        state: Of SwinIR or HAT.
+        state: Of SwinIR, HAT or RCAN.
 
     Raises:
         CheckpointError: A tensor is missing, unknown, or of another shape than the network's.
     """
     own = network.state_dict()
-    given: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        if _UNUSED.search(name):
-            continue
-        new = (
-            re.sub(r"^norm\.", "final_norm.", name)
-            if name.startswith("norm.")
-            else new_name(name, network.config)
-        )
-        if new is None or new not in own or own[new].shape != tensor.shape:
+    given = rcan_tensors(state) if is_rcan(state) else _transformer_tensors(state, network)
+    for name, tensor in given.items():
+        if name not in own or own[name].shape != tensor.shape:
             raise CheckpointError(
                 f"its tensor {name[:80]!r} has no place in the units of '{network.config.unit}'"
             )
-        given[new] = tensor.float()
     trunk = {n for n in own if not n.startswith(("features.", "localisation.", "modulations.", "sensor."))}
     if missing := sorted(trunk - given.keys()):
         raise CheckpointError(f"it lacks what becomes {missing[0]!r}")
@@ -75,6 +70,18 @@ def borrow(network: SeGSR, state: Mapping[str, Tensor]) -> None:
     for modulation in network.modulations:
         for parameter in modulation.gain_offset.parameters():  # type: ignore[union-attr]
             nn.init.zeros_(parameter)
+
+
+def _transformer_tensors(state: Mapping[str, Tensor], network: SeGSR) -> dict[str, Tensor]:
+    """The tensors of SwinIR or HAT under our names; unknown ones under their own."""
+    given: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if _UNUSED.search(name):
+            continue
+        norm = name.startswith("norm.")
+        new = re.sub(r"^norm\.", "final_norm.", name) if norm else new_name(name, network.config)
+        given[new or name] = tensor.float()
+    return given
 
 
 def _shared_fields(state: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -96,8 +96,9 @@ class SeGSRConfig(Checked):
     """Whether features are normalised before the first unit."""
     final_norm: bool = True
     """Whether features are normalised after the last unit."""
-    head: Annotated[str, one_of(("stages", "direct"))] = "stages"
-    """Enlargement: "stages" (convolution and pixel shuffle by 2 or 3, repeated) or "direct" (one of each)."""
+    head: Annotated[str, one_of(("stages", "direct", "plain stages"))] = "stages"
+    """Enlargement: "stages" (a convolution, then convolution and pixel shuffle by 2 or 3, repeated), "plain stages" (the
+    same without the first convolution, from all channels of the trunk) or "direct" (one convolution and shuffle)."""
     head_width: Annotated[int, bounds(1, 1024)] = 64
     """Channels of the staged enlargement."""
     modulation_width: Annotated[int, bounds(1, 1024)] = 128

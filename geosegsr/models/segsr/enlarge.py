@@ -6,10 +6,12 @@ Both compute at low resolution and end with a pixel shuffle, which keeps memory 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geosegsr.models.kernels import keys
@@ -30,7 +32,7 @@ def bicubic(image: Tensor, scale: int, sharpness: float = -0.75) -> Tensor:
     """
     n, bands, height, width = image.shape
     padded = F.pad(image.float(), (2, 2, 2, 2), mode="replicate").flatten(0, 1)[:, None]  # (NC, 1, h+4, w+4)
-    kernel = _kernel(scale, sharpness).to(image.device)  # (ss, 1, 5, 5)
+    kernel = torch.from_numpy(_kernel(scale, sharpness)).to(image.device)  # (ss, 1, 5, 5)
     fine = conv_in_float32(padded, kernel)  # (NC, ss, h, w); in 16 bits it would be off by 0.006
     return shuffled(fine.reshape(n, bands * scale**2, height, width), scale)
 
@@ -58,20 +60,23 @@ def build_head(config: SeGSRConfig) -> nn.Sequential:
     if config.head == "direct":
         conv = nn.Conv2d(config.width, config.bands * config.scale**2, 3, padding=1)
         return nn.Sequential(conv, Shuffle(config.scale))
-    hidden = config.head_width
-    first = nn.Conv2d(config.width, hidden, 3, padding=1)
-    layers: list[nn.Module] = [first, nn.LeakyReLU(0.01, inplace=True)]
+    layers: list[nn.Module] = []
+    hidden = config.width
+    if config.head == "stages":
+        hidden = config.head_width
+        layers += [nn.Conv2d(config.width, hidden, 3, padding=1), nn.LeakyReLU(0.01, inplace=True)]
     for factor in [3] if config.scale == 3 else [2] * (config.scale.bit_length() - 1):
         layers += [nn.Conv2d(hidden, factor**2 * hidden, 3, padding=1), nn.PixelShuffle(factor)]
     return nn.Sequential(*layers, nn.Conv2d(hidden, config.bands, 3, padding=1))
 
 
 @lru_cache(maxsize=8)
-def _kernel(scale: int, a: float) -> Tensor:
-    """Weight of the 5x5 inputs around a pixel for each sub-pixel, float32, shape (scale**2, 1, 5, 5)."""
+def _kernel(scale: int, a: float) -> NDArray[np.float32]:
+    """Weight of the 5x5 inputs around a pixel for each sub-pixel, shape (scale**2, 1, 5, 5).
+
+    No tensor: one that is made while torch.export traces the network has no values, and must not be kept.
+    """
     centres = (np.arange(scale) + 0.5) / scale - 0.5  # from the input pixel's own
     weights = keys(centres[:, None] - np.arange(-2, 3), a)  # (scale, 5)
-    both = weights[:, None, :, None] * weights[None, :, None, :]  # (scale, scale, 5, 5)
-    with torch.inference_mode(False):
-        kernel = torch.from_numpy(both.reshape(scale**2, 1, 5, 5)).float()
-        return kernel.contiguous(memory_format=torch.channels_last)
+    both: NDArray[Any] = weights[:, None, :, None] * weights[None, :, None, :]  # (scale, scale, 5, 5)
+    return np.ascontiguousarray(both.reshape(scale**2, 1, 5, 5), np.float32)

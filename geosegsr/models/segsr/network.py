@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from geosegsr.models.padding import padded
 from geosegsr.models.segsr.config import BICUBIC, Compat, SeGSRConfig
 from geosegsr.models.segsr.enlarge import bicubic, build_head
 from geosegsr.models.segsr.guidance import SemanticFeatures, SemanticLocalisation
@@ -80,13 +80,13 @@ class SeGSR(nn.Module):
         height, width = lr.shape[-2:]
         maps = self.guidance(lr, guide)  # k times (N, 1, R, Q)
         # Only as far as the units need it: beyond what is padded the trunk meets the zeros that it learned with.
-        sr = self._enlarge(_padded(lr, self.config.unit_multiple), maps, self._conditions(lr, descriptor))
+        sr = self._enlarge(padded(lr, self.config.unit_multiple), maps, self._conditions(lr, descriptor))
         return sr[..., : height * self.config.scale, : width * self.config.scale]
 
     def guidance(self, lr: Tensor, guide: Tensor | None = None) -> list[Tensor]:
         """The map that steers each unit, (N, 1, R, Q) on the tower's tokens; arguments as in forward."""
         rgb = lr[:, list(self.config.tower_bands)] if guide is None else guide  # (N, 3, h, w)
-        maps: list[Tensor] = self.localisation(*self.features(_padded(rgb, self.config.multiple_of)))
+        maps: list[Tensor] = self.localisation(*self.features(padded(rgb, self.config.multiple_of)))
         return maps
 
     def merge_lora(self) -> SeGSR:
@@ -150,19 +150,6 @@ class SeGSR(nn.Module):
             unit, guidance, height + -height % multiple, width + -width % multiple
         )
         return whole[..., :height, :width]
-
-
-def _padded(image: Tensor, multiple: int) -> Tensor:
-    bottom, right = (-side % multiple for side in image.shape[-2:])
-    return _pad(_pad(image, bottom, 2), right, 3) if bottom or right else image
-
-
-def _pad(image: Tensor, more: int, axis: int) -> Tensor:
-    """Grow one axis at its end by reflection, or by its last line where there is too little to reflect."""
-    if not more:
-        return image
-    mode = "reflect" if more < image.shape[axis] else "replicate"
-    return F.pad(image, (0, 0, 0, more) if axis == 2 else (0, more, 0, 0), mode=mode)
 
 
 def _initialise(module: nn.Module) -> None:

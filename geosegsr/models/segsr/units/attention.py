@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 APART = -100.0  # added to the attention between pixels that only the roll made neighbours
@@ -34,13 +36,14 @@ class PositionBias(nn.Module):
 
     def forward(self, wrap: Tensor | None = None) -> Tensor:
         """The mask, shape (1, heads, queries, keys), or (kinds, heads, queries, keys) with `wrap` added."""
-        index = relative_positions(self.query_side, self.key_side).to(self.table.device)
+        places = relative_positions(self.query_side, self.key_side)
+        index = torch.from_numpy(places).to(self.table.device)
         bias: Tensor = self.table[index].permute(2, 0, 1)[None]  # (1, heads, queries, keys)
         return bias if wrap is None else bias + wrap[:, None].to(bias)  # (kinds, heads, queries, keys)
 
     def mask(self, dtype: torch.dtype, wrap: int = 0) -> Tensor:
         """The bias plus the wrap masks of a shift by `wrap` pixels, ready for attention in `dtype`."""
-        masks = wrap_masks(self.query_side, wrap) if wrap else None
+        masks = torch.from_numpy(wrap_masks(self.query_side, wrap)) if wrap else None
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return self.forward(masks).to(dtype).contiguous()
         version = 0 if self.table.is_inference() else self.table._version
@@ -52,36 +55,33 @@ class PositionBias(nn.Module):
 
 
 @lru_cache(maxsize=16)
-def relative_positions(query_side: int, key_side: int) -> Tensor:
-    """Row of the bias table for each query and key, int64, shape (queries, keys).
+def relative_positions(query_side: int, key_side: int) -> NDArray[np.int64]:
+    """Row of the bias table for each query and key, shape (queries, keys).
 
     Key minus query along rows counts for query_side + key_side - 1 columns of the table; for windows of one
     size it is query minus key, as in the published tables.
     """
-    with torch.inference_mode(False):
-        queries, keys = _coordinates(query_side), _coordinates(key_side)
-        offset = keys[None] - queries[:, None] + query_side - 1  # (queries, keys, 2), from 0
-        if query_side == key_side:
-            offset = 2 * (query_side - 1) - offset
-        return offset[..., 0] * (query_side + key_side - 1) + offset[..., 1]
+    queries, keys = _coordinates(query_side), _coordinates(key_side)
+    offset = keys[None] - queries[:, None] + query_side - 1  # (queries, keys, 2), from 0
+    if query_side == key_side:
+        offset = 2 * (query_side - 1) - offset
+    rows: NDArray[np.int64] = offset[..., 0] * (query_side + key_side - 1) + offset[..., 1]
+    return rows
 
 
 @lru_cache(maxsize=16)
-def wrap_masks(side: int, shift: int) -> Tensor:
-    """What to add to the attention in the four kinds of window, float32, shape (4, side**2, side**2)."""
-    with torch.inference_mode(False):
-        beyond = torch.arange(side) >= side - shift
-        rows = beyond[:, None].expand(side, side).flatten()
-        cols = beyond[None, :].expand(side, side).flatten()
-        apart_rows, apart_cols = rows[:, None] != rows[None], cols[:, None] != cols[None]
-        nothing = torch.zeros_like(apart_rows)
-        kinds = torch.stack([nothing, apart_cols, apart_rows, apart_rows | apart_cols])
-        return kinds * APART
+def wrap_masks(side: int, shift: int) -> NDArray[np.float32]:
+    """What to add to the attention in the four kinds of window, shape (4, side**2, side**2)."""
+    beyond = np.arange(side) >= side - shift
+    rows, cols = np.repeat(beyond, side), np.tile(beyond, side)
+    apart_rows, apart_cols = rows[:, None] != rows[None], cols[:, None] != cols[None]
+    kinds = np.stack([np.zeros_like(apart_rows), apart_cols, apart_rows, apart_rows | apart_cols])
+    return kinds * np.float32(APART)
 
 
-def _coordinates(side: int) -> Tensor:
-    rows, cols = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-    return torch.stack([rows.flatten(), cols.flatten()], -1)
+def _coordinates(side: int) -> NDArray[np.int64]:
+    rows, cols = np.indices((side, side))
+    return np.stack([rows.ravel(), cols.ravel()], -1)
 
 
 def to_windows(x: Tensor, side: int) -> Tensor:
