@@ -22,7 +22,7 @@ ENTRYPOINT ["geosegsr"]
 CMD ["--help"]
 
 FROM base AS cuda
-ARG EXTRAS=train,cluster,report
+ARG EXTRAS=train,clip,cluster,report
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     pip install --no-cache-dir "$(echo /wheels/*.whl)[$EXTRAS]"
@@ -30,7 +30,7 @@ USER 12345
 
 FROM base AS cpu
 ARG TORCH_CPU_INDEX
-ARG EXTRAS=train,cluster,report
+ARG EXTRAS=train,clip,cluster,report
 RUN test -n "$TORCH_CPU_INDEX" \
     && pip install --no-cache-dir --index-url "$TORCH_CPU_INDEX" "torch>=2.9" "torchvision>=0.24"
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \

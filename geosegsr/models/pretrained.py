@@ -24,7 +24,7 @@ def tower_fields(name: str) -> dict[str, Any]:
     Raises:
         ConfigError: There is no such tower, or it is not a plain vision transformer.
     """
-    require("train", f"build tower '{name}'", "open_clip")
+    require("clip", f"build tower '{name}'", "open_clip")
     import open_clip
 
     model, _, tag = name.partition(":")
@@ -92,7 +92,7 @@ def _of_image_tower(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _fetched(name: str) -> Path:
-    require("train", f"fetch tower weights '{name}'", "open_clip")
+    require("clip", f"fetch tower weights '{name}'", "open_clip")
     from open_clip.pretrained import HF_SAFE_WEIGHTS_NAME, download_pretrained, get_pretrained_cfg
 
     model, _, tag = name.partition(":")

@@ -42,7 +42,7 @@ def command(typed: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_extras_that_are_promised_are_there_and_all_holds_those_of_any_machine() -> None:
-    assert {"report", "train", "cluster", "onnx", "spandrel", "hub", "all"} <= EXTRAS.keys()
+    assert {"report", "train", "clip", "cluster", "onnx", "spandrel", "hub", "all"} <= EXTRAS.keys()
     assert {"accelerate", "distributed", "open_clip", "torchmetrics"} <= set(OPTIONAL)
     (everything,) = EXTRAS["all"]
     held = set(everything.removeprefix("geosegsr[").removesuffix("]").split(","))
@@ -99,13 +99,23 @@ def test_what_needs_an_extra_says_what_to_type(typed: str, extra: str, tmp_path:
     assert not list(tmp_path.glob("*.tif"))
 
 
-@pytest.mark.parametrize("address", ["s3://bucket", "gs://bucket"])
-def test_a_store_needs_its_extra(address: str) -> None:
-    done = run(
-        "from geosegsr.stores.address import Address; from geosegsr.stores.opening import open_store;"
-        f"open_store(Address.parse('{address}'))"
-    )
-    assert "MissingPackageError" in done.stderr and "pip install 'geosegsr[cloud]'." in done.stderr
+OPEN = (
+    "from geosegsr.stores.address import Address as A; from geosegsr.stores.opening import open_store as o;"
+)
+
+
+@pytest.mark.parametrize(
+    ("code", "extra"),
+    [
+        (OPEN + "o(A.parse('s3://bucket'))", "cloud"),
+        (OPEN + "o(A.parse('gs://bucket'))", "cloud"),
+        ("from geosegsr.models.pretrained import tower_fields; tower_fields('ViT-B-16')", "clip"),
+        ("from geosegsr.models.foreign.known import picked; picked({})", "spandrel"),
+    ],
+)
+def test_so_does_what_no_command_reaches_without_other_extras(code: str, extra: str) -> None:
+    done = run(code)
+    assert "MissingPackageError: Cannot " in done.stderr and f"'geosegsr[{extra}]'." in done.stderr
 
 
 @pytest.mark.parametrize("name", ["train", "evaluate", "report"])

@@ -76,7 +76,7 @@ def test_the_build_context_holds_what_the_wheel_needs() -> None:
 def test_the_conda_recipe_needs_what_the_package_needs() -> None:
     recipe = yaml.safe_load((ROOT / "conda" / "recipe.yaml").read_text())
     wanted = {"python " + PROJECT["project"]["requires-python"]}
-    of_extras = [text for extra in ("report", "train", "cluster") for text in EXTRAS[extra]]
+    of_extras = [text for extra in ("report", "train", "clip", "cluster") for text in EXTRAS[extra]]
     for text in PROJECT["project"]["dependencies"] + of_extras:
         if text.startswith("geosegsr["):
             continue
@@ -94,7 +94,7 @@ def test_the_conda_recipe_needs_what_the_package_needs() -> None:
 
 @pytest.mark.parametrize("name", ["cpu", "cuda"])
 def test_an_image_has_the_extras_of_the_conda_package(name: str) -> None:
-    assert ("ARG", "EXTRAS=train,cluster,report") in targets()[name]
+    assert ("ARG", "EXTRAS=train,clip,cluster,report") in targets()[name]
 
 
 def test_the_citation_is_of_this_version() -> None:
