@@ -26,6 +26,8 @@ from geosegsr.files import whole_file
 from geosegsr.models.threads import arithmetic_threads, idle_threads
 from geosegsr.raster.scene import Scene
 from geosegsr.raster.window import Window
+from geosegsr.stores.address import address_of
+from geosegsr.stores.small_file import local_file
 from geosegsr.version import __version__
 
 
@@ -66,7 +68,7 @@ def report(
     Args:
         src: The raster that was upscaled.
         dst: The result.
-        out: The HTML file; by default beside the result, with the suffix .html. A report that is there is replaced.
+        out: The HTML file or object; by default beside the result, with the suffix .html. A report that is there is replaced.
         truth: A raster of the same ground at the result's resolution, to measure both against.
         uncertainty: The COG with the uncertainty of the result.
         model: The checkpoint that made the result, to show its guidance maps; by default a bundled one, found by the tags.
@@ -77,10 +79,10 @@ def report(
         ConfigError: The two rasters do not belong together.
         SceneError: A raster cannot be read, or the report not be written.
     """
-    path = Path(dst).with_suffix(".html") if out is None else Path(out)
-    check_report_path(
-        path, [src, dst, *(extra for extra in (truth, uncertainty, model) if extra)], overwrite=overwrite
-    )
+    out = Path(dst).with_suffix(".html") if out is None else out
+    read = [src, dst, *(extra for extra in (truth, uncertainty, model) if extra)]
+    with local_file(out, sent=False) as path:
+        check_report_path(path, read, overwrite=overwrite)
     pairs = open_pairs(src, dst)
     doubt = None if uncertainty is None else Scene.open(uncertainty)
     surveys, verdict = appraise(pairs, doubt)
@@ -93,6 +95,13 @@ def report(
     steering = None if pairs[0].sharpened else steering_of(pairs[0], _typical(surveys[0]), model)
     facts = _facts(surveys, scored, doubt)
     page = render(shown, verdict=verdict, steering=steering, **facts).encode()
+    with local_file(out) as path:
+        check_report_path(path, read, overwrite=overwrite)
+        _write(path, page)
+    return Appraisal(str(address_of(out) or out), verdict, sum(not view.whole for view in shown), len(page))
+
+
+def _write(path: Path, page: bytes) -> None:
     try:
         with whole_file(path) as file:
             file.write(page)
@@ -100,7 +109,6 @@ def report(
         raise SceneError(
             f"Cannot write the report '{path}': {error.strerror or error}. Fix the cause, or pass another name."
         ) from error
-    return Appraisal(str(path), verdict, sum(not view.whole for view in shown), len(page))
 
 
 def appraise(pairs: Sequence[Pair], uncertainty: Scene | None = None) -> tuple[tuple[Survey, ...], Verdict]:

@@ -25,14 +25,19 @@ from geosegsr.errors import Cancelled, ConfigError, GeoSegSRError, JobError, Sce
 from geosegsr.files import real_path, sha256_of, temporary_folder
 from geosegsr.models.catalogue import check_scale, model_at, shared_upscaler
 from geosegsr.models.contract import DEFAULT_MODEL, Upscaler
+from geosegsr.notices import warn
 from geosegsr.pipeline.options import PlanOptions, listed, with_defaults
+from geosegsr.pipeline.publish import publish_collection
 from geosegsr.pipeline.report import Progress, Report, stages_told
 from geosegsr.pipeline.run import carry_out
+from geosegsr.pipeline.staging import Staging, check_scratch
+from geosegsr.pipeline.targets import staged
 from geosegsr.pipeline.task import RESULT_KEY_TAG, Request
 from geosegsr.pipeline.turns import Turns
 from geosegsr.raster.cog_options import creation_options
 from geosegsr.raster.gdal import read_tag
 from geosegsr.raster.stderr import release_standard_error
+from geosegsr.stores.address import Address
 from geosegsr.workers.engine import default_threads, open_engine
 from geosegsr.workers.scheduler import Scheduler
 
@@ -60,7 +65,7 @@ class Outcome:
     kind: str | None = None
     """The error's type."""
     sha256: str | None = None
-    """Of the result's file, if this call made it; None where each band became a file."""
+    """Of the result's file, if this call made it; None where each band became a file, or it went to an object store."""
     report: Report | None = None
     """What was done; of a scene that was skipped, what its result is."""
 
@@ -86,6 +91,7 @@ def upscale_batch(
     on_error: OnError = "skip",
     unsuitable: Unsuitable = "fail",
     progress: Callable[[str, Progress], None] | None = None,
+    scratch: str | Path | None = None,
     **options: Unpack[PlanOptions],
 ) -> Iterator[Outcome]:
     """Upscale many rasters with one model, each as `upscale` would; finished results are left untouched.
@@ -93,7 +99,7 @@ def upscale_batch(
     The model is loaded once, and a cluster is started once. The same call resumes a batch that was interrupted.
 
     Args:
-        scenes: Each source with the file of its result; see `geosegsr.pipeline.scene_list`.
+        scenes: Each source with the file or the object of its result; see `geosegsr.pipeline.scene_list`.
         scale: As in `upscale`.
         model: As in `upscale`.
         workers: As in `upscale`, for all scenes together.
@@ -108,6 +114,7 @@ def upscale_batch(
         unsuitable: Whether a raster of a kind that cannot be upscaled (`UnsuitableError`) fails ("fail"), or is reported as
             unsuitable and left out ("skip").
         progress: Called with a source and its progress, one call at a time, from several threads.
+        scratch: As in `upscale`.
         **options: See `geosegsr.pipeline.options.PlanOptions`.
 
     Yields:
@@ -117,23 +124,24 @@ def upscale_batch(
         GeoSegSRError: No scene can be done: the model or the options cannot work.
     """
     request = Request(
-        scale, model, options, creation, stac, acquired, overwrite, resume, elsewhere=scheduler is not None
-    )
+        scale, model, options, creation, stac, acquired, overwrite, resume,
+        elsewhere=scheduler is not None, staging=Staging.at(scratch),
+    )  # fmt: skip
+    check_scratch([target for _, target in scenes], scratch)
+    scenes = [(source, staged(target, request.staging)) for source, target in scenes]
     check_for_all(request, scenes)
-    _make_folders([target for _, target in scenes])
+    _make_folders([target for _, target in scenes if request.address(target) is None])
     workers_at_hand = workers or (None if scheduler is None else _WORKERS_OF_A_SCHEDULER)
     blocks_at_a_time = default_threads() if workers_at_hand is None else 2 * workers_at_hand
     with temporary_folder(first_folder(scenes)), open_engine(workers, scheduler) as engine:
         each = _Each(request, Turns(engine, blocks_at_a_time), _one_at_a_time(progress), unsuitable)
-        items = []
+        items: list[str] = []
         for outcome in _follow(each, scenes, (workers_at_hand or default_threads()) + 1, on_error):
             if outcome.report is not None and outcome.report.stac is not None:
-                items.append(Path(outcome.report.stac))
+                items.append(outcome.report.stac)
             yield outcome
         if stac:
-            from geosegsr.raster.stac_collection import write_collection
-
-            write_collection(_common_folder(scenes), items)
+            _write_collection(request, scenes, items)
 
 
 @dataclass(frozen=True)
@@ -147,28 +155,38 @@ class _Each:
 
     def outcome(self, source: str, target: Path) -> Outcome:
         """Do one scene; whatever happens to it is its outcome."""
+        shown = self.request.shown(target)
         try:
             return self._attempt(source, target)
         except Cancelled:
-            return Outcome(source, str(target), "stopped")
+            return Outcome(source, shown, "stopped")
         except GeoSegSRError as error:
             left_out = isinstance(error, UnsuitableError) and self.unsuitable == "skip"
             status: Status = "unsuitable" if left_out else "failed"
-            return Outcome(source, str(target), status, str(error), type(error).__name__)
+            return Outcome(source, shown, status, str(error), type(error).__name__)
         except Exception as error:  # a bug in one scene must not end the others
             log.exception("'%s' met a bug", source)
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             message = f"Cannot upscale '{source}': a bug, {reason}."
-            return Outcome(source, str(target), "failed", message, type(error).__name__)
+            return Outcome(source, shown, "failed", message, type(error).__name__)
+
+    def ended(self, future: Future[Outcome], source: str, target: Path) -> Outcome:
+        """The outcome of a scene that has ended, or that was never begun."""
+        try:
+            return future.result()
+        except CancelledError:
+            return Outcome(source, self.request.shown(target), "stopped")
 
     def _attempt(self, source: str, target: Path) -> Outcome:
-        _make_folder(target)
+        shown, in_store = self.request.shown(target), self.request.address(target) is not None
+        if not in_store:
+            _make_folder(target)
         with stages_told(tell := partial(self.tell, source)):
             task = self.request.prepare(source, target)
             report = carry_out(task, self.engine, tell)
-        if report.status == "skipped" or report.files:
-            return Outcome(source, str(target), report.status, report=report)
-        return Outcome(source, str(target), report.status, sha256=sha256_of(target), report=report)
+        if report.status == "skipped" or report.files or in_store:
+            return Outcome(source, shown, report.status, report=report)
+        return Outcome(source, shown, report.status, sha256=sha256_of(target), report=report)
 
 
 def _follow(
@@ -182,7 +200,7 @@ def _follow(
     try:
         while left:
             future = ended.get()
-            outcome = _outcome(future, *left.pop(future))
+            outcome = each.ended(future, *left.pop(future))
             yield outcome
             if outcome.status == "failed" and on_error == "stop":
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -260,6 +278,19 @@ def _check_items(targets: Sequence[Path]) -> None:
             )
 
 
+def _write_collection(request: Request, scenes: Sequence[tuple[str, Path]], items: Sequence[str]) -> None:
+    from geosegsr.raster import stac_collection  # loads pystac
+
+    folder = _common_folder(scenes)
+    place = request.address(folder / stac_collection.NAME)
+    if place is not None:
+        publish_collection(place, [Address.parse(item) for item in items])
+    elif any(request.address(target) for _, target in scenes):
+        warn("no STAC collection is written: the results have no folder in common")
+    else:
+        stac_collection.write_collection(folder, [Path(item) for item in items])
+
+
 def _make_folders(targets: Sequence[Path]) -> None:
     """Create the folders of all results. A failure affects only the scenes of that folder, unless all fail."""
     failures = []
@@ -291,13 +322,6 @@ def first_folder(scenes: Sequence[tuple[str, Path]]) -> Path:
 def _common_folder(scenes: Sequence[tuple[str, Path]]) -> Path:
     """The folder that holds the folders of all results."""
     return Path(os.path.commonpath([target.absolute().parent for _, target in scenes])) if scenes else Path()
-
-
-def _outcome(future: Future[Outcome], source: str, target: Path) -> Outcome:
-    try:
-        return future.result()
-    except CancelledError:
-        return Outcome(source, str(target), "stopped")
 
 
 def _one_at_a_time(progress: Callable[[str, Progress], None] | None) -> Callable[[str, Progress], None]:

@@ -13,7 +13,9 @@ from geosegsr.pipeline.batch import Unsuitable, check_for_all, first_folder
 from geosegsr.pipeline.estimate import Estimate, estimate
 from geosegsr.pipeline.job import Job
 from geosegsr.pipeline.plan import Plan
+from geosegsr.pipeline.publish import check_sidecars
 from geosegsr.pipeline.standing import needs_run
+from geosegsr.pipeline.targets import staged
 from geosegsr.pipeline.task import Request, Task
 
 
@@ -58,7 +60,9 @@ def dry_run(request: Request, src: str, target: Path, uncertainty: Path | None =
     Raises:
         GeoSegSRError: What a run would raise before its first block.
     """
-    task = request.prepare(src, target, uncertainty)
+    target = staged(target, request.staging)
+    beside = None if uncertainty is None else staged(uncertainty, request.staging)
+    task = request.prepare(src, target, beside)
     if not _to_do(task):
         return Estimate.of(task.planned, finished=True)
     with temporary_folder(target.parent):
@@ -78,6 +82,7 @@ def dry_run_batch(
     Raises:
         GeoSegSRError: As `upscale_batch`.
     """
+    scenes = [(source, staged(target, request.staging)) for source, target in scenes]
     check_for_all(request, scenes)
     finished = to_do = output_bytes = memory_bytes = 0
     failures: dict[str, str] = {}
@@ -108,4 +113,5 @@ def dry_run_batch(
 
 def _to_do(task: Task) -> bool:
     Job(task.target).check_free()
+    check_sidecars(task)
     return needs_run(task)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from geosegsr.context import on_stage
 from geosegsr.pipeline.job_folder import UNCERTAINTY
 from geosegsr.pipeline.records import BlockRecord
 from geosegsr.pipeline.sensing import ASSUMED
+from geosegsr.pipeline.standing import size_of
 from geosegsr.pipeline.task import Task
 from geosegsr.sensor.consistency import Residual
 from geosegsr.sharpening.stack import sharpened_parts
@@ -99,7 +101,7 @@ class Progress:
     resumed: int
     """Blocks that an earlier run finished."""
     stage: str
-    """"blocks", "source", "cells", "cog", "verify" or "commit"; before the blocks what begins, in words, and `total` is 0."""
+    """"blocks", "source", "cells", "cog", "verify", "commit" or "upload"; before the blocks what begins, in words, and `total` is 0."""
     share: float | None = None
     """Share of the stage that is done, 0 to 1: of blocks, counted in tiles; None where it is not known."""
     written: int | None = None
@@ -150,9 +152,9 @@ def report_of(
     ]
     residuals = zip(*(record.residuals for record in records.values()), strict=True)
     return Report(
-        path=str(task.target),
+        path=task.request.shown(task.target),
         status="done" if records else "skipped",
-        stac=None if not task.request.stac else str(task.target.with_suffix(".json")),
+        stac=None if not task.request.stac else task.request.shown(task.target.with_suffix(".json")),
         width=metadata.width,
         height=metadata.height,
         bands=len(metadata.bands),
@@ -167,14 +169,36 @@ def report_of(
         tiles_computed=sum(r.tiles for r in records.values()),
         tiles_empty=sum(r.empty for r in records.values()),
         valid_pixels=tuple(np.sum(valid, axis=0).tolist()) if valid else (),
-        bytes=sum(image.target.stat().st_size for image in images),
+        bytes=sum(size_of(image) for image in images),
         seconds={key: round(value, 3) for key, value in {**seconds, **stages}.items()},
         sensor=None if planned.sensing.origin == ASSUMED else planned.sensing.describe(),
         value_range=None if radiometry is None else radiometry.describe(),
         consistency=tuple(Residual.of_all(band).to_dict() for band in residuals),
         sharpened=tuple(band for part in sharpened_parts(planned.scene) for band in part.quality),
-        uncertainty=None if task.uncertainty_target is None else str(task.uncertainty_target),
+        uncertainty=None if task.uncertainty_target is None else task.request.shown(task.uncertainty_target),
         intake=planned.intake.decisions,
         warnings=task.assumed,
-        files=tuple(str(image.target) for image in images) if planned.separate else (),
+        files=tuple(image.name for image in images) if planned.separate else (),
+    )
+
+
+def published_report(report: Report, task: Task, upload_s: float, *, sent: bool) -> Report:
+    """The report of a run in local files, once these are in their store.
+
+    Args:
+        report: Of the local run.
+        task: With the way to the store.
+        upload_s: What that took, in seconds.
+        sent: Whether the results were sent now.
+    """
+    images = [product for product in task.products if product.kind != UNCERTAINTY]
+    total = round(report.seconds["total"] + upload_s, 3)
+    return replace(
+        report,
+        status="done" if sent else "skipped",
+        path=task.request.shown(task.target),
+        stac=None if report.stac is None else task.request.shown(Path(report.stac)),
+        uncertainty=None if report.uncertainty is None else task.request.shown(Path(report.uncertainty)),
+        files=tuple(image.name for image in images) if report.files else (),
+        seconds={**report.seconds, "upload": round(upload_s, 3), "total": total},
     )

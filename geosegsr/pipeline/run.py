@@ -15,12 +15,13 @@ from geosegsr.context import Share, begin, on_step
 from geosegsr.errors import SceneError
 from geosegsr.files import exists
 from geosegsr.notices import warn
+from geosegsr.pipeline import publish
 from geosegsr.pipeline.block import compute_block
 from geosegsr.pipeline.job import Job
 from geosegsr.pipeline.plan import Plan
 from geosegsr.pipeline.progress import BlockProgress
 from geosegsr.pipeline.records import BlockRecord
-from geosegsr.pipeline.report import Progress, Report, report_of, timed
+from geosegsr.pipeline.report import Progress, Report, published_report, report_of, timed
 from geosegsr.pipeline.retile import check_pieces, compute_cell
 from geosegsr.pipeline.standing import is_result, needs_run
 from geosegsr.pipeline.targets import has_item, write_item
@@ -50,6 +51,39 @@ def carry_out(task: Task, engine: Engine, progress: Tell | None = None) -> Repor
     Raises:
         GeoSegSRError: As `upscale` and `needs_run`.
     """
+    carry = _here if task.published is None else _into_store
+    return carry(task, engine, progress or (lambda _: None))
+
+
+def _into_store(task: Task, engine: Engine, tell: Tell) -> Report:
+    """Make the results in local files, as any others, and send them to their store."""
+    seconds = {"plan": task.seconds}
+    with timed(seconds, "plan"):
+        begin("asking the store")
+        wanted = needs_run(task)
+        publish.check_sidecars(task)
+        if not wanted and not publish.item_is_missing(task):
+            return report_of(task, {}, len(task.planned.grid.blocks), seconds)
+        if wanted and not task.request.stac and publish.describes(task):
+            _warn_of_old_item(str(task.published))
+    staging = task.request.staging
+    assert staging is not None
+    folders = {path.parent for path in (task.target, *task.targets)}
+    for folder in folders:
+        staging.make(folder)
+    with publish.alone(task):
+        if not wanted:
+            publish.fetch(task)
+        report = _here(task.local, engine, tell)
+        tell(_at(task.planned, report.blocks_resumed, "upload"))
+        with timed(seconds, "upload"):
+            publish.publish(task)
+    for folder in folders:
+        staging.clear(folder)
+    return published_report(report, task, seconds["upload"], sent=wanted)
+
+
+def _here(task: Task, engine: Engine, tell: Tell) -> Report:
     seconds = {"plan": task.seconds}
     with timed(seconds, "plan"):
         begin("identifying the source")
@@ -62,7 +96,7 @@ def carry_out(task: Task, engine: Engine, progress: Tell | None = None) -> Repor
             report = _skip(task, seconds)
             job.remove_own(task.identity)
             return report
-        return _run(task, job, engine, seconds, progress or (lambda _: None))
+        return _run(task, job, engine, seconds, tell)
 
 
 def _skip(task: Task, seconds: dict[str, float]) -> Report:
@@ -76,7 +110,7 @@ def _skip(task: Task, seconds: dict[str, float]) -> Report:
 def _run(task: Task, job: Job, engine: Engine, seconds: dict[str, float], tell: Tell) -> Report:
     planned, target = task.planned, task.target
     if not task.request.stac and has_item(target, task.assets):
-        warn(f"the STAC item of '{target}' describes the file that is replaced; pass --stac to renew it")
+        _warn_of_old_item(str(target))
     job.start(task.identity, resume=task.request.resume)
     resumed = len(_of_blocks(planned, job))
     log.info(
@@ -111,6 +145,10 @@ def _run(task: Task, job: Job, engine: Engine, seconds: dict[str, float], tell: 
     )
     log.info("%s: done; %s", target, ", ".join(f"{stage} {took:.1f} s" for stage, took in seconds.items()))
     return report_of(task, records, resumed, seconds)
+
+
+def _warn_of_old_item(target: str) -> None:
+    warn(f"the STAC item of '{target}' describes the file that is replaced; pass --stac to renew it")
 
 
 def _write_item(task: Task) -> None:

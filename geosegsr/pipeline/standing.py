@@ -22,7 +22,9 @@ from geosegsr.pipeline.job_folder import UNCERTAINTY
 from geosegsr.pipeline.targets import check_beside
 from geosegsr.pipeline.task import RESULT_KEY_TAG, Product, Task
 from geosegsr.raster.cog_gdal import try_creation_options
+from geosegsr.raster.cog_published import read_published_tag
 from geosegsr.raster.gdal import read_tag
+from geosegsr.stores.opening import open_store
 
 
 class Standing(StrEnum):
@@ -44,13 +46,13 @@ def standing(task: Task) -> Standing:
     A finished result is recognised by the key in its tags, which says what made it. A job folder beside it is what an
     interrupted run did not clear away.
     """
-    existing = [product for product in task.products if lexists(product.target)]
+    existing = [product for product in task.products if is_there(product)]
     ours = [product for product in existing if is_result(product)]
     if len(ours) == len(task.products):
         return Standing.OURS
     # An image without the uncertainty that belongs to it is not all that was asked for, and is not replaced unasked.
-    beside = task.uncertainty_target
-    if len(ours) < len(existing) or (existing and beside is not None and not lexists(beside)):
+    alone = existing and any(p.kind == UNCERTAINTY and p not in existing for p in task.products)
+    if len(ours) < len(existing) or alone:
         return Standing.ANOTHERS
     return Standing.UNFINISHED if Job(task.target).begun else Standing.ABSENT
 
@@ -76,26 +78,46 @@ def needs_run(task: Task) -> bool:
             product.creation, product.metadata, product.dtype,
             has_mask=product.has_mask, alpha=product.alpha,
         )  # fmt: skip
-    for path in task.targets:
-        check_beside(path)
+        check_beside(product.published or product.target)
     return True
 
 
+def is_there(product: Product) -> bool:
+    """Whether anything has the name of a product, where that goes."""
+    if product.published is None:
+        return lexists(product.target)
+    return open_store(product.published).head(product.published.key) is not None
+
+
 def is_result(product: Product) -> bool:
-    """Whether the file at a product's target is what its task makes, by the key in its tags."""
-    return read_tag(product.target, RESULT_KEY_TAG) == product.key
+    """Whether what has the name of a product is what its task makes, by the key in its tags."""
+    return _key_of(product) == product.key
+
+
+def size_of(product: Product) -> int:
+    """Bytes of a finished product, wherever it is; 0 where there is none."""
+    if product.published is None:
+        return product.target.stat().st_size
+    found = open_store(product.published).head(product.published.key)
+    return 0 if found is None else found.size
+
+
+def _key_of(product: Product) -> str | None:
+    if product.published is None:
+        return read_tag(product.target, RESULT_KEY_TAG)
+    return read_published_tag(product.published.gdal, RESULT_KEY_TAG)
 
 
 def _exists(task: Task) -> JobError:
-    there = [product for product in task.products if lexists(product.target)]
+    there = [product for product in task.products if is_there(product)]
     foreign = next((product for product in there if not is_result(product)), None)
     if foreign is None:
+        missing = next(product for product in task.products if product not in there)
         return JobError(
-            f"Cannot write '{task.uncertainty_target}': the image that it belongs to exists already, at "
-            f"'{there[0].target}'. Pass --overwrite to make both, or another -o."
+            f"Cannot write '{missing.name}': the image that it belongs to exists already, at '{there[0].name}'. Pass --overwrite to make both, or another -o."
         )
-    path, other = foreign.target, f"another {'--uncertainty' if foreign.kind == UNCERTAINTY else '-o'}"
+    path, other = foreign.name, f"another {'--uncertainty' if foreign.kind == UNCERTAINTY else '-o'}"
     found = "it exists"
-    if read_tag(path, RESULT_KEY_TAG) is not None:
+    if _key_of(foreign) is not None:
         found += ", and was made from another source, with another model or with other options"
     return JobError(f"Cannot write '{path}': {found}. Pass --overwrite to replace it, or {other}.")

@@ -10,6 +10,9 @@ from pathlib import Path
 from geosegsr.errors import ConfigError, JobError, SceneError
 from geosegsr.files import check_path, exists, is_file, is_folder, is_same
 from geosegsr.pipeline.job import Job
+from geosegsr.pipeline.staging import Staging
+from geosegsr.stores.address import Address, address_of
+from geosegsr.stores.opening import open_store
 
 _REMOTE = re.compile(r"[A-Za-z][\w+.-]+:/|/vsi\w+[/?]")
 _IMAGE_SUFFIX = re.compile(r"\.[A-Za-z]\w{1,4}")
@@ -84,26 +87,45 @@ def check_not_read(targets: Iterable[Path], files: Iterable[str]) -> None:
             raise JobError(f"Cannot write '{target}': this run reads it. Pass another name for the result.")
 
 
+def staged(target: str | Path, staging: Staging | None) -> Path:
+    """Where a target is made: below `staging` if it goes to a store, or else where it is.
+
+    Raises:
+        ConfigError: Its key cannot be used.
+        SceneError: It names no object, or promises something else than a GeoTIFF.
+    """
+    address = None if staging is None else address_of(target)
+    if staging is None or address is None:
+        return Path(target)
+    if not address.name:
+        raise SceneError(
+            f"Cannot write '{address}': it names no object. Pass -o with a name after the last slash."
+        )
+    check_name(Path(target))
+    return staging.path(address)
+
+
 def check_name(target: Path) -> None:
-    """Refuse the name of a result that is not local, or that promises something else than a GeoTIFF.
+    """Refuse the name of a result that is neither local nor in a store, or that promises something else than a GeoTIFF.
 
     Raises:
         SceneError: It is such a name.
+        ConfigError: It is in a store, and its key cannot be used.
     """
     name = str(target)
-    if _REMOTE.match(name) and (target.is_absolute() or not exists(target.parts[0])):
-        address = re.sub(":/(?!/)", "://", name, count=1)  # pathlib has dropped a slash
+    address = re.sub(":/(?!/)", "://", name, count=1)  # pathlib has dropped a slash
+    in_store = address_of(target) is not None
+    if not in_store and _REMOTE.match(name) and (target.is_absolute() or not exists(target.parts[0])):
         raise SceneError(
-            f"Cannot write '{address}': results are written to local folders only. Pass -o with a local path, and copy "
-            "the result there."
+            f"Cannot write '{address}': results go to local folders and to object stores. Pass -o with a local path, or "
+            "with s3://BUCKET/KEY, gs://BUCKET/KEY or az://CONTAINER/KEY."
         )
     if target.suffix.lower() not in _SUFFIXES:
-        better = (
-            target.with_suffix(".tif")
-            if _IMAGE_SUFFIX.fullmatch(target.suffix)
-            else target.with_name(target.name + ".tif")
+        shown = address if in_store else name
+        kept = target.stem if _IMAGE_SUFFIX.fullmatch(target.suffix) else target.name
+        raise SceneError(
+            f"Cannot write '{shown}': results are GeoTIFFs. Name it '{shown.removesuffix(target.name)}{kept}.tif'."
         )
-        raise SceneError(f"Cannot write '{target}': results are GeoTIFFs. Name it '{better}'.")
 
 
 def check_target(target: Path, src: str, *, new_folder: bool = False) -> None:
@@ -152,33 +174,38 @@ def check_paths(target: Path, src: str) -> None:
     check_path(Job(target).folder, "write")
 
 
-def check_beside(target: Path) -> None:
+def check_beside(target: Path | Address) -> None:
     """Refuse to write beside a file that GDAL would read as the result's mask, overviews, nodata or georeference.
 
     Raises:
         JobError: An earlier raster of that name left such a file.
     """
     for ending in (".aux.xml", ".msk", ".ovr"):
-        beside = target.with_name(target.name + ending)
-        if beside.exists():
+        if isinstance(target, Path):
+            beside = target.with_name(target.name + ending)
+            there, remove = beside.exists(), f"rm '{beside}'"
+        else:
+            at = target.beside(target.name + ending)
+            there, remove = open_store(at).head(at.key) is not None, f"delete '{at}'"
+        if there:
             raise JobError(
-                f"Cannot write '{target}': '{beside.name}' beside it belongs to an earlier file of that name, and GDAL "
-                f"would take it for a part of this one. Remove it first: rm '{beside}'."
+                f"Cannot write '{target}': '{target.name}{ending}' beside it belongs to an earlier file of that name, and "
+                f"GDAL would take it for a part of this one. Remove it first: {remove}."
             )
 
 
-def check_uncertainty_target(path: Path, target: Path, src: str) -> None:
+def check_uncertainty_target(path: Path, target: Path, src: str, *, new_folder: bool = False) -> None:
     """As `check_target`, of the COG for the uncertainty.
 
     Raises:
         ConfigError: It is the target itself, or on another file system.
     """
-    check_target(path, src)
+    check_target(path, src, new_folder=new_folder)
     if is_same(path, target):
         raise ConfigError(
             f"Cannot write the image and its uncertainty to one file '{target}': pass another --uncertainty."
         )
-    if path.parent.stat().st_dev != target.parent.stat().st_dev:
+    if not new_folder and path.parent.stat().st_dev != target.parent.stat().st_dev:
         raise ConfigError(
             f"Cannot write '{path}': it is on another file system than '{target}', so that the two could not appear "
             "together. Pass --uncertainty in the same folder."

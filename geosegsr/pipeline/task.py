@@ -12,12 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from geosegsr.errors import ConfigError
+from geosegsr.files import exists
 from geosegsr.models.contract import Upscaler
 from geosegsr.notices import kept_notices
 from geosegsr.pipeline.cell import Cell, cut_into_cells
 from geosegsr.pipeline.job_folder import IMAGE, UNCERTAINTY, band_kind, job_key
 from geosegsr.pipeline.options import PlanOptions
 from geosegsr.pipeline.plan import Plan, plan
+from geosegsr.pipeline.staging import Staging
 from geosegsr.pipeline.targets import (
     check_acquired,
     check_item,
@@ -29,6 +32,7 @@ from geosegsr.raster.cog_block import TiledFormat
 from geosegsr.raster.cog_options import creation_options
 from geosegsr.raster.metadata import BandMetadata, Metadata
 from geosegsr.raster.scene import AlphaPolicy
+from geosegsr.stores.address import Address
 
 RESULT_KEY_TAG = "GEOSEGSR_RESULT"
 """The result's tag that holds its key."""
@@ -57,11 +61,21 @@ class Request:
     """Whether an unfinished run is resumed; if not, it is discarded."""
     elsewhere: bool = False
     """Whether other machines compute the blocks."""
+    staging: Staging | None = None
+    """Where results are made that go to an object store."""
 
     @property
     def recompute(self) -> bool:
         """Whether even a finished result of this request is made again."""
         return self.overwrite and not self.resume
+
+    def address(self, path: Path) -> Address | None:
+        """Where a result goes from its path; None for one that stays there."""
+        return None if self.staging is None else self.staging.address(path)
+
+    def shown(self, path: Path) -> str:
+        """What messages and reports call a file of the request."""
+        return str(self.address(path) or path)
 
     def prepare(
         self, src: str, target: Path, uncertainty: Path | None = None, *, new_folder: bool = False
@@ -77,11 +91,13 @@ class Request:
         Raises:
             GeoSegSRError: What cannot be done, and what to do about it.
         """
+        new_folder = new_folder or self.address(target) is not None
         check_target(target, src, new_folder=new_folder)
         check_acquired(self.acquired, stac=self.stac)
         creation = creation_options(self.creation or {})
         if uncertainty is not None:
-            check_uncertainty_target(uncertainty, target, src)
+            self._check_same_place(uncertainty, target)
+            check_uncertainty_target(uncertainty, target, src, new_folder=new_folder)
         began = time.perf_counter()
         with kept_notices() as assumed:
             planned = plan(
@@ -101,6 +117,14 @@ class Request:
         if self.stac:
             check_item(target, src, task.assets, self.acquired, planned.metadata.tags)
         return task
+
+    def _check_same_place(self, uncertainty: Path, target: Path) -> None:
+        one, other = self.address(uncertainty), self.address(target)
+        if (one and one.root) != (other and other.root):
+            raise ConfigError(
+                f"Cannot write '{one or uncertainty}': it is in another place than '{other or target}'. "
+                "Pass --uncertainty in the same bucket or folder."
+            )
 
 
 @dataclass(frozen=True)
@@ -123,6 +147,13 @@ class Product:
     has_mask: bool
     alpha: AlphaPolicy
     """What a band tagged alpha is."""
+    published: Address | None = None
+    """Where it goes from `target`: an object in a store."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return str(self.published or self.target)
 
 
 @dataclass(frozen=True)
@@ -149,6 +180,20 @@ class Task:
     def targets(self) -> tuple[Path, ...]:
         """The files that the run makes: the image or its bands, and the uncertainty where that is asked for."""
         return tuple(product.target for product in self.products)
+
+    @property
+    def published(self) -> Address | None:
+        """Where the target goes from its path; None for one that stays there."""
+        return self.request.address(self.target)
+
+    @property
+    def local(self) -> Task:
+        """The same without the way to a store: what is at the local paths is nobody else's.
+
+        The source has a name that holds wherever the STAC item lies.
+        """
+        src = Path(self.src).absolute().as_uri() if exists(self.src) else self.src
+        return replace(self, src=src, request=replace(self.request, staging=None, overwrite=True))
 
     @property
     def assets(self) -> dict[str, Path]:
@@ -204,15 +249,21 @@ class Task:
             self.metadata, planned.scene.dtype, self.creation, planned.has_mask, planned.alpha,
         )  # fmt: skip
         images = one_a_band(image) if planned.separate else (image,)
-        if self.uncertainty_target is None:
-            return images
+        made = (
+            images
+            if self.uncertainty_target is None
+            else (*images, self._uncertainty(self.uncertainty_target))
+        )
+        return tuple(replace(product, published=self.request.address(product.target)) for product in made)
+
+    def _uncertainty(self, target: Path) -> Product:
+        planned = self.planned
         metadata = planned.uncertainty_metadata
         tagged = replace(metadata, tags={**metadata.tags, RESULT_KEY_TAG: self.result_key})
-        uncertainty = Product(
-            UNCERTAINTY, UNCERTAINTY, self.uncertainty_target, self.result_key,
+        return Product(
+            UNCERTAINTY, UNCERTAINTY, target, self.result_key,
             tagged, np.dtype(np.float32), creation_options({}), False, "auto",
         )  # fmt: skip
-        return (*images, uncertainty)
 
 
 def one_a_band(image: Product) -> tuple[Product, ...]:

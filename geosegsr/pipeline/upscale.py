@@ -11,6 +11,8 @@ from geosegsr.models.contract import DEFAULT_MODEL, Upscaler
 from geosegsr.pipeline.options import PlanOptions, listed
 from geosegsr.pipeline.report import Progress, Report, stages_told
 from geosegsr.pipeline.run import carry_out
+from geosegsr.pipeline.staging import Staging, check_scratch
+from geosegsr.pipeline.targets import staged
 from geosegsr.pipeline.task import Request
 from geosegsr.workers.engine import open_engine
 from geosegsr.workers.scheduler import Scheduler
@@ -32,6 +34,7 @@ def upscale(
     resume: bool = True,
     progress: Callable[[Progress], None] | None = None,
     uncertainty: str | Path | None = None,
+    scratch: str | Path | None = None,
     **options: Unpack[PlanOptions],
 ) -> Report:
     """Upscale a georeferenced raster into a Cloud-Optimized GeoTIFF on the same ground.
@@ -41,7 +44,8 @@ def upscale(
 
     Args:
         src: A local path or anything GDAL opens.
-        dst: A local path; its folder must exist.
+        dst: A local path, whose folder must exist; or s3://BUCKET/KEY, gs://BUCKET/KEY or az://CONTAINER/KEY, where it
+            appears whole or not at all. Needs geosegsr[cloud].
         scale: Output pixels per input pixel along each side: 2, 3, 4 or 8; 1 to stop at the grid of a `guide`.
         model: A name, a checkpoint file or an Upscaler; see `geosegsr.models.catalogue.resolve_upscaler`.
         workers: Worker processes on this machine; by default threads of this process. Worker processes import the
@@ -58,6 +62,8 @@ def upscale(
         progress: Called at the start of each stage, and after each tile and block, one call at a time, from any thread.
         uncertainty: A second COG to write: the standard deviation over the eight members of the ensemble, float32 in DN,
             NaN where there is no data. Needs `ensemble=True`.
+        scratch: Folder in which a result for an object store is made, and found again by a call that resumes; by default
+            one of this user in the system's temporary folder.
         **options: See `geosegsr.pipeline.options.PlanOptions`.
 
     Returns:
@@ -67,13 +73,16 @@ def upscale(
         GeoSegSRError: What could not be done. No file is left under the target's name that looks finished.
     """
     request = Request(
-        scale, model, options, creation, stac, acquired, overwrite, resume, elsewhere=scheduler is not None
-    )
-    target = Path(dst)
+        scale, model, options, creation, stac, acquired, overwrite, resume,
+        elsewhere=scheduler is not None, staging=Staging.at(scratch),
+    )  # fmt: skip
+    check_scratch([Path(dst)], scratch)
+    target = staged(dst, request.staging)
+    beside = None if uncertainty is None else staged(uncertainty, request.staging)
     with (
         temporary_folder(target.parent),
         open_engine(workers, scheduler) as engine,
         stages_told(progress),
     ):
-        task = request.prepare(str(src), target, None if uncertainty is None else Path(uncertainty))
+        task = request.prepare(str(src), target, beside)
         return carry_out(task, engine, progress)

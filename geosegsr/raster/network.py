@@ -25,6 +25,7 @@ from rasterio.errors import RasterioError
 from geosegsr.errors import GeoSegSRWarning, SceneError, redact_record
 from geosegsr.files import is_remote
 from geosegsr.notices import warn
+from geosegsr.raster.store_options import store_options
 
 NETWORK_DEFAULTS = {
     "GDAL_HTTP_CONNECTTIMEOUT": "10",
@@ -75,7 +76,8 @@ def network_options(path: str = "") -> dict[str, str]:
     """
     get = rasterio_env.get_gdal_config
     alone = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"} if path.startswith("/vsicurl?") else {}
-    return {name: value for name, value in (NETWORK_DEFAULTS | alone).items() if get(name) is None}
+    wanted = NETWORK_DEFAULTS | alone | store_options()
+    return {name: value for name, value in wanted.items() if get(name) is None}
 
 
 def version_of(path: str) -> dict[str, str]:
@@ -120,7 +122,8 @@ def forget(path: str) -> None:
     """Have GDAL forget what it has read of a remote file, so that it is read anew."""
     library = _gdal()
     if library is not None:
-        library.VSICurlPartialClearCache(gdal_name(path).encode())
+        with rasterio.Env(**network_options(path)):  # the endpoint is a part of what GDAL calls a file
+            library.VSICurlPartialClearCache(gdal_name(path).encode())
 
 
 def gdal_name(path: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from geosegsr.errors import ConfigError
 
@@ -39,8 +40,8 @@ class Address:
         scheme, bucket, key = found[1], found[2], found[3] or ""
         if _FORBIDDEN.search(key.removesuffix("/")) and key:
             raise ConfigError(
-                f"Cannot use '{text}' as a place in an object store: its key has an empty part, '.', '..', '?', '#' or a "
-                "control character. Pass another key."
+                f"Cannot use '{text}' as a place in an object store: a part of its key is empty or a dot, or it has '?', "
+                "'#' or a control character. Pass another key."
             )
         return cls(scheme, bucket, key)
 
@@ -71,6 +72,18 @@ class Address:
         """An object below this prefix."""
         prefix = self.key if not self.key or self.key.endswith("/") else f"{self.key}/"
         return Address(self.scheme, self.bucket, prefix + name)
+
+
+def address_of(target: str | Path) -> Address | None:
+    """The place in a store that a target names; None for a local one.
+
+    Raises:
+        ConfigError: Its key cannot be used.
+    """
+    text = str(target)
+    if not is_in_store(text) or (not text.startswith("/") and Path(Path(text).parts[0]).exists()):
+        return None  # a local folder may be called "s3:"
+    return Address.parse(text)
 
 
 def is_in_store(text: str) -> bool:

@@ -33,6 +33,8 @@ class Upload(Protocol):
     parts but the last have the same size, `Store.part_bytes` at least.
     """
 
+    identity: str
+    """By which `Store.discard` knows it, in this process or another."""
     copies_parts: bool
     """Whether the store can copy a part from another object, so that its bytes do not pass here."""
 
@@ -132,4 +134,12 @@ class Store(Protocol):
         Args:
             key: Its key.
             kind: Media type.
+        """
+
+    def discard(self, key: str, identity: str) -> None:
+        """Give up an upload that another process has left behind; nothing happens where there is none.
+
+        Args:
+            key: As it was given to `upload`.
+            identity: The upload's.
         """

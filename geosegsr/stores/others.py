@@ -119,6 +119,9 @@ class OtherStore:
         finally:
             upload.close()
 
+    def discard(self, key: str, identity: str) -> None:
+        self.delete(identity)
+
     def _do(self, request: Callable[[], T], key: str, verb: str) -> T:
         """Foreign errors become ours, without what they say."""
         address = f"{self.address}/{key}"
@@ -148,7 +151,7 @@ class OtherUpload:
 
     def __init__(self, store: OtherStore, key: str, kind: str) -> None:
         self._store, self._key, self._kind = store, key, kind
-        self._aside = f"{key}.{uuid4().hex[:8]}.part"
+        self.identity = f"{key}.{uuid4().hex[:8]}.part"
         self._early: dict[int, bytes] = {}
         self._next = 1
         self._size = 0
@@ -170,12 +173,12 @@ class OtherUpload:
             self._write(b"")
         self._do(lambda: self._writer.__exit__(None, None, None))
         self._writer = None
-        made, there = self._store.head(self._aside), self._store._store
+        made, there = self._store.head(self.identity), self._store._store
         if made is None or made.size != self._size or self._early:
             raise StoreError(
                 f"Cannot write '{self._store.address}/{self._key}': not all of it arrived. Repeat the same command."
             )
-        self._do(lambda: obstore.copy(there, self._aside, self._key, overwrite=not new))
+        self._do(lambda: obstore.copy(there, self.identity, self._key, overwrite=not new))
         return False
 
     def close(self) -> None:
@@ -187,14 +190,14 @@ class OtherUpload:
             self._writer = None
         elif self._next > 1 or self._size:
             with suppress(StoreError):
-                self._store.delete(self._aside)
+                self._store.delete(self.identity)
 
     def _write(self, data: bytes) -> None:
         if self._writer is None:
             self._writer = self._do(
                 lambda: obstore.open_writer(
                     self._store._store,
-                    self._aside,
+                    self.identity,
                     attributes=_typed(self._kind),
                     buffer_size=8 << 20,
                     max_concurrency=4,

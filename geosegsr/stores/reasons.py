@@ -14,7 +14,7 @@ _KNOWN = {
     "ExpiredToken": ("the credentials have expired", "Renew them, and repeat the same command."),
     "RequestTimeTooSkewed": ("this machine's clock is wrong", "Set the clock, and repeat the same command."),
     "AuthorizationHeaderMalformed": ("the bucket is in another region", "Set AWS_REGION to it."),
-    "NotImplemented": ("the store does not know this request", "Pass another store or a local path."),
+    "NotImplemented": ("the store does not know this request", "Use another store, or a local path."),
     "EntityTooLarge": ("it is too large for the store", "Pass a local path."),
     "NoCredentialsError": ("there are no credentials", "Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."),
     "PartialCredentialsError": ("the credentials are incomplete", "Set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."),

@@ -30,7 +30,7 @@ _CONNECTIONS = 16
 _SIDE_BY_SIDE = 8  # requests for ranges
 _PASSING = {408, 429, 500, 502, 503, 504}
 _TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
-_ABSENT = {"NoSuchKey", "404", "NotFound"}
+_ABSENT = {"NoSuchKey", "404", "NotFound", "NoSuchUpload"}
 
 
 class S3Store:
@@ -131,6 +131,10 @@ class S3Store:
             if not upload.completed:
                 upload.abort()
 
+    def discard(self, key: str, identity: str) -> None:
+        with suppress(ObjectMissingError):
+            self._call("abort_multipart_upload", key, "write", UploadId=identity)
+
     def _call(self, operation: str, key: str | None, verb: str, **arguments: Any) -> Any:
         return self._patiently(lambda tried: self._request(operation, key, **arguments), key, verb)
 
@@ -195,12 +199,15 @@ class S3Upload:
     def complete(self, *, new: bool = False) -> bool:
         parts = [{"PartNumber": number, "ETag": self._parts[number]} for number in sorted(self._parts)]
         unless = {"IfNoneMatch": "*"} if new else {}
-        arguments = {"UploadId": self.identity, "MultipartUpload": {"Parts": parts}, **unless}
+        arguments: dict[str, Any] = {"UploadId": self.identity, "MultipartUpload": {"Parts": parts}, **unless}
 
         def finish(tried: int) -> str:
             try:
                 answer = self._store._request("complete_multipart_upload", self._key, **arguments)
             except ClientError as error:
+                if new and _code(error) == "NotImplemented" and arguments.pop("IfNoneMatch", None):
+                    self._check_free()
+                    return finish(tried)
                 if not (tried and _code(error) == "NoSuchUpload"):
                     raise
                 # The answer to an earlier try was lost.
@@ -216,6 +223,13 @@ class S3Upload:
         for _ in range(2):
             with suppress(StoreError, ClientError, BotoCoreError):
                 self._store._request("abort_multipart_upload", self._key, UploadId=self.identity)
+
+    def _check_free(self) -> None:
+        """What is left where the server knows no conditions."""
+        if self._store.head(self._key) is not None:
+            raise ObjectExistsError(
+                f"Cannot write '{self._store.address}/{self._key}': another object has that name by now."
+            )
 
     def _etag(self) -> str:
         """What S3 calls an object of these parts, unless it encrypts it with a key of its own."""

@@ -77,7 +77,7 @@ class S3Server:
             region_name="us-east-1",
         )
 
-    def keys(self) -> list[str]:
+    def stored(self) -> list[str]:
         found = self.client().list_objects_v2(Bucket=BUCKET)
         return [entry["Key"] for entry in found.get("Contents", ())]
 

@@ -21,7 +21,10 @@ def scene(tmp_path: Path) -> Path:
     return factory.write_plain(tmp_path / "in.tif")
 
 
-@pytest.mark.parametrize("name", ["a.tif", "a.TIF", "a.tiff", "a", "b.d/a.tif", "s3/a.tif"])
+@pytest.mark.parametrize(
+    "name",
+    ["a.tif", "a.TIF", "a.tiff", "a", "b.d/a.tif", "s3/a.tif", "s3://b/a.tif", "gs://b/a", "/vsiaz/b/a.tif"],
+)
 def test_names_of_results(name: str) -> None:
     check_name(Path(name))
 
@@ -37,10 +40,11 @@ def test_another_suffix_is_refused_with_the_right_name(name: str, better: str) -
 
 
 @pytest.mark.parametrize(
-    "name", ["s3://bucket/x.tif", "gs://bucket/x.tif", "https://a.org/x.tif?sig=S", "/vsis3/bucket/x.tif", "/vsimem/x.tif"]
-)  # fmt: skip
+    "name",
+    ["https://a.org/x.tif?sig=S", "ftp://a.org/x.tif", "/vsicurl/https://a.org/x.tif", "/vsimem/x.tif"],
+)
 def test_a_remote_name_is_refused(name: str) -> None:
-    with pytest.raises(SceneError, match="local folders only") as caught:
+    with pytest.raises(SceneError, match="local folders and to object stores") as caught:
         check_name(Path(name))
     assert f"'{name.partition('?')[0]}'" in str(caught.value)
 
@@ -51,7 +55,9 @@ def test_a_local_folder_may_look_remote(tmp_path: Path, monkeypatch: pytest.Monk
     check_name(Path("s3:/x.tif"))
 
 
-@pytest.mark.parametrize("output", ["x.png", "s3://bucket/x.tif", "s3://bucket/", "/vsis3/bucket/new/"])
+@pytest.mark.parametrize(
+    "output", ["x.png", "s3://bucket/x.png", "s3://bucket/a//x.tif", "https://a.org/x.tif", "/vsimem/new/"]
+)
 def test_nothing_is_created_where_a_name_is_refused(
     output: str,
     scene: Path,

@@ -213,6 +213,26 @@ def test_an_answer_that_is_lost_is_not_taken_for_anothers_object(server: S3Serve
         store.put("lock", b"mine", new=True)
 
 
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_server_without_conditions_is_asked_once_more(server: S3Server, taken: bool) -> None:
+    store = open_store(Address.parse(f"s3://{BUCKET}"))
+    if taken:
+        store.put("big", b"another's")
+    server.spoil = lambda asked, before: (
+        (501, "NotImplemented") if "HTTP_IF_NONE_MATCH" in asked.headers else None
+    )
+    with store.upload("big") as upload:
+        upload.part(1, b"content")
+        if taken:
+            with pytest.raises(ObjectExistsError):
+                upload.complete(new=True)
+        else:
+            assert upload.complete(new=True)
+    assert store.get("big") == (b"another's" if taken else b"content")
+    with pytest.raises(StoreError, match="does not know this request"):
+        store.put("lock", b"mine", new=True)
+
+
 @pytest.mark.parametrize(
     ("status", "code", "reason"),
     [

@@ -41,7 +41,7 @@ _GROUPS = {
     groups=_GROUPS,
     short_help="Score a model or a result against reference images.",
 )
-@click.argument("sr", required=False, type=click.Path(path_type=Path))
+@click.argument("sr", required=False)
 @click.option(
     "-m",
     "--model",
@@ -120,7 +120,7 @@ _GROUPS = {
 @json_option
 @click.option("-q", "--quiet", is_flag=True, help="Suppress warnings and progress.")
 def command(
-    sr: Path | None,
+    sr: str | None,
     models: tuple[str, ...],
     hr: tuple[str, ...],
     lr: tuple[str, ...],
@@ -179,7 +179,7 @@ def command(
     _print_scores(result, by_band=by_band, as_json=as_json)
 
 
-def _print_appraisal(sr: Path, lr: str, screen: Screen, *, as_json: bool) -> None:
+def _print_appraisal(sr: str, lr: str, screen: Screen, *, as_json: bool) -> None:
     """What the input alone says of a result."""
     from geosegsr.appraisal.inputs import open_pairs
     from geosegsr.appraisal.report import appraise

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @click.command("report", short_help="Judge a result by its input: one HTML file with a verdict and pictures.")
 @click.argument("src")
-@click.argument("result", type=click.Path(path_type=Path))
+@click.argument("result")
 @click.option(
-    "-o", "--output", "out", type=click.Path(path_type=Path), metavar="FILE",
+    "-o", "--output", "out", metavar="FILE",
     help="HTML file to write. Default: beside RESULT, with the suffix .html.",
 )  # fmt: skip
 @click.option(
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     help="Raster of the same ground at the result's resolution, to measure against.",
 )
 @click.option(
-    "--uncertainty", type=click.Path(path_type=Path), metavar="FILE",
+    "--uncertainty", metavar="FILE",
     help="Uncertainty of the result, as upscale --uncertainty wrote it.",
 )  # fmt: skip
 @click.option(
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def command(
     src: str,
-    result: Path,
-    out: Path | None,
+    result: str,
+    out: str | None,
     truth: str | None,
-    uncertainty: Path | None,
+    uncertainty: str | None,
     model: Path | None,
     overwrite: bool,
     as_json: bool,

@@ -9,6 +9,7 @@ import click
 
 from geosegsr import files
 from geosegsr.cpu import keep_freed_memory
+from geosegsr.stores.address import address_of
 from geosegsr_cli.parts import batch
 from geosegsr_cli.parts.beside import Beside, beside_options, describe
 from geosegsr_cli.parts.foreign import foreign_options, opened
@@ -50,7 +51,7 @@ _GROUPS = {
     "Workers": (
         "--workers", "--scheduler", "--scheduler-ca", "--scheduler-cert", "--scheduler-key",
     ),
-    "Run": ("--overwrite", "--no-resume", "--dry-run"),
+    "Run": ("--scratch", "--overwrite", "--no-resume", "--dry-run"),
 }  # fmt: skip
 
 
@@ -60,7 +61,8 @@ _GROUPS = {
 @click.argument("src", nargs=-1)
 @click.option(
     "-o", "--output", "dst",
-    help="COG to write; required. For several scenes: an existing folder, or a name that ends in / to create one.",
+    help="COG to write; required: a path, or s3://BUCKET/KEY, gs://... or az://... For several scenes: an existing "
+    "folder, or a name that ends in /.",
 )  # fmt: skip
 @click.option(
     "--from-file", "listed", type=click.File(encoding="utf-8-sig", errors="surrogateescape"), metavar="LIST",
@@ -198,6 +200,10 @@ _GROUPS = {
     help="Acquisition time for the STAC item. Default: from the scene's tags or name.",
 )  # fmt: skip
 @click.option(
+    "--scratch", type=click.Path(path_type=Path), metavar="FOLDER",
+    help="Folder in which results for an object store are made. Default: one of yours in the temporary folder.",
+)  # fmt: skip
+@click.option(
     "--overwrite", is_flag=True,
     help="Replace an existing file from another source, model or options, once the new one is verified.",
 )  # fmt: skip
@@ -229,6 +235,7 @@ def command(
     scheduler_key: str | None,
     stac: bool,
     acquired: str | None,
+    scratch: Path | None,
     overwrite: bool,
     no_resume: bool,
     dry_run: bool,
@@ -264,7 +271,13 @@ def command(
     )  # fmt: skip
     at = _scheduler(scheduler, scheduler_ca, scheduler_cert, scheduler_key)
     beside = Beside(preview_name, report_name, overwrite)
-    run: dict[str, Any] = how | {"workers": workers, "scheduler": at, "quiet": quiet, "beside": beside}
+    run: dict[str, Any] = how | {
+        "workers": workers,
+        "scheduler": at,
+        "quiet": quiet,
+        "beside": beside,
+        "scratch": scratch,
+    }
     if is_batch:
         with shown("finding the scenes", quiet=quiet, as_json=as_json):
             scenes = batch.scenes_of(
@@ -273,7 +286,7 @@ def command(
             )  # fmt: skip
         beside.check(scenes, several=True, separate=options["separate"])
         if dry_run:
-            request = _request(scale, network, options, how)
+            request = _request(scale, network, options, how, scratch)
             well = batch.estimate(scenes, request, unsuitable=unsuitable or "fail", as_json=as_json)
         else:
             run |= {"on_error": on_error or "skip", "unsuitable": unsuitable or "fail"}
@@ -281,7 +294,9 @@ def command(
         click.get_current_context().exit(0 if well else 1)
     beside.check([(src[0], Path(dst))], several=False, separate=options["separate"])
     if dry_run:
-        _estimate(_request(scale, network, options, how), src[0], Path(dst), uncertainty, as_json=as_json)
+        _estimate(
+            _request(scale, network, options, how, scratch), src[0], Path(dst), uncertainty, as_json=as_json
+        )
     else:
         run |= {"uncertainty": uncertainty}
         _upscale(src[0], dst, scale, network, as_json=as_json, **run, **options)
@@ -298,6 +313,7 @@ def _named_output(dst: str | None, src: tuple[str, ...]) -> str:
         raise click.UsageError(
             "-o is empty. Pass a file or a folder for the result. Is a shell variable unset?"
         )
+    address_of(dst)  # refuses a key that pathlib would change
     return dst
 
 
@@ -322,10 +338,13 @@ def _scheduler(address: str | None, *files: str | None) -> Scheduler | None:
     return Scheduler(address, *files)
 
 
-def _request(scale: int, model: str | Upscaler, options: Any, how: dict[str, Any]) -> Request:
+def _request(
+    scale: int, model: str | Upscaler, options: Any, how: dict[str, Any], scratch: Path | None
+) -> Request:
+    from geosegsr.pipeline.staging import Staging
     from geosegsr.pipeline.task import Request
 
-    return Request(scale, model, options, **how)
+    return Request(scale, model, options, **how, staging=Staging.at(scratch))
 
 
 def _upscale(

@@ -62,14 +62,18 @@ class Beside:
                 self._check_one(source, result)
 
     def _check_one(self, source: str, result: Path) -> None:
-        if (path := self._path(self.preview, result)) is not None:
+        if (name := self._path(self.preview, result)) is not None:
             from geosegsr.raster.preview import check_preview_path
+            from geosegsr.stores.small_file import local_file
 
-            check_preview_path(path, overwrite=self.overwrite)
-        if (path := self._path(self.report, result)) is not None:
+            with local_file(name, sent=False) as path:
+                check_preview_path(path, overwrite=self.overwrite)
+        if (name := self._path(self.report, result)) is not None:
             from geosegsr.appraisal.target import check_report_path
+            from geosegsr.stores.small_file import local_file
 
-            check_report_path(path, [source, result], overwrite=self.overwrite)
+            with local_file(name, sent=False) as path:
+                check_report_path(path, [source, result], overwrite=self.overwrite)
 
     def write(self, source: str, result: Path, uncertainty: str | None = None) -> dict[str, Any]:
         """Write all that is wanted; returns it for --json.
@@ -78,18 +82,21 @@ class Beside:
             GeoSegSRError: It could not be written.
         """
         written: dict[str, Any] = {}
-        if (path := self._path(self.preview, result)) is not None:
+        if (name := self._path(self.preview, result)) is not None:
             from geosegsr.raster.preview import write_preview
             from geosegsr.raster.scene import Scene
+            from geosegsr.stores.small_file import local_file
 
-            written["preview"] = str(write_preview(Scene.open(result), path, overwrite=self.overwrite))
-        if (path := self._path(self.report, result)) is not None:
+            with local_file(name) as path:
+                write_preview(Scene.open(shown(result)), path, overwrite=self.overwrite)
+            written["preview"] = shown(name)
+        if (name := self._path(self.report, result)) is not None:
             from geosegsr.files import temporary_folder
 
             with temporary_folder(result.parent):  # torch wants one as soon as it is loaded
                 from geosegsr.appraisal.report import report
 
-                made = report(source, result, path, uncertainty=uncertainty, overwrite=self.overwrite)
+                made = report(source, shown(result), name, uncertainty=uncertainty, overwrite=self.overwrite)
             written["appraisal"] = made.to_dict()
         return written
 
@@ -102,6 +109,13 @@ class Beside:
         if name is None:
             return None
         return result.with_name(name.replace(_STEM, result.stem)) if _STEM in name else Path(name)
+
+
+def shown(path: Path) -> str:
+    """A result's name; of one in an object store its address, of which pathlib has dropped a slash."""
+    from geosegsr.stores.address import address_of
+
+    return str(address_of(path) or path)
 
 
 def describe(written: dict[str, Any]) -> list[str]:

@@ -24,8 +24,9 @@ _STAGES = {
     "cog": "writing the COG",
     "verify": "verifying",
     "commit": "moving the result into place",
+    "upload": "sending the result",
 }
-_ANNOUNCED = ("blocks", "cog", "verify")
+_ANNOUNCED = ("blocks", "cog", "verify", "upload")
 """Stages that get a line of their own in a log, however short they are."""
 _PLANNING = "reading the scene"
 _ALL = ""
