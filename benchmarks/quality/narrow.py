@@ -1,6 +1,7 @@
 """Narrow scenes in 16 bits beside 32 bits: the largest difference in DN, and whether two runs are alike.
 
     python benchmarks/quality/narrow.py [--scales 2 3 4 8] [--widths 40] [--lengths 16 97 320] [--precision bf16]
+    python benchmarks/quality/narrow.py --network [--lengths 16 17 ...]    the network alone, in either precision
 
 Every width from 1 is combined with every length, lying and standing. Freed memory is filled with NaN before each run in
 16 bits, so that whatever reads memory that was never written shows. Scenes are smooth noise of 8 bits, from the size alone.
@@ -16,9 +17,14 @@ import numpy as np
 import torch
 import xarray as xr
 from scipy import ndimage
+from torch import Tensor
 
 import geosegsr
+from geosegsr.cpu import keep_freed_memory
 from geosegsr.models.catalogue import bundled_checkpoint, load_upscaler
+from geosegsr.models.checkpoint import load_checkpoint
+from geosegsr.models.device import PRECISIONS
+from geosegsr.models.segsr.config import BICUBIC
 
 LENGTHS = (16, 17, 31, 40, 64, 97, 160, 233, 320)
 
@@ -37,6 +43,45 @@ def fill_freed_memory_with_nan() -> None:
         del held
 
 
+def lr_of(rows: int, cols: int) -> Tensor:
+    """The same scene as a network takes it: float32, shape (1, 3, rows, cols), 0 to 1; sides of at least 16."""
+    values = scene(rows, cols).values.astype(np.float32) / 255
+    missing = [max(16 - side, 0) for side in (rows, cols)]
+    padded = np.pad(values, ((0, 0), (0, missing[0]), (0, missing[1])), mode="edge")
+    return torch.from_numpy(padded)[None]
+
+
+def network_alone(scale: int, sizes: list[tuple[int, int]], precision: torch.dtype) -> str:
+    """The bundled network in float32 and in 16 bits, each twice after freed memory was filled with NaN; a row of a table."""
+    began = time.process_time()
+    keep_freed_memory()  # as the product does; what is returned to the kernel comes back as zeros
+    models = []
+    for dtype in (torch.float32, precision):
+        model, _ = load_checkpoint(bundled_checkpoint(scale))
+        model.specialise(BICUBIC)
+        merged = model.merge_lora().requires_grad_(False).to(memory_format=torch.channels_last)
+        models.append(merged.to(dtype=dtype))
+    unlike, endless, most = [0, 0], [0, 0], 0.0
+    for rows, cols in sizes:
+        lr, results = lr_of(rows, cols), []
+        for number, model in enumerate(models):
+            runs = []
+            for _ in range(2):
+                fill_freed_memory_with_nan()
+                with torch.inference_mode():
+                    runs.append(model(lr).float())
+            unlike[number] += not torch.equal(*runs)
+            endless[number] += not bool(torch.isfinite(runs[0]).all())
+            results.append(runs[0])
+        most = max(most, float((results[1] - results[0]).abs().max()) * 255)
+    count = len(sizes)
+    alike, finite = ([count - wrong for wrong in of] for of in (unlike, endless))
+    return (
+        f"| {scale} | {count} | {alike[0]} | {finite[0]} | {alike[1]} | {finite[1]} | {most:.1f} | "
+        f"{time.process_time() - began:.0f} |"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -45,7 +90,18 @@ def main() -> None:
     parser.add_argument("--widths", type=int, default=40, help="1 to this one")
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
     parser.add_argument("--precision", default="bf16")
+    parser.add_argument("--network", action="store_true", help="without the product around it")
     args = parser.parse_args()
+    if args.network:
+        sizes = {(w, n) for w in range(1, args.widths + 1) for n in args.lengths}
+        sizes |= {(cols, rows) for rows, cols in sizes}
+        print(
+            "| scale | sizes | fp32 alike | fp32 finite | bf16 alike | bf16 finite | apart, most, DN | CPU, s |"
+        )
+        print("|---|---|---|---|---|---|---|---|")
+        for scale in args.scales:
+            print(network_alone(scale, sorted(sizes), PRECISIONS[args.precision]), flush=True)
+        return
     print(
         "| scale | sizes | most, DN | mean, DN | two runs alike | sizes by their largest difference | CPU, s |"
     )

@@ -24,7 +24,7 @@ from geosegsr.files import exists
 from geosegsr.version import __version__
 from geosegsr_cli.parts.options import Answer, one_line
 from geosegsr_cli.parts.streams import secure_streams
-from geosegsr_cli.parts.typed import of_command, refuse_options_as_values, that_are_files
+from geosegsr_cli.parts.typed import near_option, of_command, refuse_options_as_values
 from geosegsr_cli.parts.variables import came_from_variable, name_variables, refuse_unknown
 
 COMMANDS = {
@@ -181,9 +181,7 @@ def _usage_message(error: click.UsageError, typed: Sequence[str]) -> str:
     where = error.ctx.command_path if error.ctx else of_command(typed, COMMANDS)
     message = error.format_message()
     if isinstance(error, click.NoSuchOption) and error.ctx:
-        known = [name for option in error.ctx.command.params for name in option.opts]
-        meant = that_are_files(typed) or did_you_mean(error.option_name, known)
-        message = f"No such option '{error.option_name}'.{meant}"
+        message = f"No such option '{error.option_name}'.{near_option(error, typed)}"
     mark = "" if message.endswith((".", "?")) else "."
     parameter = getattr(error, "param", None)
     if error.ctx and parameter is not None and came_from_variable(parameter, error.ctx):

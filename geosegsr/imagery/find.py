@@ -46,8 +46,8 @@ def find_rasters(named: Iterable[str], *, deep: bool) -> list[str]:
     """The files that names stand for: in the order of the names, sorted by path behind each, and each once.
 
     Args:
-        named: Folders; patterns with *, ?, [] and **, such as "in/**/*.tif"; and files or whatever else GDAL opens,
-            which need not exist.
+        named: Folders; patterns with *, ?, [] and **, such as "in/**/*.tif", or "in/*.SAFE:20m" for a part of each
+            product; and files or whatever else GDAL opens, which need not exist.
         deep: Whether a folder stands for the images in its subfolders, too.
 
     Raises:
@@ -121,6 +121,7 @@ def _behind(name: str, deep: bool) -> list[str]:
             found = _images_among(matches) or matches
         else:
             found = matches
+        found = found or _parts_of_products(name)
         needed = "a file that matches it. Check the pattern, and keep it in quotes"
     else:
         return [name]
@@ -128,6 +129,14 @@ def _behind(name: str, deep: bool) -> list[str]:
     if not images:
         raise SceneError(f"Cannot find images in '{name}': there are none. Needed is {needed}.")
     return images
+
+
+def _parts_of_products(pattern: str) -> list[Path]:
+    """The same part of all products that match: "in/*.SAFE:20m"."""
+    products, _, part = pattern.rpartition(":")
+    if not products or "/" in part or not glob.has_magic(products):
+        return []
+    return [Path(f"{match}:{part}") for match in _matches(products) if is_product(match)]
 
 
 def _leaves_suffix_open(pattern: str) -> bool:

@@ -90,9 +90,14 @@ def look_at(raster: Raster, *, by_values: bool = True) -> Intake:
     hints = raster.hints
     for hint in hints:
         if hint.palette and hint.kind == "image":
+            needed = (
+                f"Leave out --band-kind {hint.index}=image, and pass --model nearest to repeat its pixels"
+                if hint.nbits == 1
+                else "Convert it to bands first: gdal_translate -expand rgb IN OUT"
+            )
             raise BandError(
                 f"Cannot take band {hint.index} of '{raster.path}' for an image: its pixels are entries of a colour table. "
-                "Convert it to bands first: gdal_translate -expand rgb IN OUT."
+                f"{needed}."
             )
     patches, border = _patches(raster) if by_values else ([], [])
     found = [

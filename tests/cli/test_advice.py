@@ -65,6 +65,11 @@ def test_a_file_whose_name_begins_with_a_dash(here: Path, upscale: Run) -> None:
     assert upscale(advised(refused, "type "), "-o", "out.tif").code == 0
 
 
+def test_train_names_its_folder_otherwise(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    said = "No such option '-o'. The folder of the result is --run."
+    assert_refused(run_here(capfd, "train", "--hr", "in.tif", "-o", "out"), 2, said)
+
+
 def test_a_quoted_home(
     here: Path, upscale: Run, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -13,6 +13,7 @@ from geosegsr.raster.scene import Scene
 from geosegsr.sensor.degradation import imresize_down
 
 PAIRS = Path(__file__).parents[3] / "shared/imagery/pairs"
+FIELD = Path(__file__).parents[3] / "shared/field"
 BYTES = {"kind": "dtype"}
 
 
@@ -111,6 +112,17 @@ def test_finer_hr_pixels_are_aggregated(tmp_path, scale):
     assert pair.hr.shape == (2, lr.height * scale, lr.width * scale)
     assert pair.shift == pytest.approx((-0.5, 0.0), abs=0.1)
     assert residual(pair, scale) < 0.012
+
+
+@pytest.mark.skipif(not FIELD.exists(), reason="needs the field inputs")
+@pytest.mark.parametrize("scale", [2, 3])
+def test_field_pair_of_ratio_3_33(scale):
+    """hr pixels of 0.6 m beside lr pixels of 2 m: hr is brought to lr / scale, on the same ground."""
+    hr, lr = Scene.open(FIELD / "pair_hr/a.tif"), Scene.open(FIELD / "pair_lr_33/a.tif")
+    pair = aligned(hr, lr, scale=scale)
+    assert pair.hr.shape == (lr.count, lr.height * scale, lr.width * scale)
+    assert np.abs(pair.shift).max() < 0.5
+    assert residual(pair, scale) < 0.02
 
 
 def test_other_bands_are_refused(tmp_path):

@@ -13,6 +13,8 @@ from scipy import ndimage
 
 import geosegsr
 from geosegsr.models.catalogue import bundled_checkpoint, load_upscaler
+from geosegsr.models.contract import fitted
+from geosegsr.tiling.grid import TileGrid, Tiling
 
 FIELD = Path(__file__).parents[3] / "shared" / "field"
 
@@ -21,6 +23,27 @@ def scene(rows: int, cols: int) -> xr.DataArray:
     noise = np.random.default_rng(rows * 1000 + cols).normal(size=(3, rows + 8, cols + 8))
     smooth = ndimage.gaussian_filter(noise, (0, 1.5, 1.5))[:, 4:-4, 4:-4]
     return xr.DataArray(np.clip(128 + 120 * smooth, 0, 255).astype(np.uint8), dims=("band", "y", "x"))
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4, 8])
+def test_every_tile_of_a_narrow_scene_is_computed_in_32_bits(scale: int) -> None:
+    """Of each width up to 40 with each length from 16 to 320, lying and standing: so both precisions are one network."""
+    model = load_upscaler(bundled_checkpoint(scale), device="cpu", precision="bf16")
+    facts = model.facts
+    tiling = Tiling(facts.tile, facts.overlap, facts.halo, facts.multiple_of, facts.min_size)
+
+    def sides(size: int) -> set[int]:
+        """Of the tiles along a side, padded as the model takes them; the other side makes no difference."""
+        grid = TileGrid.plan(size, size, tiling, block=1024)
+        seen = {grid.tile_window(row, 0).height for row in range(len(grid.rows.origins))}
+        return {fitted(side, facts.multiple_of, facts.min_size) for side in seen}
+
+    widths = {side for width in range(1, 41) for side in sides(width)}
+    lengths = {side for length in range(16, 321) for side in sides(length)}
+    assert {model._computes_in(w, n) for w in widths for n in lengths} == {"fp32"}
+    assert {model._computes_in(n, w) for w in widths for n in lengths} == {"fp32"}
+    assert model.in_float32().precision == "fp32"
+    assert model._computes_in(41, 41) == "bf16"
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4, 8])

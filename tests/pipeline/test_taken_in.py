@@ -262,6 +262,24 @@ def test_field_zero_collar(tmp_path, capfd):
     ).all()
 
 
+@needs_field
+def test_field_zero_collar_reaches_no_valid_pixel(tmp_path):
+    """The same scene with another value in its collar has the same pixels."""
+    with rasterio.open(FIELD / "s2_zero_collar_undeclared.jp2") as source:
+        values = source.read()
+    collar = (values == 0).all(axis=0)
+    results = []
+    for nodata in (0, 9):
+        path = write(
+            tmp_path / f"{nodata}.tif", np.where(collar, nodata, values).astype(np.uint16), nodata=nodata
+        )
+        upscale(path, tmp_path / f"{nodata}.x2.tif", 2)
+        results.append(read(tmp_path / f"{nodata}.x2.tif"))
+    fine = repeated(collar, 2)
+    assert (results[0][:, fine] == 0).all() and (results[1][:, fine] == 9).all()
+    np.testing.assert_array_equal(results[0][:, ~fine], results[1][:, ~fine])
+
+
 def test_names_of_control_points_are_left_out_with_a_warning(tmp_path, capfd):
     image = write(tmp_path / "in.tif", ground(3, 60, 0, 255, np.uint8))
     corners = [(0, 0, 6.9), (60, 0, 7.1), (0, 60, 6.95), (60, 60, 7.2)]

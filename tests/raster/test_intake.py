@@ -133,8 +133,9 @@ def test_what_a_user_says_must_make_sense():
         asked_kinds({3: "class"}, (1, 2), "scene")
     with pytest.raises(BandError, match="Did you mean 'class'"):
         asked_kinds({1: "clas"}, (1, 2), "scene")
-    with pytest.raises(BandError, match="entries of a colour table"):
-        look_at(Raster(classes(64, (0, 1)), (BandHints(1, palette=True, kind="image"),)))
+    for bits, needed in ((8, "-expand rgb"), (1, "Leave out --band-kind 1=image, and pass --model nearest")):
+        with pytest.raises(BandError, match=f"entries of a colour table.*{needed}"):
+            look_at(Raster(classes(64, (0, 1)), (BandHints(1, palette=True, nbits=bits, kind="image"),)))
 
 
 @pytest.mark.parametrize("top", [1023, 2047, 4095, 16383])

@@ -224,6 +224,22 @@ def test_the_field_product(tmp_path: Path, capfd) -> None:
             assert out.code == 0, out.err
         with rasterio.open(target) as result:
             assert [colour.name for colour in result.colorinterp] == ["coastal", "nir", "other_ir"]
+    with zipfile.ZipFile(FIELD) as archive:
+        archive.extractall(tmp_path)
+    out = run_here(
+        capfd,
+        "upscale",
+        tmp_path / f"{FIELD.stem}.SAFE",
+        "-o",
+        tmp_path / "all.tif",
+        "-m",
+        "bicubic",
+        "-s",
+        2,
+    )
+    assert out.code == 0, out.err
+    with rasterio.open(tmp_path / "all.tif") as result:
+        assert result.shape == (240, 240)  # twice the grid of 10 m
     folder = tmp_path / "both"
     assert (
         run_here(
@@ -271,3 +287,4 @@ def test_netcdf_and_zarr(tmp_path: Path, capfd) -> None:
 
 def test_a_folder_of_products(safe: Path) -> None:
     assert find_rasters([f"{safe.parent}/*.SAFE"], deep=False) == [str(safe)]
+    assert find_rasters([f"{safe.parent}/*.SAFE:B08,B04"], deep=False) == [f"{safe}:B08,B04"]

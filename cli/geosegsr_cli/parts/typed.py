@@ -6,7 +6,10 @@ from collections.abc import Collection, Sequence
 
 import click
 
+from geosegsr.errors import did_you_mean
 from geosegsr.files import exists
+
+_RESULT = ("-o", "--out", "--output")
 
 
 def refuse_options_as_values(command: click.Command, typed: Sequence[str], ctx: click.Context) -> None:
@@ -41,7 +44,16 @@ def refuse_options_as_values(command: click.Command, typed: Sequence[str], ctx: 
             )
 
 
-def that_are_files(typed: Sequence[str]) -> str:
+def near_option(error: click.NoSuchOption, typed: Sequence[str]) -> str:
+    """What was probably meant by an option that is none; "" if nothing is near."""
+    command = error.ctx.command if error.ctx else None
+    known = [name for option in command.params for name in option.opts] if command else []
+    if error.option_name in _RESULT and "--run" in known:
+        return " The folder of the result is --run."
+    return _file_named_like_it(typed) or did_you_mean(error.option_name, known)
+
+
+def _file_named_like_it(typed: Sequence[str]) -> str:
     """How to pass files whose names begin with a dash; "" if there are none."""
     found = next((word for word in typed if word.startswith("-") and exists(word)), "")
     return f" To pass the file of that name, type './{found}'." if found else ""
