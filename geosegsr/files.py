@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import sys
 import tempfile
 import uuid
@@ -84,23 +85,29 @@ def check_path(path: str | Path, verb: str = "open") -> None:
         verb: What the caller wants to do with it, for the message.
 
     Raises:
-        SceneError: A name is too long, not UTF-8 or begins with ~, links form a loop, or a folder may not be entered.
+        SceneError: A name is too long, not UTF-8 or begins with ~, it is that of a pipe, links form a loop, or a folder
+            may not be entered.
     """
     name = str(path)
     _check_encoding(name, verb)
     home = os.path.expanduser(name)  # noqa: PTH111 - a name that is no path stays as it is
     if home != name and not exists(name.partition("/")[0]):  # noqa: PTH110
         raise SceneError(f"Cannot {verb} '{name}': nothing has replaced its '~'. Pass '{home}'.")
+    if "\0" not in name and (is_remote(name) or name.startswith("<")):  # a whole VRT in place of its path
+        return
     try:
-        if "\0" in name or not (is_remote(name) or name.startswith("<")):  # a whole VRT in place of its path
-            os.stat(name)  # noqa: PTH116 - to Path, '' is this folder
+        mode = os.stat(name).st_mode  # noqa: PTH116 - to Path, '' is this folder
     except (FileNotFoundError, NotADirectoryError):
-        pass  # reported where the file is needed
+        return  # reported where the file is needed
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         too_long = getattr(error, "errno", None) == errno.ENAMETOOLONG
         needed = "Pass a shorter name" if too_long else "Check the path"
         raise SceneError(f"Cannot {verb} '{name}': {reason}. {needed}.") from error
+    if verb == "open" and (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+        raise SceneError(
+            f"Cannot open '{name}': it is a pipe, and rasters are read in any order. Write it to a file first."
+        )
 
 
 def _check_encoding(name: str, verb: str) -> None:

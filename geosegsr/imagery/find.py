@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from geosegsr.errors import SceneError
-from geosegsr.files import JOB_SUFFIX, exists, is_file, is_folder, is_remote, real_path
+from geosegsr.files import JOB_SUFFIX, check_path, exists, is_file, is_folder, is_remote, real_path
 from geosegsr.raster.products import is_product
 
 log = logging.getLogger("geosegsr")
@@ -85,6 +85,7 @@ def find_images(named: Iterable[str]) -> list[str]:
         if not (
             exists(name) or is_remote(name) or glob.has_magic(name) or ":" in name or name.startswith("<")
         ):
+            check_path(name)
             raise SceneError(
                 f"Cannot find images in '{name}': there is no such file or folder. Check the path, or pass a pattern."
             )

@@ -16,6 +16,7 @@ from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError, Ra
 
 from geosegsr.errors import SceneError
 from geosegsr.files import check_path, exists, is_file, is_folder, is_remote
+from geosegsr.raster.archive import Archive, prefix_of
 from geosegsr.raster.network import (
     advice,
     check_ranges,
@@ -39,6 +40,7 @@ _READERS = {
     ".avif": ("AVIF",), ".heic": ("HEIF",), ".kea": ("KEA",), ".fits": ("FITS",),
 }  # fmt: skip
 """Drivers, any of which reads the format; builds of GDAL leave some out."""
+_IMAGES = (".tif", ".tiff", ".jp2", ".img", ".nitf", ".ntf", ".vrt", ".png", ".jpg", ".jpeg")
 _handles = threading.local()
 
 
@@ -150,10 +152,22 @@ def _missing_driver(path: str) -> str:
     )
 
 
+def _inside_archive(path: str) -> str:
+    """What to do about an archive that is no product; "" for other files."""
+    archive = Archive.of(path) if prefix_of(path) else None
+    if archive is None:
+        return ""
+    images = [name for name in archive.names if name.lower().endswith(_IMAGES)]
+    if not images:
+        return "It is an archive that holds no raster. Pass a file that GDAL can open."
+    return f"It is an archive: pass a raster in it, such as '{prefix_of(path)}{path}/{images[0]}'."
+
+
 def _cannot_open(path: str, error: Exception) -> SceneError:
     remote = is_remote(path)
     if not remote and not exists(path):
-        return SceneError(f"Cannot open '{path}': no such file. Check the path.")
+        needed = "Write standard input to a file first" if path == "-" else "Check the path"
+        return SceneError(f"Cannot open '{path}': no such file. {needed}.")
     if not remote and is_folder(path):
         return SceneError(
             f"Cannot open '{path}' as a raster: it is a folder that holds no product. Pass a file inside it."
@@ -161,7 +175,7 @@ def _cannot_open(path: str, error: Exception) -> SceneError:
     if not remote and is_file(path) and not Path(path).stat().st_size:
         return SceneError(f"Cannot open '{path}' as a raster: the file is empty. Copy or download it again.")
     reason = gdal_reason(error).removeprefix(f"'{path}' ").removeprefix(f"'{gdal_name(path)}' ")
-    needed = advice(reason) if remote else _missing_driver(path)
+    needed = advice(reason) if remote else _inside_archive(path) or _missing_driver(path)
     if not remote and path.lower().endswith(".json"):
         needed = "It is no STAC item either, of type 'Feature' with 'stac_version' and 'assets'. Pass one, or a raster."
     return SceneError(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,7 +73,11 @@ def test_train_names_its_folder_otherwise(here: Path, capfd: pytest.CaptureFixtu
 
 
 def test_a_quoted_home(
-    here: Path, upscale: Run, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+    here: Path,
+    upscale: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
@@ -82,6 +88,8 @@ def test_a_quoted_home(
     refused = upscale("in.tif", "-o", "~/out.tif")
     assert upscale("in.tif", "-o", advised(refused, "Pass ")).code == 0
     assert (home / "out.tif").exists() and not (here / "~").exists()
+    said = run_here(capfd, "evaluate", "--hr", "~/none.tif", "-m", "bicubic", "-s", 2)
+    assert_refused(said, 1, "nothing has replaced its '~'")
     (here / "~").mkdir()
     assert upscale("in.tif", "-o", "~/out.tif").code == 0, "a folder may have that name"
 
@@ -122,6 +130,31 @@ def test_an_empty_file_and_a_format_without_a_driver(here: Path, upscale: Run) -
         assert ("driver" in said) == (driver not in known and not (driver == "HDF4" and "HDF5" in known)), (
             said
         )
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar", "tar.gz"])
+def test_an_archive_of_a_raster(ending: str, here: Path, upscale: Run) -> None:
+    if ending == "zip":
+        with zipfile.ZipFile("a.zip", "w") as packed:
+            packed.write("in.tif", "deep/in a folder.tif")
+    else:
+        with tarfile.open(f"a.{ending}", "w:gz" if ending == "tar.gz" else "w") as tar:
+            tar.add("in.tif", "deep/in a folder.tif")
+    refused = upscale(f"a.{ending}", "-o", "out.tif")
+    assert_refused(refused, 1, "It is an archive: pass a raster in it")
+    assert upscale(advised(refused, "such as "), "-o", "out.tif").code == 0
+    with zipfile.ZipFile("none.zip", "w") as packed:
+        packed.writestr("read me.txt", "")
+    assert_refused(upscale("none.zip", "-o", "no.tif"), 1, "an archive that holds no raster")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs named pipes")
+def test_a_pipe_is_refused_at_once(here: Path, upscale: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    """Opening one would wait for whoever writes into it."""
+    os.mkfifo("pipe.tif")
+    assert_refused(upscale("pipe.tif", "-o", "out.tif"), 1, "it is a pipe", "Write it to a file first")
+    assert_refused(run_here(capfd, "info", "pipe.tif"), 1, "it is a pipe")
+    assert_refused(upscale("-", "-o", "out.tif"), 1, "Write standard input to a file first")
 
 
 def test_a_model_and_a_band_that_are_not_there(
