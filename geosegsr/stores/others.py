@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from uuid import uuid4
 
 import obstore
@@ -43,14 +43,33 @@ def open_other(scheme: str, bucket: str) -> OtherStore:
     try:
         if scheme == "gs":
             return OtherStore(GCSStore(bucket, client_options={"timeout": _TIMEOUT}), address)
-        account = os.environ.get("AZURE_STORAGE_ACCOUNT_NAME") or os.environ.get("AZURE_STORAGE_ACCOUNT")
-        named: dict[str, Any] = {"account_name": account} if account else {}
-        return OtherStore(AzureStore(bucket, client_options={"timeout": _TIMEOUT}, **named), address)
+        settings = azure_settings(os.environ)
+        plain = settings.get("endpoint", "").startswith("http://")
+        client: Any = {"timeout": _TIMEOUT, "allow_http": plain}
+        return OtherStore(AzureStore(bucket, client_options=client, **cast(Any, settings)), address)
     except (BaseError, ValueError):
         raise ConfigError(
             f"Cannot use '{address}': the environment does not say how to reach it. "
             "Set GOOGLE_APPLICATION_CREDENTIALS for gs://, or AZURE_STORAGE_ACCOUNT and a key or token of it for az://."
         ) from None
+
+
+def azure_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Obstore's settings for those variables of Azure's tools that it does not read itself.
+
+    Args:
+        environment: The variables.
+    """
+    told = environment.get("AZURE_STORAGE_CONNECTION_STRING", "")
+    parts = dict(part.split("=", 1) for part in told.split(";") if "=" in part)
+    endpoint = parts.get("BlobEndpoint") or environment.get("AZURE_STORAGE_ENDPOINT") or ""
+    found = {
+        "account_name": parts.get("AccountName") or environment.get("AZURE_STORAGE_ACCOUNT"),
+        "account_key": parts.get("AccountKey"),
+        "sas_key": parts.get("SharedAccessSignature"),
+        "endpoint": endpoint.rstrip("/"),
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 class OtherStore:

@@ -23,7 +23,7 @@ _KNOWN = {
 }  # fmt: skip
 _BY_STATUS = {401: "ExpiredToken", 403: "AccessDenied"}
 _WORD = re.compile(r"[A-Za-z]{1,60}")
-_LATER = "Check the address and the connection, and repeat the same command."
+_LATER = "Check the address, the credentials and the connection, and repeat the same command."
 
 
 def refused(verb: str, address: str, code: str, status: int = 0) -> StoreError:
