@@ -170,7 +170,7 @@ def _send(product: Product, task: Task) -> None:
             f"Cannot write '{address}': an object of that name has appeared since the run began. The result is kept in "
             f"'{product.target}'. Pass --overwrite to replace the object, and repeat the same command."
         ) from None
-    check_published(address.gdal, str(address), product.target)
+    check_published(address.gdal, str(address), product.target, open_store(address).gdal_options())
 
 
 @contextmanager

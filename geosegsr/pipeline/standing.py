@@ -105,7 +105,8 @@ def size_of(product: Product) -> int:
 def _key_of(product: Product) -> str | None:
     if product.published is None:
         return read_tag(product.target, RESULT_KEY_TAG)
-    return read_published_tag(product.published.gdal, RESULT_KEY_TAG)
+    needs = open_store(product.published).gdal_options()
+    return read_published_tag(product.published.gdal, RESULT_KEY_TAG, needs)
 
 
 def _exists(task: Task) -> JobError:

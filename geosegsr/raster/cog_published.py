@@ -2,51 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 import rasterio
 from rasterio.errors import RasterioError
+from rasterio.session import AWSSession
 from rasterio.windows import Window
 
 from geosegsr.errors import SceneError, VerificationError
 from geosegsr.raster.gdal import CACHE_BYTES, GDALError, forget_handles, gdal_reason, read_tag
 from geosegsr.raster.network import advice, forget, network_options
 
+_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _ALONE = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"
 }  # no right to list the bucket is needed, and no request
 
 
-def read_published_tag(name: str, tag: str) -> str | None:
+def read_published_tag(name: str, tag: str, needs: Mapping[str, str]) -> str | None:
     """A tag of a COG in a store, as it is there now; None where it has none, or where there is no raster.
 
     Args:
         name: GDAL's, such as /vsis3/bucket/key.tif.
         tag: The tag.
+        needs: GDAL's options to reach the store.
     """
-    forget(name)
-    with rasterio.Env(**_ALONE):
+    with _reaching(name, needs):
+        forget(name)
         return read_tag(name, tag)
 
 
-def check_published(name: str, shown: str, local: Path) -> None:
+def check_published(name: str, shown: str, local: Path, needs: Mapping[str, str]) -> None:
     """Compare head, smallest overview and tiles in five places of a COG in a store with a local file.
 
     Args:
         name: GDAL's name of it.
         shown: What messages call it.
         local: The file that was sent.
+        needs: GDAL's options to reach the store.
 
     Raises:
         SceneError: GDAL cannot read it.
         VerificationError: It shows something else.
     """
-    forget(name)
     try:
-        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, **network_options(name), **_ALONE):
+        with _reaching(name, needs):
+            forget(name)
             for there, here in zip(_seen(name), _seen(str(local)), strict=True):
                 if there != here:
                     _refuse(shown)
@@ -58,6 +62,14 @@ def check_published(name: str, shown: str, local: Path) -> None:
         ) from None
     finally:
         forget_handles()
+
+
+def _reaching(name: str, needs: Mapping[str, str]) -> rasterio.Env:
+    """GDAL's options for one store; rasterio takes keys of AWS as a session only."""
+    keys = {option.lower(): needs[option] for option in _KEYS if option in needs}
+    options = {"GDAL_CACHEMAX": CACHE_BYTES, **network_options(name), **_ALONE, **needs}
+    options = {option: value for option, value in options.items() if option not in _KEYS}
+    return rasterio.Env(session=AWSSession(**keys) if keys else None, **options)
 
 
 def _seen(name: str) -> Iterator[Any]:

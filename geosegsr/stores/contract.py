@@ -79,6 +79,9 @@ class Store(Protocol):
     part_bytes: int
     """Least size of a part of an upload, but for the last one."""
 
+    def gdal_options(self) -> dict[str, str]:
+        """GDAL's options by which it reaches the store as this client does; they hold credentials."""
+
     def head(self, key: str) -> Entry | None:
         """An object's size and version; None where there is no object."""
 

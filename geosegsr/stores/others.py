@@ -81,6 +81,9 @@ class OtherStore:
         self._store = store
         self.address = address
 
+    def gdal_options(self) -> dict[str, str]:
+        return {}  # GDAL reads the same variables
+
     def head(self, key: str) -> Entry | None:
         try:
             return _entry(self._do(lambda: obstore.head(self._store, key), key, "read"))

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from boto3.session import Session
 from botocore.config import Config
@@ -38,8 +39,8 @@ class S3Store:
 
     part_bytes = 5 << 20
 
-    def __init__(self, client: Any, bucket: str) -> None:
-        self.client, self.bucket = client, bucket
+    def __init__(self, client: Any, bucket: str, session: Session | None = None) -> None:
+        self.client, self.bucket, self._session = client, bucket, session
         self.address = f"s3://{bucket}"
 
     @classmethod
@@ -52,12 +53,28 @@ class S3Store:
         try:
             session = Session()
             region = session.region_name or "us-east-1"
-            return cls(session.client("s3", region_name=region, config=_config(session)), bucket)
+            return cls(session.client("s3", region_name=region, config=_config(session)), bucket, session)
         except (BotoCoreError, ValueError) as error:
             raise ConfigError(
                 f"Cannot use 's3://{bucket}': AWS's settings in the environment or in ~/.aws do not work "
                 f"({type(error).__name__}). Check AWS_PROFILE, AWS_REGION and AWS_ENDPOINT_URL."
             ) from None
+
+    def gdal_options(self) -> dict[str, str]:
+        endpoint = urlsplit(self.client.meta.endpoint_url)
+        options = {"AWS_REGION": str(self.client.meta.region_name)}
+        if not (endpoint.hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn")):
+            options["AWS_S3_ENDPOINT"] = endpoint.netloc.rpartition("@")[2] + endpoint.path.rstrip("/")
+            options["AWS_HTTPS"] = "NO" if endpoint.scheme == "http" else "YES"
+            options["AWS_VIRTUAL_HOSTING"] = "FALSE"
+        found = None
+        with suppress(BotoCoreError):
+            found = None if self._session is None else self._session.get_credentials()
+        if found is None:
+            return options
+        keys = found.get_frozen_credentials()
+        options |= {"AWS_ACCESS_KEY_ID": keys.access_key, "AWS_SECRET_ACCESS_KEY": keys.secret_key}
+        return options | ({"AWS_SESSION_TOKEN": keys.token} if keys.token else {})
 
     def head(self, key: str) -> Entry | None:
         try:

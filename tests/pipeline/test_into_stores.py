@@ -22,6 +22,7 @@ from geosegsr.pipeline.batch import upscale_batch
 from geosegsr.pipeline.report import Report
 from geosegsr.pipeline.upscale import upscale
 from geosegsr.stores import patience, transfer
+from geosegsr.stores.opening import forget_stores
 
 HOW: dict[str, Any] = {"model": "bicubic", "scale": 2, "sensor": "bicubic"}
 COMMAND = ("--model", "bicubic", "--scale", 2, "--sensor", "bicubic")
@@ -418,3 +419,23 @@ def test_a_kill_in_the_middle_leaves_no_object_and_the_next_run_ends_it(
     assert run().status == "done"
     assert server.stored() == ["a/out.tif"] and server.open_uploads() == []
     assert files_of(tmp_path / "scratch") == []
+
+
+def test_gdal_gets_the_credentials_and_the_endpoint_of_a_profile(
+    server: S3Server, run: Callable[..., Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {"Version": 1, "AccessKeyId": KEY, "SecretAccessKey": SECRET}
+    (tmp_path / "keys.json").write_text(json.dumps(keys))
+    config = tmp_path / "config"
+    config.write_text(
+        f"[profile work]\nregion = us-east-1\nendpoint_url = {server.url}\n"
+        f"credential_process = cat {tmp_path / 'keys.json'}\n"
+    )
+    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_PROFILE", "work")
+    forget_stores()
+    assert (run().status, run().status) == ("done", "skipped")
+    by_gdal = [asked for asked in server.asked if "GDAL" in asked.headers.get("HTTP_USER_AGENT", "")]
+    assert by_gdal and all(KEY in asked.headers["HTTP_AUTHORIZATION"] for asked in by_gdal)
