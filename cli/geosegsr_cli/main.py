@@ -7,6 +7,8 @@ A bug keeps its traceback, and has exit code 1 as well.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import logging
 import os
 import signal
@@ -115,6 +117,8 @@ def main(args: list[str] | None = None, *, program: str = "geosegsr") -> None:
     """
     secure_streams()
     signal.signal(signal.SIGTERM, _interrupt)
+    # At the exit Python looks for garbage in all that torch loaded, for over a second. The system frees it anyway.
+    atexit.register(gc.freeze)
     sys.unraisablehook = _log_unraisable
     answer = Answer()
     try:
