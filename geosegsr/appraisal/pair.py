@@ -106,7 +106,7 @@ class Pair:
     @cached_property
     def shown(self) -> tuple[int, ...]:
         """Positions of the bands that pictures show, and over whose mean spectra and seams are measured."""
-        return shown_bands(self.source.colours)
+        return shown_bands(self.source)
 
     @property
     def quantum(self) -> Wide:

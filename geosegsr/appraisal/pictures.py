@@ -18,6 +18,8 @@ from geosegsr.raster.window import Window
 _LONGEST = 1600
 """Pixels along the longer side of the whole scene."""
 _QUALITY = 82
+_SHARP = 250_000
+"""Pixels of an input that is small enough for a picture without loss."""
 _EMPTY = 238
 """Grey of pixels without data."""
 # Viridis at five places; S. van der Walt and N. Smith, 2015, CC0.
@@ -49,7 +51,9 @@ def overview(pair: Pair) -> View:
     about = "at its own resolution" if shrink == 1 else f"reduced {shrink:.1f} times"
     return View(
         "Whole scene", f"{whole.width} x {whole.height} pixels, {about}", shape[1], shape[0],
-        _jpeg(_shown(pair, *pair.source.read_resampled(pair.window, native, Resampling.average))),
+        (_png if native[0] * native[1] <= _SHARP else _jpeg)(
+            _shown(pair, *pair.source.read_resampled(pair.window, native, Resampling.average))
+        ),
         _jpeg(_shown(pair, *pair.source.read_resampled(pair.window, shape, Resampling.cubic))),
         _jpeg(_shown(pair, *pair.result.read_resampled(whole, shape, Resampling.average))),
         whole=True,
@@ -136,7 +140,7 @@ def _stretched(shares: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _jpeg(picture: NDArray[np.uint8]) -> str:
-    return data_uri(encoded(picture, "jpeg", quality=_QUALITY), "jpeg")
+    return data_uri(encoded(picture, "jpeg", quality=_QUALITY, subsampling=0), "jpeg")
 
 
 def _png(picture: NDArray[np.uint8]) -> str:

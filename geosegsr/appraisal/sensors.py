@@ -27,6 +27,9 @@ _TEXT = re.compile(
     r"MTF ([\d.]+) at Nyquist, (?:noise ([\d.]+) DN of 255|no noise), (?:JPEG about q (\d+)|no JPEG)"
 )
 
+_MORE = "; ..."
+"""In the text of bands that were imaged in more ways than it names."""
+
 
 @dataclass(frozen=True)
 class Imaging:
@@ -79,11 +82,14 @@ def _noise(
 
 
 def _is_other(sensor: SensorDescriptor, told: str | None) -> bool:
-    """Whether a text of the tags describes another sensor; False where it describes none."""
-    match = _TEXT.search(told or "")
-    if match is None:
+    """Whether a text of the tags describes other sensors only; False where it describes none, or not those of all bands."""
+    described = list(_TEXT.finditer(told or ""))
+    if not described or _MORE in str(told):
         return False
-    nyquist, noise, quality = match.groups()
+    return all(_differs(sensor, *match.groups()) for match in described)
+
+
+def _differs(sensor: SensorDescriptor, nyquist: str, noise: str | None, quality: str | None) -> bool:
     numbers = float(nyquist), float(noise or 0) / 255, quantisation_of(float(quality)) if quality else 0.0
     own = sensor.mtf_nyquist, sensor.noise, sensor.quantisation
     return any(abs(mine - theirs) > apart for mine, theirs, apart in zip(own, numbers, _APART, strict=True))

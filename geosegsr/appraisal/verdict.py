@@ -81,6 +81,8 @@ class Verdict:
     """All findings; faults first."""
 
     findings: tuple[Finding, ...]
+    unmeasured: tuple[str, ...] = ()
+    """What could not be judged, because too little ground is free of nodata or too even: "seams", "place", "noise", "detail"."""
 
     @property
     def grade(self) -> Grade:
@@ -96,6 +98,8 @@ class Verdict:
             return f"Do not use this result as it is: {topics['fault']}."
         if self.grade == "doubt":
             return f"Look before you use it: {topics['doubt']}."
+        if self.unmeasured:
+            return f"No fault found in what could be measured; {_listed(self.unmeasured)} could not."
         return "No fault found: the result agrees with its input."
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,6 +108,7 @@ class Verdict:
             "grade": self.grade,
             "headline": self.headline,
             "findings": [asdict(finding) for finding in self.findings],
+            "unmeasured": list(self.unmeasured),
         }
 
     def _topics(self, grade: Grade) -> str:
@@ -111,7 +116,11 @@ class Verdict:
         words = list(
             dict.fromkeys(_WORDS.get(f"{topic}, {grade}", _WORDS.get(topic, topic)) for topic in topics)
         )
-        return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+        return _listed(words)
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 _ORDER = {"fault": 0, "doubt": 1, "good": 2}
@@ -135,7 +144,12 @@ def judge_all(surveys: Sequence[Survey]) -> Verdict:
     found = [
         replace(finding, input=survey.pair.name) for survey in surveys for finding in judge(survey).findings
     ]
-    return Verdict(tuple(sorted(found, key=lambda finding: _ORDER[finding.grade])))
+    lacking = [
+        f"{topic} of {survey.pair.name}" if survey.pair.name else topic
+        for survey in surveys
+        for topic in judge(survey).unmeasured
+    ]
+    return Verdict(tuple(sorted(found, key=lambda finding: _ORDER[finding.grade])), tuple(lacking))
 
 
 def judge(survey: Survey) -> Verdict:
@@ -148,7 +162,17 @@ def judge(survey: Survey) -> Verdict:
         for check in (_seams, _colour, _place, _model, _sensor, _noise, _detail, _range)
         for finding in check(survey)
     ]
-    return Verdict(tuple(sorted(found, key=lambda finding: _ORDER[finding.grade])))
+    return Verdict(tuple(sorted(found, key=lambda finding: _ORDER[finding.grade])), _unmeasured(survey))
+
+
+def _unmeasured(survey: Survey) -> tuple[str, ...]:
+    measured = {
+        "seams": bool(survey.steps.segments or survey.steps.found),
+        "place": survey.agreement.shift is not None,
+        "noise": bool(survey.flat.cells),
+        "detail": survey.spectra.measured or survey.pair.scale == 1,
+    }
+    return tuple(topic for topic, known in measured.items() if not known)
 
 
 def _seams(survey: Survey) -> Iterator[Finding]:

@@ -19,6 +19,8 @@ LONGEST = 1024
 """Pixels along the longer side of a preview."""
 _ENDS = (1.0, 99.0)
 """Percentiles that become black and white."""
+_SENTINEL_2 = ("B4", "B3", "B2", "B8A")
+"""Red, green and blue by the names of Earth Engine; other satellites have a B4, too, but no B8A."""
 _SIGNATURE = "geosegsr preview"
 _KEY = "Software"
 
@@ -66,7 +68,7 @@ def drawn(scene: Scene, longest: int = LONGEST) -> bytes:
     shrink = max(1.0, max(scene.height, scene.width) / longest)
     shape = max(1, round(scene.height / shrink)), max(1, round(scene.width / shrink))
     values, valid = scene.read_resampled(scene.window, shape, Resampling.average)
-    bands = list(shown_bands(scene.colours))
+    bands = list(shown_bands(scene))
     known = np.asarray(valid[bands].all(axis=0), bool)
     planes = [stretched(band, known) for band in values[bands].astype(np.float64)]
     opacity = np.where(known, 255, 0).astype(np.uint8)
@@ -103,11 +105,12 @@ def is_preview(path: Path) -> bool:
         return False
 
 
-def shown_bands(colours: tuple[str, ...]) -> tuple[int, ...]:
+def shown_bands(scene: Scene) -> tuple[int, ...]:
     """Positions of red, green and blue where they are known; else of the first three bands, or of the first."""
-    if {"red", "green", "blue"} <= set(colours):
-        return tuple(colours.index(colour) for colour in ("red", "green", "blue"))
-    return (0, 1, 2) if len(colours) >= 3 else (0,)
+    for found, wanted in ((scene.colours, ("red", "green", "blue")), (scene.descriptions, _SENTINEL_2)):
+        if {*wanted} <= {*found}:
+            return tuple(found.index(name) for name in wanted[:3])
+    return (0, 1, 2) if scene.count >= 3 else (0,)
 
 
 def stretched(band: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -87,6 +87,26 @@ def test_a_model_that_was_told_of_another_sensor_is_named(tmp_path: Path) -> Non
     assert "sensor" in _topics(verdict, "doubt")
 
 
+def test_bands_that_were_imaged_otherwise_than_others_are_no_doubt(
+    sound: tuple[Path, Path], tmp_path: Path
+) -> None:
+    own = str(Survey.of(open_pair(*sound)).imaging.sensor)
+    told = spoils.tags(f"MTF 0.05 at Nyquist, noise 40.0 DN of 255, no JPEG; {own} (estimated)")
+    verdict = _verdict(sound[0], spoils.write(tmp_path / "result.tif", spoils.ground(), 0.5, **told))
+    assert "sensor" not in _topics(verdict, "doubt")
+
+
+def test_what_gaps_leave_unmeasured_is_said_in_the_headline(tmp_path: Path) -> None:
+    hr = spoils.ground(side=64)
+    lr = spoils.imresize_down(hr, spoils.SCALE)
+    lr[:, ::9], lr[:, :, ::9] = 0, 0  # no whole line, and no whole square of 64 pixels
+    hr = np.where(np.repeat(np.repeat(lr, spoils.SCALE, 1), spoils.SCALE, 2) == 0, 0, hr)
+    source = spoils.write(tmp_path / "in.tif", lr, 2.0, 0.0)
+    verdict = _verdict(source, spoils.write(tmp_path / "out.tif", hr, 0.5, 0.0))
+    assert {"place", "detail"} <= set(verdict.unmeasured)
+    assert verdict.grade != "good" or "place" in verdict.headline
+
+
 def test_another_scene_is_refused_or_found(sound: tuple[Path, Path], tmp_path: Path) -> None:
     other = spoils.write(tmp_path / "other.tif", spoils.ground(seed=1), 0.5, **spoils.tags())
     assert "model" in _topics(_verdict(sound[0], other), "fault")
