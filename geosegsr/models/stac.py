@@ -54,7 +54,7 @@ def write_model_item(model: str | Path, path: Path, *, overwrite: bool = False) 
     """
     refused = f"Cannot write the STAC item '{path}'"
     if path.suffix.lower() != ".json" or is_same(path, Path(model)):
-        raise SceneError(f"{refused}: it is a JSON file. Name it '{path.with_suffix('.json')}'.")
+        raise SceneError(f"{refused}: a STAC item is a JSON file. Name it '{path.with_suffix('.json')}'.")
     check_place(path, "STAC item")
     if path.exists() and not overwrite and "mlm:name" not in read_json(path).get("properties", {}):
         raise JobError(f"{refused}: another file has that name. Pass --overwrite, or another name.")

@@ -87,7 +87,7 @@ def check_preview_path(path: Path, *, overwrite: bool = False) -> None:
     """
     if path.suffix.lower() != ".png":
         raise SceneError(
-            f"Cannot write the preview '{path}': it is a PNG. Name it '{path.with_suffix('.png')}'."
+            f"Cannot write the preview '{path}': a preview is a PNG. Name it '{path.with_suffix('.png')}'."
         )
     check_place(path, "preview")
     if path.exists() and not overwrite and not is_preview(path):

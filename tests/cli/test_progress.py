@@ -113,6 +113,21 @@ def test_a_terminal_shows_rows_no_wider_than_itself_and_clears_them(
     assert rows and all(len(row) <= 60 for row in rows if "1 scene in" not in row)
 
 
+def test_what_is_printed_between_rows_is_not_drawn_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(screen, "_own_standard_error", lambda: stream)
+    monkeypatch.setattr(screen, "_close", lambda _: None)
+    terminal = screen._Terminal()
+    for key in ("", "a.tif"):
+        terminal.show(key, f"row {key}")
+    time.sleep(0.5)  # both rows are drawn
+    with terminal.paused():
+        stream.write("printed\n")
+    terminal.close()
+    after = stream.getvalue().split("printed\n")[1]
+    assert "row" in after.split("\x1b[1A")[0]  # the cursor goes up over rows only
+
+
 def test_a_log_has_a_line_every_so_often_even_if_nothing_happens(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _WIDTH, _INDENT = 80, 12
 _ADD = "add"
-_BUNDLED = "any scene; its sensor decides between two networks"
+_BUNDLED = "any scene: sharp or blurred, clean or noisy"
 _INTERPOLATIONS = {
     "nearest": "classes, masks, palettes",
     "bilinear": "smooth fields; never leaves the input's range",
@@ -118,9 +118,12 @@ def _table(bundled: Mapping[Path, ModelCard], added: Mapping[Path, ModelCard]) -
     rows += [(name, "any", "0" if name == "bicubic" else "", use) for name, use in _INTERPOLATIONS.items()]
     rows += [(path.stem, f"x{card.scale}", _gains(card), card.trained_on) for path, card in added.items()]
     widths = [max(len(row[column]) for row in rows) + 2 for column in range(3)]
-    lines = [
-        "".join(cell.ljust(width) for cell, width in zip(row, (*widths, 0), strict=True)) for row in rows
-    ]
+    indent = " " * sum(widths)
+    lines = []
+    for *cells, use in rows:
+        first = "".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+        wrapped = textwrap.wrap(use, _WIDTH, initial_indent=first, subsequent_indent=indent)
+        lines += wrapped or [first.rstrip()]
     trained: dict[str, list[str]] = {}
     for card in bundled.values():
         trained.setdefault(card.trained_on, []).append(f"x{card.scale}")

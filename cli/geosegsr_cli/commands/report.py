@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from geosegsr.appraisal.report import Appraisal
 
 
-@click.command("report", short_help="Judge a result by its input: one HTML file with a verdict and pictures.")
+@click.command("report", short_help="Judge a result by its input, in one HTML file.")
 @click.argument("src")
 @click.argument("result")
 @click.option(

@@ -13,12 +13,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
 from geosegsr_cli.parts.options import TIME_FORMAT, human_seconds, one_line
 from geosegsr_cli.parts.streams import Forgiving
+
+if TYPE_CHECKING:
+    from rich.live import Live
 
 _LOG_EVERY_S = 25.0
 LOG_VARIABLE = "GEOSEGSR_LOG_EVERY"
@@ -157,17 +160,23 @@ class _Terminal(_Rows):
     def __init__(self) -> None:
         super().__init__(_TICK_S)
         from rich.console import Console
-        from rich.live import Live
 
         self._stream = _own_standard_error()
-        self._live = Live(
-            console=Console(file=self._stream, force_terminal=True, highlight=False),
+        self._console = Console(file=self._stream, force_terminal=True, highlight=False)
+        self._live = self._started()
+
+    def _started(self) -> Live:
+        from rich.live import Live
+
+        live = Live(
+            console=self._console,
             get_renderable=self._drawn,
             refresh_per_second=_REFRESHES_PER_S,
             transient=True,
             redirect_stdout=False,
         )
-        self._live.start(refresh=True)
+        live.start(refresh=True)
+        return live
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -175,7 +184,9 @@ class _Terminal(_Rows):
         try:
             yield
         finally:
-            self._live.start(refresh=True)
+            self._live = (
+                self._started()
+            )  # one that was stopped would begin above its place, over what was printed
 
     def close(self) -> None:
         super().close()
