@@ -73,8 +73,7 @@ def read_render_write(
     block = rendering.grid.blocks[index]
     window = rendering.grid.source_window(block).shifted(planned.region.row, planned.region.col)
     inner = block.window.shifted(planned.region.row, planned.region.col)
-    values, valid = planned.scene.read(window)
-    alpha = planned.scene.read_alpha(inner)
+    (values, valid), alpha = planned.scene.read(window), planned.scene.read_alpha(inner)
     area = planned.area.mask(window)
     wanted = valid & area
     read = time.perf_counter()

@@ -313,19 +313,7 @@ def plan(
     scene, intake = open_scene(src, chosen)
     check_scale(scale, guided=chosen["groups"] is not None or len(rasters_of(scene)) > 1)
     model = model_at(scale, model)
-    device, precision, ensemble = chosen["device"], chosen["precision"], chosen["ensemble"]
-    if scale == 1 and (ensemble or uncertainty):
-        raise ConfigError(
-            "Cannot use --ensemble or --uncertainty at --scale 1: no model runs there. Leave them out, or pass --scale 2."
-        )
-    begin("loading the model")
-    upscaler = shared_upscaler(model, scale, device=device, precision=precision, elsewhere=elsewhere)
-    if ensemble:
-        upscaler = Ensemble.of(upscaler)
-    elif uncertainty:
-        raise ConfigError(
-            "Cannot write --uncertainty without --ensemble: it is the standard deviation over the ensemble. Pass both."
-        )
+    upscaler = _upscaler(model, scale, chosen, uncertainty=uncertainty, elsewhere=elsewhere)
     if chosen["separate"] and scene.alpha_position is not None:
         raise BandError(
             f"Cannot write the bands of '{scene.path}' to files of their own: band {scene.alpha_band} is an alpha band, which "
@@ -342,13 +330,34 @@ def plan(
         layout.region,
         layout.rendering,
         model,
-        device,
-        precision,
-        ensemble,
+        chosen["device"],
+        chosen["precision"],
+        chosen["ensemble"],
         layout.sensing,
         intake,
         chosen["separate"],
     )
+
+
+def _upscaler(
+    model: str | Upscaler, scale: int, options: PlanOptions, *, uncertainty: bool, elsewhere: bool
+) -> Upscaler:
+    """The model, or the ensemble of it; arguments as of `plan`."""
+    ensemble = options["ensemble"]
+    if scale == 1 and (ensemble or uncertainty):
+        raise ConfigError(
+            "Cannot use --ensemble or --uncertainty at --scale 1: no model runs there. Leave them out, or pass --scale 2."
+        )
+    begin("loading the model")
+    device, precision = options["device"], options["precision"]
+    upscaler = shared_upscaler(model, scale, device=device, precision=precision, elsewhere=elsewhere)
+    if ensemble:
+        return Ensemble.of(upscaler)
+    if uncertainty:
+        raise ConfigError(
+            "Cannot write --uncertainty without --ensemble: it is the standard deviation over the ensemble. Pass both."
+        )
+    return upscaler
 
 
 def _area(scene: Scene, options: PlanOptions) -> Area:

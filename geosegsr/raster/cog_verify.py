@@ -44,19 +44,11 @@ def verify_cog(
     Raises:
         VerificationError: The file differs; the message says how.
     """
-    from rio_cogeo.cogeo import cog_validate  # loads pydantic and more, which no block needs
-
     # rio-cogeo's strict check expects overviews above 512 pixels; a COG of one block has none, nor one without by request.
     bare = options["OVERVIEWS"].upper() == "NONE" or max(metadata.height, metadata.width) <= int(
         options["BLOCKSIZE"]
     )
-    try:
-        valid_layout, errors, remarks = cog_validate(str(path), strict=not bare, quiet=True)
-        written = Scene.open(path, alpha=alpha)
-    except (RasterioError, SceneError) as error:
-        _refuse(path, f"it cannot be read again ({gdal_reason(error)})")
-    if not valid_layout:
-        _refuse(path, f"it is not a valid COG ({'; '.join([*errors, *remarks])})")
+    written = _opened(path, alpha, strict=not bare)
     if written.dtype != dtype:
         _refuse(path, f"its dtype is {written.dtype} instead of {dtype}")
     if differences := metadata.differences(written.metadata):
@@ -92,6 +84,20 @@ def verify_cog(
         with rasterio.Env(**COPY_ENV):
             _check_overview(path, written)
     forget_handles()  # an open handle would keep the disk space of a file that is replaced later
+
+
+def _opened(path: Path, alpha: AlphaPolicy, *, strict: bool) -> Scene:
+    """The file as a scene, once its layout is known to be that of a COG."""
+    from rio_cogeo.cogeo import cog_validate  # loads pydantic and more, which no block needs
+
+    try:
+        valid_layout, errors, remarks = cog_validate(str(path), strict=strict, quiet=True)
+        written = Scene.open(path, alpha=alpha)
+    except (RasterioError, SceneError) as error:
+        _refuse(path, f"it cannot be read again ({gdal_reason(error)})")
+    if not valid_layout:
+        _refuse(path, f"it is not a valid COG ({'; '.join([*errors, *remarks])})")
+    return written
 
 
 def _checksum(path: Path, share: Share) -> int:

@@ -124,9 +124,7 @@ class Scene:
                 )
             refuse_masks_of_bands(source, image_bands, str(path))
             flags = source.mask_flag_enums[image_bands[0] - 1]
-            metadata = _metadata(source, selected, nodata_of(source, image_bands, nodata, str(path)))
-            if fault := metadata.fault():
-                raise SceneError(f"Cannot upscale '{path}': {fault}.")
+            metadata = _metadata(source, selected, nodata_of(source, image_bands, nodata, str(path)), path)
             return cls(
                 path=str(path),
                 dtype=np.dtype(source.dtypes[image_bands[0] - 1]),
@@ -346,15 +344,14 @@ def _looks_like_image(source: Any, band: int) -> bool:
     return between.size > _IMAGE_SHARE_BETWEEN * values.size and np.unique(between).size >= _IMAGE_LEVELS
 
 
-def _metadata(source: Any, bands: list[int], nodata: float | None) -> Metadata:
-    gcps, gcps_crs = source.gcps
-    colours, names = source.colorinterp, source.descriptions
+def _metadata(source: Any, bands: list[int], nodata: float | None, path: str | Path) -> Metadata:
+    (gcps, gcps_crs), colours, names = source.gcps, source.colorinterp, source.descriptions
     units, scales, offsets = source.units, source.scales, source.offsets
     has_transform = not gcps and source.transform != Affine.identity()
     tags = _tags(source, 0)
     if not (source.crs or gcps_crs):
         tags.pop("AREA_OR_POINT", None)  # without a CRS, GDAL loses "Area", and for "Point" it invents one
-    return Metadata(
+    metadata = Metadata(
         height=source.height,
         width=source.width,
         crs=source.crs if has_transform or not gcps else None,
@@ -378,6 +375,9 @@ def _metadata(source: Any, bands: list[int], nodata: float | None) -> Metadata:
             for band in bands
         ),
     )
+    if fault := metadata.fault():
+        raise SceneError(f"Cannot upscale '{path}': {fault}.")
+    return metadata
 
 
 def _colour_table(source: Any, band: int) -> tuple[tuple[int, ...], ...]:
