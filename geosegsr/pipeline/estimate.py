@@ -129,11 +129,13 @@ def _measure(planned: Plan) -> _Measured:
     records: list[BlockRecord] = []
     with tempfile.TemporaryDirectory(prefix="geosegsr-") as folder:
         (Path(folder) / "blocks").mkdir()
-        compute_block(planned, {}, Path(folder), "first", some[0].index)  # this call also loads the model
+        # Tiles are kept by the run: none may be found that another measurement has computed for other bands.
+        first_run, second_run = f"{folder} first", f"{folder} second"
+        compute_block(planned, {}, Path(folder), first_run, some[0].index)  # this call also loads the model
         began = time.perf_counter()
         with open_engine() as engine:
             engine.run(
-                partial(compute_block, planned, {}, Path(folder), "second"),
+                partial(compute_block, planned, {}, Path(folder), second_run),
                 [block.index for block in some],
                 records.append,
                 together=len(grid.blocks),

@@ -81,3 +81,13 @@ def test_a_dry_run_is_short_whatever_the_run(tmp_path: Path, monkeypatch: pytest
     assert sum(tiles) < 100
     assert expected.tiles == made.grid.tiles
     assert 40 * 200 * 200 / (2 * 48 * 48) < expected.seconds < 40 * 200 * 200 / (2 * 24 * 24)
+
+
+def test_groups_of_different_size_share_no_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block of the second kind must not find the tiles of three bands that the first kind has left."""
+    source = factory.write_plain(tmp_path / "in.tif", count=4, size=(200, 200))
+    made = plan(source, 2, "bicubic", tile=32, overlap=8, block=100)
+    groups = (BandGroup((0, 1, 2), "model"), BandGroup((3,), "model"))
+    made = replace(made, rendering=replace(made.rendering, groups=groups))
+    monkeypatch.setattr(Plan, "threads", 4)
+    assert estimate(made).tiles == made.grid.tiles
