@@ -13,6 +13,7 @@ from geosegsr.pipeline.options import PlanOptions
 from geosegsr.raster.intake import Intake, take_in
 from geosegsr.raster.products import locate
 from geosegsr.raster.scene import Scene
+from geosegsr.sharpening.dates import warn_of_dates
 from geosegsr.sharpening.product import groups_of, open_whole
 from geosegsr.sharpening.scene import SharpenedScene
 
@@ -33,7 +34,9 @@ def open_scene(src: str | Path, options: PlanOptions) -> tuple[Scene, Intake]:
         return scene, intake
     begin("fitting the guide to the scene")
     found = open_guide(guide, find_nodata=options["nodata"] == "auto")
-    return SharpenedScene.of(scene, found, intake.kinds), intake
+    sharpened = SharpenedScene.of(scene, found, intake.kinds)
+    warn_of_dates(sharpened)
+    return sharpened, intake
 
 
 def _open_raster(src: str | Path, options: PlanOptions, nodata: float | None) -> Scene:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePath
@@ -29,6 +29,10 @@ _NAMES = (
 )
 _OLD_LANDSAT = re.compile(r"^L[COTEM]\d{7}\d{0,1}(\d{4})(\d{3})[A-Z]{3}\d\d")
 """Scene identifiers of Landsat before its collections: LC81910272014122LGN00, with the day of the year."""
+_ONE_PASS = timedelta(hours=12)
+"""Images further apart in time were not acquired together; a pass may cross midnight in UTC."""
+_NAMED = 3
+"""Names that are listed with each date."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,27 @@ class Acquired:
         if moment is None:
             return None
         return cls(moment, moment if clock else moment + timedelta(days=1, seconds=-1))
+
+
+def several_dates(named: Iterable[tuple[str, Acquired]]) -> str | None:
+    """What was acquired when: "2024-05-01 (a.tif, b.tif), 2024-06-10 (c.tif)"; None if all were acquired together.
+
+    Args:
+        named: What a user knows each image by, and its time.
+    """
+    passes: list[list[tuple[str, Acquired]]] = []
+    for name, acquired in sorted(set(named), key=lambda item: (item[1].start, item[0])):
+        if not passes or acquired.start - max(other.end for _, other in passes[-1]) > _ONE_PASS:
+            passes.append([])
+        passes[-1].append((name, acquired))
+    if len(passes) < 2:
+        return None
+    listed = []
+    for together in passes:
+        names = sorted({name for name, _ in together})
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        listed.append(f"{together[0][1].start:%Y-%m-%d} ({', '.join(names[:_NAMED])}{more})")
+    return ", ".join(listed)
 
 
 def _moment(text: str) -> datetime | None:

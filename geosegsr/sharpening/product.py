@@ -15,6 +15,7 @@ from geosegsr.raster.intake import look_at
 from geosegsr.raster.kinds import BandKind
 from geosegsr.raster.product import Part, Product
 from geosegsr.raster.scene import Scene
+from geosegsr.sharpening.dates import warn_of_dates
 from geosegsr.sharpening.scene import SharpenedScene
 from geosegsr.sharpening.stack import RepeatedScene, StackedScene
 
@@ -74,7 +75,9 @@ def open_whole(
     others = {name for name, (kind, _) in decided.items() if kind != "image"}
     classes = [name for name in wanted if name in classes or name in others]
     used = _used(parts, [name for name in wanted if name not in classes])
-    return _stacked(_Bands(product, wanted, others | set(classes), decided, nodata), used)
+    scene = _stacked(_Bands(product, wanted, others | set(classes), decided, nodata), used)
+    warn_of_dates(scene)
+    return scene
 
 
 @dataclass(frozen=True)

@@ -199,9 +199,14 @@ def _sharpened_names(coarse: Scene, sharpener: Sharpener) -> list[str]:
 
 
 def _warn_of_poor_guide(coarse: Scene, guide: Scene, sharpener: Sharpener) -> None:
-    names = zip(_sharpened_names(coarse, sharpener), sharpener.fit.quality, strict=True)
-    unused = [name for name, quality in names if quality.explained == 0]
-    if unused:
+    fitted = zip(_sharpened_names(coarse, sharpener), sharpener.fit.quality, strict=True)
+    unused = [name for name, quality in fitted if quality.explained == 0]
+    if unused and math.isnan(sharpener.fit.quality[0].rmse_alone):
+        warn(
+            f"'{coarse.path}' and its guide '{guide.path}' share too few valid, unsaturated pixels of the same ground: "
+            f"{', '.join(unused)} enlarged without the guide"
+        )
+    elif unused:
         warn(
             f"'{guide.path}' says nothing about the detail of {', '.join(unused)} of '{coarse.path}': "
             "enlarged without it. Check that it shows the same ground at the same time"

@@ -258,3 +258,13 @@ def test_command(files: tuple[Path, Path], tmp_path: Path, capfd: pytest.Capture
         run_here(capfd, "upscale", files[0], "-o", tmp_path / "b.tif", "-s", "1"), 1, "--guide FILE"
     )
     assert_refused(run_here(capfd, "evaluate", "bundled", files[0], "-s", "1"), 2, "cannot upscale by 1")
+
+
+def test_a_guide_of_another_date_is_warned_of(files: tuple[Path, Path], tmp_path: Path) -> None:
+    coarse, guide = files
+    for path, day in ((coarse, "2024-06-10"), (guide, "2024-05-01")):
+        with rasterio.open(path, "r+") as raster:
+            raster.update_tags(ACQUISITION_DATE=day)
+    expected = rf"2024-05-01 \({guide.name}\), 2024-06-10 \({coarse.name}\).* --guide of the same date"
+    with pytest.warns(GeoSegSRWarning, match=expected):
+        geosegsr.upscale(coarse, tmp_path / "out.tif", 1, guide=guide)

@@ -222,3 +222,23 @@ def test_a_product_of_one_pixel_size_is_upscaled_as_before(tmp_path: Path) -> No
     geosegsr.upscale(source, tmp_path / "out.tif", 2, "nearest")
     with rasterio.open(tmp_path / "out.tif") as out:
         assert out.descriptions == ("SR_B2", "SR_B3", "SR_B4", "SR_B5")
+
+
+@SAME_GROUND
+def test_bands_of_several_dates_are_named_with_their_dates(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source = write_safe(tmp_path)
+    (band,) = source.rglob("*_B05_20m.jp2")
+    band.rename(band.with_name("T32TQM_20240610T102031_B05_20m.jp2"))
+    expected = r"several dates: 2024-05-01 \(.*\), 2024-06-10 \(T32TQM_20240610T102031_B05_20m\.jp2\)"
+    with pytest.warns(GeoSegSRWarning, match=expected):
+        geosegsr.upscale(source, tmp_path / "out.tif", 1, bands=["B04", "B05"])
+    mixed = folder_of(tmp_path / "mixed")
+    for file in mixed.iterdir():
+        day = "20240610" if file.stem == "scene_B12" else "20240501"
+        file.rename(mixed / f"T32TQM_{day}T102031_{file.stem.removeprefix('scene_')}.tif")
+    done = run_here(capfd, "upscale", mixed, "-o", tmp_path / "no.tif", "-s", "1")
+    assert_refused(
+        done, 2, "several dates", "2024-06-10 (T32TQM_20240610T102031_B12.tif)", "folder of their own"
+    )

@@ -64,11 +64,30 @@ def scenes_of(
     if not is_folder(output):
         raise click.UsageError(
             f"Several scenes cannot be written to '{output}', which is not a folder. Pass -o with an existing folder, or "
-            f"'{output}/' to create one."
+            f"'{output}/' to create one.{_apart(named)}"
         )
     sources = find_scenes(named, [] if lines is None else _read(lines), exclude)
     targets = name_results(sources, Path(output), scale=scale, model=model, pattern=pattern or DEFAULT_NAME)
     return without_results(list(zip(sources, targets, strict=True)), separate=separate)
+
+
+def _apart(named: Sequence[str]) -> str:
+    """Why a folder of bands is not one product: their names have several dates. Empty if they have not."""
+    from geosegsr.pipeline.scene_list import find_scenes
+    from geosegsr.raster.acquired import Acquired, several_dates
+
+    if len(named) != 1 or not files.is_folder(named[0]):
+        return ""
+    names = [Path(found).name for found in find_scenes(named)]
+    dates = several_dates(
+        (name, acquired) for name in names if (acquired := Acquired.of_name(name)) is not None
+    )
+    if dates is None:
+        return ""
+    return (
+        f" '{named[0]}' is no single product: its files are of several dates, {dates}. "
+        "Move those of one date into a folder of their own to upscale them together."
+    )
 
 
 def _read(lines: Iterable[str]) -> list[str]:
