@@ -6,7 +6,7 @@
 
 The store is moto's server on this machine, in the process of the benchmark; the client is a process of its own, whose
 memory is what is printed. Bytes count the requests of the client and of GDAL in it. With --kills the client is killed at
-random moments until it ends by itself; then the object is compared with a local file.
+random moments, every second time while it sends parts; then the object is compared with a local file.
 """
 
 from __future__ import annotations
@@ -83,9 +83,13 @@ def kills(server: S3Server, folder: Path, side: int, count: int) -> None:
     server.client().delete_object(Bucket=BUCKET, Key=KEY)
     rng, seen = random.Random(side), Counter[str]()
     server.spoil = lambda asked, before: time.sleep(0.4) if "partNumber" in asked.query else None  # type: ignore[func-returns-value]
-    for _ in range(count):
+    for number in range(count):
+        server.asked.clear()
         process = client(source, TARGET, "--scratch", str(scratch))
-        timer = threading.Timer(rng.uniform(0.3, 1.3) * took, process.send_signal, [signal.SIGKILL])
+        while number % 2 and process.poll() is None and "PUT partNumber" not in server.operations():
+            time.sleep(0.02)
+        moment = rng.uniform(0, 1) if number % 2 else rng.uniform(0.3, 1.3) * took
+        timer = threading.Timer(moment, process.send_signal, [signal.SIGKILL])
         timer.start()
         ended = process.wait() == 0
         timer.cancel()

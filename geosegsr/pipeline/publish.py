@@ -8,9 +8,10 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
-from geosegsr.errors import JobError, ObjectExistsError, StoreError
+from geosegsr.errors import JobError, ObjectExistsError, ObjectMissingError, StoreError
 from geosegsr.files import read_json, whole_file
 from geosegsr.pipeline.staging import Staging
 from geosegsr.pipeline.standing import is_result, is_there, size_of
@@ -53,12 +54,23 @@ def publish(task: Task) -> None:
         StoreError: The store refuses, or gives no answer; the local files are kept.
         VerificationError: What arrived is not what was sent.
     """
+    try:
+        _send_all(task)
+    except (ObjectExistsError, ObjectMissingError):
+        raise
+    except StoreError as error:
+        raise StoreError(
+            f"{error} The result is kept in '{task.target.parent}', and the same command sends it."
+        ) from None
+    for path in (*task.targets, *(task.target.with_name(name) for name in sidecars(task))):
+        path.unlink(missing_ok=True)
+
+
+def _send_all(task: Task) -> None:
     for product in reversed(task.products):
         _send(product, task)
     for name, address in sidecars(task).items() if task.request.stac else ():
         send_small(task.target.with_name(name), address)
-    for path in (*task.targets, *(task.target.with_name(name) for name in sidecars(task))):
-        path.unlink(missing_ok=True)
 
 
 def item_is_missing(task: Task) -> bool:
@@ -88,7 +100,7 @@ def fetch(task: Task) -> None:
         StoreError: The store refuses, or gives no answer.
     """
     for product in task.products:
-        if product.published is not None:
+        if product.published is not None and not is_result(replace(product, published=None)):
             fetch_file(product.published, product.target)
 
 

@@ -10,7 +10,9 @@ from typing import TypeVar
 T = TypeVar("T")
 
 PATIENCE_S = 120.0
-"""How long a request is repeated."""
+"""How long a request is repeated to a server that has answered before."""
+AT_FIRST_S = 15.0
+"""The same for a server that has never answered: its name may be wrong."""
 _FIRST_S, _LONGEST_S = 0.2, 10.0
 
 
@@ -18,7 +20,7 @@ def patiently(
     request: Callable[[int], T],
     passes: Callable[[Exception], bool],
     *,
-    patience: float = PATIENCE_S,
+    patience: float,
     wait: Callable[[float], object] = time.sleep,
 ) -> T:
     """What a request returns in the end, repeated after growing waits of random length.

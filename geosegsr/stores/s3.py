@@ -18,11 +18,18 @@ from urllib.parse import urlsplit
 
 from boto3.session import Session
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, ResponseStreamingError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    ResponseStreamingError,
+    SSLError,
+)
+from botocore.exceptions import ConnectionError as NotConnected
 
 from geosegsr.errors import ConfigError, ObjectExistsError, ObjectMissingError, StoreError
+from geosegsr.stores import patience
 from geosegsr.stores.contract import Entry
-from geosegsr.stores.patience import patiently
 from geosegsr.stores.reasons import refused, unreachable
 
 T = TypeVar("T")
@@ -41,6 +48,7 @@ class S3Store:
 
     def __init__(self, client: Any, bucket: str, session: Session | None = None) -> None:
         self.client, self.bucket, self._session = client, bucket, session
+        self._answers = False
         self.address = f"s3://{bucket}"
 
     @classmethod
@@ -163,8 +171,12 @@ class S3Store:
         """Repeat a request as long as that may help; foreign errors become ours, without what they say."""
         address = self.address if key is None else f"{self.address}/{key}"
         try:
-            return patiently(request, _may_pass)
+            longest = patience.PATIENCE_S if self._answers else patience.AT_FIRST_S
+            answer = patience.patiently(request, _may_pass, patience=longest)
+            self._answers = True
+            return answer
         except ClientError as error:
+            self._answers = True
             code, status = _code(error), _status(error)
             if code in _TAKEN:
                 raise ObjectExistsError(
@@ -280,7 +292,8 @@ def _config(session: Session) -> Config:
 def _may_pass(error: Exception) -> bool:
     if isinstance(error, ClientError):
         return _status(error) in _PASSING or _code(error) in {"SlowDown", "RequestTimeout"}
-    return isinstance(error, (HTTPClientError, ResponseStreamingError))
+    lost = isinstance(error, (NotConnected, HTTPClientError, ResponseStreamingError))
+    return lost and not isinstance(error, SSLError)
 
 
 def _code(error: ClientError) -> str:

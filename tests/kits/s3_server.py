@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -55,6 +56,10 @@ class S3Server:
     """Whether a request is carried out, and its answer lost."""
     answered: int = 0
     """Bytes of all answers."""
+    listen: Callable[[], Any] = field(default=lambda: None, repr=False)
+    """Begins to listen at the port that the URL names."""
+    listening: Any = field(default=None, repr=False)
+    _restarting: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -80,6 +85,14 @@ class S3Server:
     def stored(self) -> list[str]:
         found = self.client().list_objects_v2(Bucket=BUCKET)
         return [entry["Key"] for entry in found.get("Contents", ())]
+
+    def restart(self, seconds: float) -> None:
+        """Refuse connections for a while; what was stored stays."""
+        with self._restarting:
+            self.listening.shutdown()
+            self.listening.server_close()
+            time.sleep(seconds)
+            self.listening = self.listen()
 
     def read(self, key: str) -> bytes:
         content: bytes = self.client().get_object(Bucket=BUCKET, Key=key)["Body"].read()
@@ -111,10 +124,15 @@ def s3_server() -> Iterator[S3Server]:
             backend.reset()
     server = S3Server("")
     gate = _Gate(server, DomainDispatcherApplication(create_backend_app))
-    listening = make_server("127.0.0.1", 0, gate, threaded=True, request_handler=Quiet)
-    server.url = f"http://127.0.0.1:{listening.server_port}"
-    thread = threading.Thread(target=listening.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
+
+    def listen() -> Any:
+        port = int(server.url.rpartition(":")[2] or 0)
+        listening = make_server("127.0.0.1", port, gate, threaded=True, request_handler=Quiet)
+        threading.Thread(target=listening.serve_forever, args=(0.02,), daemon=True).start()
+        return listening
+
+    server.listen, server.listening = listen, listen()
+    server.url = f"http://127.0.0.1:{server.listening.server_port}"
     try:
         server.client().create_bucket(Bucket=BUCKET)
         server.asked.clear()
@@ -122,9 +140,8 @@ def s3_server() -> Iterator[S3Server]:
         with mock.patch.dict(os.environ, {**kept, **server.environment}, clear=True):
             yield server
     finally:
-        listening.shutdown()
-        listening.server_close()
-        thread.join()
+        server.listening.shutdown()
+        server.listening.server_close()
 
 
 class _Gate:

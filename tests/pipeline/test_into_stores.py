@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -139,13 +140,34 @@ def test_rights_that_are_lost_half_way_leave_no_object(
     server: S3Server, run: Callable[..., Report], tmp_path: Path, status: int, code: str, reason: str
 ) -> None:
     server.spoil = lambda asked, before: (status, code) if "partNumber=2" in asked.query else None
-    with pytest.raises(StoreError, match=reason):
+    with pytest.raises(StoreError, match=f"{reason}.*kept in .*scratch/s3/bucket/a"):
         run()
     assert server.stored() == [] and server.open_uploads() == []
     server.spoil, stages = None, []
     assert run(progress=lambda event: stages.append(event.stage)).status == "done"
     assert "blocks" not in stages and "upload" in stages  # the result was finished, and is only sent
     assert files_of(tmp_path / "scratch") == []
+
+
+@pytest.mark.usefixtures("_in_parts")
+def test_a_server_that_starts_again_five_times_costs_time_only(
+    server: S3Server, run: Callable[..., Report], tmp_path: Path
+) -> None:
+    restarts: list[threading.Thread] = []
+
+    def restart(asked: Asked, before: int) -> None:
+        if "partNumber" in asked.query and len(restarts) < 5 and not any(r.is_alive() for r in restarts):
+            restarts.append(threading.Thread(target=server.restart, args=(0.1,)))
+            restarts[-1].start()
+            time.sleep(0.1)
+
+    server.spoil = restart
+    assert run().status == "done"
+    for thread in restarts:
+        thread.join()
+    run(str(tmp_path / "out.tif"), scratch=None)
+    assert server.read("a/out.tif") == (tmp_path / "out.tif").read_bytes()
+    assert server.open_uploads() == [] and restarts
 
 
 @pytest.mark.usefixtures("_in_parts")

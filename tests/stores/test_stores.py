@@ -32,8 +32,8 @@ def store(request: pytest.FixtureRequest) -> Store:
 
 
 def _short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    defaults = patience.patiently.__kwdefaults__ or {}
-    monkeypatch.setattr(patience.patiently, "__kwdefaults__", {**defaults, "patience": 0.05})
+    monkeypatch.setattr(patience, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(patience, "AT_FIRST_S", 0.05)
 
 
 @pytest.fixture(autouse=True)
@@ -302,6 +302,24 @@ def test_a_request_is_repeated_until_patience_ends() -> None:
         raise OSError
 
     with pytest.raises(OSError):
-        patience.patiently(fails, lambda error: len(asked) < 9, wait=waits.append)
+        patience.patiently(fails, lambda error: len(asked) < 9, patience=60, wait=waits.append)
     assert asked == list(range(9)) and len(waits) == 8
     assert all(wait <= 0.01 for wait in waits)
+
+
+def test_a_server_that_never_answered_is_given_up_earlier(
+    monkeypatch: pytest.MonkeyPatch, server: S3Server
+) -> None:
+    used: list[float] = []
+    repeat = patience.patiently
+
+    def noted(*arguments: Any, patience: float) -> Any:
+        used.append(patience)
+        return repeat(*arguments, patience=0.0)
+
+    monkeypatch.setattr(patience, "patiently", noted)
+    store = open_store(Address.parse(f"s3://{BUCKET}"))
+    for spoil in (None, lambda asked, before: (404, "NoSuchKey")):
+        server.spoil = spoil
+        store.head("a")
+    assert used == [patience.AT_FIRST_S, patience.PATIENCE_S]
