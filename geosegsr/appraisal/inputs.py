@@ -14,6 +14,7 @@ from affine import Affine
 from geosegsr.appraisal.pair import Pair
 from geosegsr.errors import ConfigError, SceneError
 from geosegsr.evaluation.seams import tagged_options
+from geosegsr.files import is_same
 from geosegsr.raster.products import locate
 from geosegsr.raster.scene import Scene
 from geosegsr.raster.window import Window
@@ -38,6 +39,10 @@ def open_pairs(src: str | Path, dst: str | Path) -> tuple[Pair, ...]:
         SceneError: One cannot be opened.
         ConfigError: The second is no result of the first.
     """
+    if is_same(src, dst):
+        raise ConfigError(
+            f"Cannot compare '{dst}' with itself: input and result are the same file. Pass the raster that the result was made of."
+        )
     result = Scene.open(dst)
     if GUIDE_TAG not in result.metadata.tags:
         return (open_pair(src, dst),)
@@ -70,10 +75,16 @@ def open_pair(src: str | Path, dst: str | Path) -> Pair:
     if (window.height * scale, window.width * scale) != (result.height, result.width) or scale < 1:
         raise ConfigError(
             f"Cannot compare '{dst}' with '{src}': the result has {result.width} x {result.height} pixels, and its input "
-            f"{window.width} x {window.height}. Pass the raster that the result was made of."
+            f"{window.width} x {window.height}. {_advice(window, result)}"
         )
     _check_bands(source, result)
     return Pair(source, result, window, scale)
+
+
+def _advice(window: Window, result: Scene) -> str:
+    if window.height > result.height and window.width > result.width:
+        return "The result is the finer one: pass the two the other way round."
+    return "Pass the raster that the result was made of."
 
 
 def _rasters(src: str | Path, result: Scene) -> Iterator[tuple[Scene, Scene, str]]:

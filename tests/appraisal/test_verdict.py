@@ -9,7 +9,7 @@ import pytest
 import rasterio
 import spoils
 
-from geosegsr.appraisal.inputs import open_pair
+from geosegsr.appraisal.inputs import open_pair, open_pairs
 from geosegsr.appraisal.survey import Survey
 from geosegsr.appraisal.verdict import Verdict, judge
 from geosegsr.errors import ConfigError
@@ -113,6 +113,16 @@ def test_another_scene_is_refused_or_found(sound: tuple[Path, Path], tmp_path: P
     small = spoils.write(tmp_path / "small.tif", spoils.ground(side=64), 0.5, **spoils.tags())
     with pytest.raises(ConfigError, match="its input 192 x 192"):
         open_pair(sound[0], small)
+
+
+def test_a_file_and_itself_or_two_files_the_other_way_round_are_refused(
+    sound: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="the same file"):
+        open_pairs(sound[1], sound[1])
+    plain = spoils.write(tmp_path / "small.tif", spoils.ground(side=16), 2.0)
+    with pytest.raises(ConfigError, match="the other way round"):
+        open_pairs(sound[1], plain)
 
 
 def test_values_at_an_end_of_the_data_type_are_found(sound: tuple[Path, Path], tmp_path: Path) -> None:

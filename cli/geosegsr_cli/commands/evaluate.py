@@ -10,7 +10,16 @@ import click
 
 from geosegsr_cli.parts.foreign import foreign_options, opened
 from geosegsr_cli.parts.groups import GroupedCommand
-from geosegsr_cli.parts.options import BandList, Places, Scale, json_option, one_line, print_json, verbosity
+from geosegsr_cli.parts.options import (
+    BandList,
+    Places,
+    Scale,
+    json_option,
+    one_line,
+    paragraph,
+    print_json,
+    verbosity,
+)
 from geosegsr_cli.parts.screen import Screen, shown
 
 if TYPE_CHECKING:
@@ -191,7 +200,7 @@ def _print_appraisal(sr: str, lr: str, screen: Screen, *, as_json: bool) -> None
         print_json(to_dict(*found))
         return
     for line in lines(*found):
-        click.echo(one_line(line))
+        click.echo(paragraph(line, 9 if line.startswith(" ") else 2))
 
 
 def _score_models(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from geosegsr_cli.parts.options import human_bytes, json_option, one_line, print_json, verbosity
+from geosegsr_cli.parts.options import human_bytes, json_option, one_line, paragraph, print_json, verbosity
 from geosegsr_cli.parts.screen import shown
 
 if TYPE_CHECKING:
@@ -70,10 +70,10 @@ def command(
 
 def say(made: Appraisal) -> None:
     """The verdict, and where the report is."""
-    click.echo(one_line(made.verdict.headline))
+    click.echo(paragraph(made.verdict.headline))
     for finding in made.verdict.findings:
         if finding.grade != "good":
-            click.echo(one_line(f"  {finding.text}"))
+            click.echo(paragraph(f"  {finding}", 2))
     click.echo(
         one_line(f"{made.path}: {made.places} places, {human_bytes(made.bytes)}. Open it in a browser.")
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -242,6 +244,18 @@ def one_line(text: str) -> str:
     """
     line = "".join(char if char.isprintable() else " " for char in redacted(text))
     return line if len(line) <= _MOST_CHARACTERS else f"{line[:_MOST_CHARACTERS]}..."
+
+
+def paragraph(text: str, indent: int = 0) -> str:
+    """A text as `one_line`; on a terminal broken between words, its further lines indented. Logs and pipes get one line."""
+    line = one_line(text)
+    if not sys.stdout.isatty():
+        return line
+    width = shutil.get_terminal_size().columns
+    wrapped = textwrap.wrap(
+        line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(wrapped) or line
 
 
 def human_bytes(size: float) -> str:
