@@ -83,6 +83,7 @@ def test_the_result_is_a_checkpoint_as_the_start_was(unbroken, start, tmp_path):
         assert (out.shape, out.dtypes[0]) == ((74, 90), "uint16")
     again = config(folder.parents[1], result.model)
     assert again.model.preset == "foreign"
+    assert resolve_config(None, None, {"model.init": str(start)}).precision == "fp32"
 
 
 def test_a_resumed_run_is_an_unbroken_one(images, start, unbroken, tmp_path):
