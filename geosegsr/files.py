@@ -27,7 +27,7 @@ from typing import IO, Any
 from geosegsr.errors import SceneError
 
 __all__ = [
-    "JOB_SUFFIX", "check_path", "exists", "has_locks", "is_file", "is_folder", "is_remote", "is_same", "move_new",
+    "JOB_SUFFIX", "check_path", "decoded", "exists", "has_locks", "is_file", "is_folder", "is_remote", "is_same", "move_new",
     "read_json", "real_path", "temporary_folder", "whole_file",
 ]  # fmt: skip
 
@@ -126,6 +126,16 @@ def _check_encoding(name: str, verb: str) -> None:
             f"Cannot {verb} '{shown}': its path is UTF-8, but the locale of this process says {of_python}. "
             "Set the environment variable PYTHONUTF8=1, and repeat the command."
         )
+
+
+def decoded(content: bytes) -> str:
+    """Text of a file in UTF-8, or in UTF-16 with its mark, as editors on Windows write it.
+
+    Raises:
+        UnicodeDecodeError: It is neither.
+    """
+    is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if is_wide else "utf-8-sig")
 
 
 def has_locks(folder: Path) -> bool:

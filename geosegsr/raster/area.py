@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -20,6 +21,7 @@ from rasterio.features import rasterize
 from rasterio.warp import transform as transform_coordinates
 
 from geosegsr.errors import ConfigError, WindowError
+from geosegsr.files import decoded
 from geosegsr.raster.crossings import refuse_tangles
 from geosegsr.raster.gdal import GDALError
 from geosegsr.raster.scene import Scene
@@ -33,7 +35,7 @@ _CHUNK = 1024
 _FAR = 2.0
 _NEAR = 0.02
 _POINTS_A_SIDE = 50  # between two of them, a curved side leaves its box by far less than this margin
-
+_EWKT = re.compile(r"\s*SRID=(\d{1,6});", re.IGNORECASE)
 
 Number = TypeVar("Number", int, float)
 
@@ -176,23 +178,26 @@ def _load_geometry(source: str) -> tuple[Any, CRS | None]:
             return _read_vector_file(path)
         text = _read_text(path) if is_file else source
         is_geojson = text.lstrip().startswith("{")
-        geometry = shapely.from_geojson(text) if is_geojson else shapely.from_wkt(text)
+        srid = _EWKT.match(text)
+        geometry = shapely.from_geojson(text) if is_geojson else shapely.from_wkt(_EWKT.sub("", text))
         refuse_tangles([geometry])
-        return geometry, CRS.from_epsg(4326) if is_geojson else None
+        code = "EPSG:4326" if is_geojson else f"EPSG:{srid[1]}" if srid else None
+        return geometry, _parse_crs(code)
     except (shapely.errors.ShapelyError, UnicodeDecodeError) as error:
         shown = source if len(source) <= 80 else source[:77] + "..."
         # Only text with brackets was meant as coordinates, so that the parser's reason helps.
         said = " ".join(str(error).removeprefix("ParseException: ").split())[:200]
         reason = f" ({said})" if said and set(source) & set("({") else ""
+        found = "it holds" if is_file else "it is not a file, and"
         raise ConfigError(
-            f"Cannot use area of interest '{shown}': it is not a file, and neither WKT nor GeoJSON{reason}. "
+            f"Cannot use area of interest '{shown}': {found} neither WKT nor GeoJSON{reason}. "
             "Pass --aoi FILE or WKT."
         ) from error
 
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text()
+        return decoded(path.read_bytes())
     except OSError as error:
         raise _unreadable(path, error) from error
 

@@ -166,8 +166,11 @@ def _inside_archive(path: str) -> str:
 def _cannot_open(path: str, error: Exception) -> SceneError:
     remote = is_remote(path)
     if not remote and not exists(path):
-        needed = "Write standard input to a file first" if path == "-" else "Check the path"
-        return SceneError(f"Cannot open '{path}': no such file. {needed}.")
+        meant = path.strip(" \t'\"")  # a line of a list may have quotes, or blanks at its end
+        needed = "Write standard input to a file first." if path == "-" else "Check the path."
+        if meant != path and exists(meant):
+            needed = f"Did you mean '{meant}'? Pass it without quotes and blanks."
+        return SceneError(f"Cannot open '{path}': no such file. {needed}")
     if not remote and is_folder(path):
         return SceneError(
             f"Cannot open '{path}' as a raster: it is a folder that holds no product. Pass a file inside it."

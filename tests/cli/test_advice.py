@@ -157,6 +157,14 @@ def test_a_pipe_is_refused_at_once(here: Path, upscale: Run, capfd: pytest.Captu
     assert_refused(upscale("-", "-o", "out.tif"), 1, "Write standard input to a file first")
 
 
+@pytest.mark.parametrize("line", ['"a b.tif"', "'a b.tif'", "a b.tif  "])
+def test_lines_of_a_list_are_plain_names(line: str, here: Path, upscale: Run) -> None:
+    (here / "in.tif").rename("a b.tif")
+    (here / "list.txt").write_text(line + "\n")
+    refused = upscale("--from-file", "list.txt", "-o", "out/")
+    assert refused.code == 1 and "Did you mean 'a b.tif'?" in refused.err
+
+
 def test_a_model_and_a_band_that_are_not_there(
     here: Path, upscale: Run, capfd: pytest.CaptureFixture[str]
 ) -> None:

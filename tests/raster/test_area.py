@@ -212,7 +212,7 @@ def test_a_file_that_may_not_be_read_is_named(
         raise PermissionError(13, "Permission denied")
 
     (tmp_path / name).write_text("POLYGON ((0 0, 1 0, 1 1, 0 0))")
-    monkeypatch.setattr(Path, "read_text" if name.endswith(".wkt") else "is_file", refused)
+    monkeypatch.setattr(Path, "read_bytes" if name.endswith(".wkt") else "is_file", refused)
     with pytest.raises(
         ConfigError, match=rf"Cannot read area of interest '.*{name}': Permission denied\. Pass"
     ):
@@ -335,3 +335,20 @@ def test_a_polygon_that_crosses_itself_millions_of_times_is_refused(
             WindowError, match=r"4,001 vertices, cross each other more than 5,000 times\. .*--bbox"
         ):
             area_from_geometry(scene, source, scene.crs.to_wkt())
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_text_as_editors_and_databases_write_it(scene: Scene, tmp_path: Path, encoding: str) -> None:
+    """With a mark at its beginning, and with the code of its CRS before it."""
+    (west, south), (east, north) = corner(scene, 4, 20), corner(scene, 24, 8)
+    wkt = f"POLYGON (({west} {south}, {east} {south}, {east} {north}, {west} {south}))"
+    code = scene.crs.to_epsg()
+    expected = area_from_geometry(scene, wkt)
+    for text in (wkt, f"SRID={code};{wkt}"):
+        (tmp_path / "a.wkt").write_text(text, encoding=encoding)
+        assert area_from_geometry(scene, tmp_path / "a.wkt").window == expected.window
+    with pytest.raises(WindowError):
+        area_from_geometry(scene, f"SRID=4326;{wkt}")
+    (tmp_path / "b.wkt").write_text("garbage", encoding=encoding)
+    with pytest.raises(ConfigError, match="it holds neither WKT nor GeoJSON"):
+        area_from_geometry(scene, tmp_path / "b.wkt")
