@@ -104,7 +104,7 @@ def run(
         )  # fmt: skip
     except OSError as error:
         raise FailedError(
-            f"Cannot run '{program}': {error.strerror}. Install it with pip install geosegsr, and put its path into the "
+            f"Cannot run '{program}': {error.strerror}. Install it with pip install 'geosegsr[report]', and put its path into the "
             "environment variable GEOSEGSR_COMMAND."
         ) from error
     with process:
