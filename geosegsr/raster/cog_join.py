@@ -60,8 +60,16 @@ def join_blocks(part: Path, result: Result, blocks: Sequence[BlockFile], form: T
     with writing(part, pixel_bytes(result.metadata, result.dtype)):
         try:
             head, readers, spans = _laid_out(small, result, blocks, form)
+        except OverflowError as error:
+            raise SceneError(
+                f"Cannot write '{part}': it takes more than 4 GB, and BIGTIFF=NO or IF_NEEDED allows no more. The "
+                "finished blocks are kept. Repeat the same command with --co BIGTIFF=YES."
+            ) from error
         except ValueError as error:
-            raise _unfit(part, error) from error
+            raise VerificationError(
+                f"Cannot make '{part}' of its blocks: {error}. The finished blocks are kept. Give the same command again, "
+                "and report it if it fails again."
+            ) from error
         written, share = 0, Share(len(head) + sum(span.stop - span.start for span in spans))
         with part.open("wb") as file:
             for piece in _pieces(head, spans, readers):
@@ -90,18 +98,6 @@ def _laid_out(
         sources.append(Source(readers[-1].levels[0 if form.extra else 1 :], inside + 1))
     patched, spans = assembled(head, sources)
     return patched, readers, spans
-
-
-def _unfit(part: Path, error: ValueError) -> SceneError | VerificationError:
-    if "holds numbers to" in str(error):
-        return SceneError(
-            f"Cannot write '{part}': it takes more than 4 GB, and BIGTIFF=NO or IF_NEEDED allows no more. The finished "
-            "blocks are kept. Repeat the same command with --co BIGTIFF=YES."
-        )
-    return VerificationError(
-        f"Cannot make '{part}' of its blocks: {error}. The finished blocks are kept. Give the same command again, and "
-        "report it if it fails again."
-    )
 
 
 def _pieces(head: bytes, spans: Sequence[Span], readers: Sequence[_Reader]) -> Iterator[bytes]:

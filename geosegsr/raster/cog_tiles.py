@@ -133,7 +133,8 @@ def assembled(head: bytes, sources: Sequence[Source]) -> tuple[bytes, list[Span]
         The head with all positions and sizes; and what follows it, in order.
 
     Raises:
-        ValueError: Sources are missing, overlap or are encoded otherwise, or the head cannot hold such positions.
+        ValueError: Sources are missing, overlap or are encoded otherwise.
+        OverflowError: The head is no BigTIFF, and cannot hold such positions.
     """
     levels = levels_of(head)
     patched, position = bytearray(head), len(head)

@@ -108,13 +108,14 @@ class Directory:
             numbers: As many as there are now.
 
         Raises:
-            ValueError: There are more or fewer, or the tag's type does not hold them.
+            ValueError: There are more or fewer.
+            OverflowError: The tag's type does not hold such large numbers.
         """
         field, dtype = self.fields[tag], self._dtype(tag)
         if numbers.size != field.count:
             raise ValueError(f"TIFF tag {tag} holds {field.count} values instead of {numbers.size}")
         if numbers.size and (numbers.min() < 0 or int(numbers.max()) > np.iinfo(dtype).max):
-            raise ValueError(f"TIFF tag {tag} holds numbers to {np.iinfo(dtype).max} only")
+            raise OverflowError(f"TIFF tag {tag} holds numbers to {np.iinfo(dtype).max} only")
         head[field.position : field.stop] = numbers.astype(dtype).tobytes()
 
     def _dtype(self, tag: int) -> np.dtype[Any]:

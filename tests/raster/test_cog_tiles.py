@@ -331,7 +331,7 @@ def test_tiles_that_decode_to_something_else_are_noticed(made: Made, monkeypatch
 
 def test_more_than_4_gb_needs_a_bigtiff(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     def large(*_: object) -> None:
-        raise ValueError("TIFF tag 324 holds numbers to 4294967295 only")
+        raise OverflowError("TIFF tag 324 holds numbers to 4294967295 only")
 
     monkeypatch.setattr("geosegsr.raster.cog_join.assembled", large)
     with pytest.raises(SceneError, match=r"more than 4 GB.* --co BIGTIFF=YES"):

@@ -101,7 +101,7 @@ def test_what_does_not_fit_is_refused() -> None:
     head = tiff([{324: (3, [1, 2])}], "<", big=False, gap=0)
     (directory,) = directories(head)
     for numbers, reason in (([1, 2, 3], "2 values instead of 3"), ([1, 65536], "numbers to 65535 only")):
-        with pytest.raises(ValueError, match=reason):
+        with pytest.raises((ValueError, OverflowError), match=reason):
             directory.replace(bytearray(head), 324, np.array(numbers, np.int64))
 
 
