@@ -122,8 +122,8 @@ def _image_files(planned: Plan, bands: int) -> list[tuple[str, slice]]:
     return [(band_kind(at + 1), slice(at, at + 1)) for at in range(bands)]
 
 
-def write_file(folder: Path, index: int, kind: str, data: bytes) -> None:
-    """Write a file of a block or a cell.
+def write_file(folder: Path, index: int, kind: str, data: bytes, *, what: str = "") -> None:
+    """Write a file of a block, or of `what`.
 
     Raises:
         JobError: As `write_block`.
@@ -133,7 +133,7 @@ def write_file(folder: Path, index: int, kind: str, data: bytes) -> None:
         write_block(folder, index, kind, data)
     except OSError as error:
         raise SceneError(
-            f"Cannot write block {index} to '{folder}': {error.strerror}. The finished blocks are kept. Free some "
+            f"Cannot write {what or f'block {index}'} to '{folder}': {error.strerror}. The finished blocks are kept. Free some "
             "space or fix the cause, and repeat the same command."
         ) from error
 

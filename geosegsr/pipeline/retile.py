@@ -47,7 +47,7 @@ def compute_cell(
     cell = cells[index]
     values, mask, pieces = _gathered(blocks, folder, cell)
     data = tiled_block_bytes(values, mask, forms[cell.kind])
-    write_file(folder, cell.index, cell.kind, data)
+    write_file(folder, cell.index, cell.kind, data, what=f"part {cell.index - len(blocks)} of the COG")
     file = FileRecord(len(data), hashlib.sha256(data).hexdigest(), None, (), (), pieces)
     seconds = {"write": time.perf_counter() - began}
     return BlockRecord(cell.index, {cell.kind: file}, (), 0, 0, seconds)

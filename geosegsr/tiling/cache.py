@@ -31,6 +31,11 @@ class TileMemory:
         self._windows: dict[tuple[str, TileKey], list[Window]] = {}
         self._lock = threading.Lock()
 
+    @property
+    def held_bytes(self) -> int:
+        """Size of all that is kept."""
+        return self._held
+
     def get(self, run: str, key: TileKey, window: Window, scale: int) -> NDArray[Any] | None:
         """See TileCache.get."""
         with self._lock:
@@ -58,6 +63,12 @@ class TileMemory:
                 if not windows:
                     del self._windows[run, key]
 
+    def forget(self, run: str, key: TileKey) -> None:
+        """See TileCache.forget."""
+        with self._lock:
+            for window in self._windows.pop((run, key), ()):
+                self._held -= self._parts.pop((run, key, window)).nbytes
+
 
 @dataclass(frozen=True)
 class TileCache:
@@ -75,3 +86,7 @@ class TileCache:
     def put(self, key: TileKey, window: Window, part: NDArray[Any]) -> None:
         """Keep a copy of a tile's output over a window."""
         self.memory.put(self.run, key, window, part)
+
+    def forget(self, key: TileKey) -> None:
+        """Drop a tile that no later block needs: small arrays that stay keep the system from reusing what is around them."""
+        self.memory.forget(self.run, key)

@@ -50,14 +50,22 @@ class GroupCache:
         """Keep the part of a tile's support that the blocks to the right of its own and below it will need."""
         if self.cache is None:
             return
+        for beyond in self._beyond(tile, block):
+            self.cache.put((self.group, *tile), beyond, self.part_of(tile, output, beyond))
+
+    def forget_finished(self, tile: tuple[int, int], block: Window) -> None:
+        """Drop a tile that neither the blocks to the right of its own nor those below it will need."""
+        if self.cache is not None and not self._beyond(tile, block):
+            self.cache.forget((self.group, *tile))
+
+    def _beyond(self, tile: tuple[int, int], block: Window) -> list[Window]:
+        """The parts of a tile's support that later blocks will need."""
         support = self.grid.support_window(*tile)
         col = max(block.col_stop - self.grid.cols.margin, support.col)
         row = max(block.row_stop - self.grid.rows.margin, support.row)
         right = Window(support.row, col, support.height, support.col_stop - col)
         below = Window(row, support.col, support.row_stop - row, support.width)
-        for beyond in (right, below):
-            if beyond.height > 0 and beyond.width > 0:
-                self.cache.put((self.group, *tile), beyond, self.part_of(tile, output, beyond))
+        return [beyond for beyond in (right, below) if beyond.height > 0 and beyond.width > 0]
 
     def part_of(self, tile: tuple[int, int], output: FloatArray, window: Window) -> FloatArray:
         """The part of a tile's output that lies over a window of the region."""
@@ -127,6 +135,8 @@ class Mosaic:
             for tile in tiles
         }
         kept = {tile: self.cache.get(tile, part) for tile, part in parts.items()}
+        for tile in parts:
+            self.cache.forget_finished(tile, self.block.window)
         missing = [tile for tile in parts if kept[tile] is None]
         empty = self.block.tiles - len(parts)
         self.counts.empty += empty

@@ -214,6 +214,9 @@ def test_a_cache_of_tiles_changes_no_pixel_and_saves_computation() -> None:
         cached, fewer = run(TileCache(TileMemory(limit), "run"))
         assert all(np.array_equal(a, b) for a, b in zip(plain, cached, strict=True))
         assert fewer == expected if expected else grid.tiles < fewer < computed
+    memory = TileMemory(10**9)
+    run(TileCache(memory, "run"))
+    assert memory.held_bytes == 0, "tiles that no later block needs are dropped"
 
 
 @pytest.mark.parametrize("batch", [1, 3, 5, 100])
