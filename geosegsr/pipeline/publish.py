@@ -62,8 +62,35 @@ def publish(task: Task) -> None:
         raise StoreError(
             f"{error} The result is kept in '{task.target.parent}', and the same command sends it."
         ) from None
-    for path in (*task.targets, *(task.target.with_name(name) for name in sidecars(task))):
-        path.unlink(missing_ok=True)
+    for path in _local_files(task):
+        path.unlink()
+
+
+def tidy(task: Task) -> None:
+    """Remove the local files of a task whose objects are finished: a run that was killed at its end left them.
+
+    Raises:
+        JobError: Another run is writing the same result.
+    """
+    if _local_files(task):
+        with alone(task):
+            for path in _local_files(task):
+                path.unlink(missing_ok=True)
+    if task.request.staging is not None:
+        for folder in {path.parent for path in (task.target, *task.targets)}:
+            task.request.staging.clear(folder)
+
+
+def _local_files(task: Task) -> list[Path]:
+    """What a task has on its way to the store, blocks left aside."""
+    beside = [task.target.with_name(name) for name in sidecars(task)]
+    files = [*task.targets, *map(_record, task.targets), *beside]
+    return [path for path in files if path.exists()]
+
+
+def _record(target: Path) -> Path:
+    """The file that says which upload of a result is under way."""
+    return target.with_name(f"{target.name}.upload")
 
 
 def _send_all(task: Task) -> None:
@@ -163,7 +190,7 @@ def publish_collection(place: Address, items: Sequence[Address]) -> None:
 def _send(product: Product, task: Task) -> None:
     address = product.published
     assert address is not None
-    record = product.target.with_name(f"{product.target.name}.upload")
+    record = _record(product.target)
     _give_up(record, address)
     ours = is_there(product) and is_result(product)
     if ours and not task.request.recompute:

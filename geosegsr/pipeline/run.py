@@ -63,6 +63,7 @@ def _into_store(task: Task, engine: Engine, tell: Tell) -> Report:
         wanted = needs_run(task)
         publish.check_sidecars(task)
         if not wanted and not publish.item_is_missing(task):
+            publish.tidy(task)
             return report_of(task, {}, len(task.planned.grid.blocks), seconds)
         if wanted and not task.request.stac and publish.describes(task):
             _warn_of_old_item(str(task.published))

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from geosegsr.errors import VerificationError
+from geosegsr.files import whole_file
 from geosegsr.stores.address import Address
 from geosegsr.stores.contract import Store, Upload
 from geosegsr.stores.opening import open_store
@@ -54,7 +55,7 @@ def send_file(
 
 
 def fetch_file(address: Address, path: Path) -> None:
-    """Write the bytes of an object to a file.
+    """Write the bytes of an object to a file, whole or not at all.
 
     Raises:
         ObjectMissingError: There is no object.
@@ -64,7 +65,7 @@ def fetch_file(address: Address, path: Path) -> None:
     store = open_store(address)
     found = store.head(address.key)
     size = 1 if found is None else found.size  # that it is missing, `get` will say
-    with path.open("wb") as file:
+    with whole_file(path) as file:
         for piece in _pieces(store, address.key, size):
             file.write(piece)
 

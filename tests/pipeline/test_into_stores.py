@@ -131,6 +131,44 @@ def test_an_object_that_appears_meanwhile_is_not_replaced(
     assert files_of(tmp_path / "scratch") == []
 
 
+def test_what_a_run_that_was_killed_at_its_end_left_is_removed(
+    server: S3Server, run: Callable[..., Report], tmp_path: Path
+) -> None:
+    run()
+    folder = tmp_path / "scratch" / "s3" / BUCKET / "a"
+    folder.mkdir(parents=True)
+    for name in ("out.tif", "out.tif.upload", "other.tif"):
+        (folder / name).write_bytes(b"left")
+    assert run().status == "skipped"
+    assert files_of(tmp_path / "scratch") == ["s3/bucket/a/other.tif"]
+
+
+def test_two_runs_at_once_make_one_object(
+    server: S3Server, run: Callable[..., Report], tmp_path: Path
+) -> None:
+    run(str(tmp_path / "out.tif"), scratch=None)
+
+    def elsewhere(asked: Asked, before: int) -> None:
+        if asked.method == "PUT":
+            server.client().put_object(
+                Bucket=BUCKET, Key="a/out.tif", Body=(tmp_path / "out.tif").read_bytes()
+            )
+
+    server.spoil = elsewhere  # another machine has sent the same result first
+    assert run().status == "done"
+    refused: list[str] = []
+
+    def here(event: Any) -> None:
+        if event.stage == "cog":
+            with pytest.raises(JobError, match="another run is writing it now") as caught:
+                run(model="bilinear", overwrite=True)
+            refused.append(str(caught.value))
+
+    server.spoil = None
+    run(model="bilinear", overwrite=True, progress=here)
+    assert refused
+
+
 @pytest.mark.usefixtures("_in_parts")
 @pytest.mark.parametrize(
     ("status", "code", "reason"),
@@ -414,7 +452,7 @@ def test_a_kill_in_the_middle_leaves_no_object_and_the_next_run_ends_it(
 ) -> None:
     def hold(asked: Asked, before: int) -> None:
         if "partNumber=3" in asked.query:
-            time.sleep(3)
+            time.sleep(1.5)
 
     server.spoil = hold
     code = "from geosegsr.stores import transfer; transfer.PART_BYTES = 20_000; " + PROGRAM[-1]
