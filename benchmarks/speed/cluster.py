@@ -44,6 +44,7 @@ from geosegsr.models.catalogue import load_upscaler
 from geosegsr.models.checkpoint import save_checkpoint
 from geosegsr.models.segsr.network import SeGSR, preset
 from geosegsr.pipeline.block import compute_block
+from geosegsr.pipeline.folder_state import FolderKeeper
 from geosegsr.pipeline.job import Job
 from geosegsr.pipeline.plan import Plan, plan
 from geosegsr.pipeline.worker_check import Preflight
@@ -142,7 +143,7 @@ def counted(
 
         with suppress(Cancelled):
             engine.run(
-                partial(compute_block, planned, folder, f"{workers}"),
+                partial(compute_block, planned, {}, FolderKeeper(folder), f"{workers}"),
                 range(len(planned.grid.blocks)),
                 on_done,
                 together=len(planned.grid.blocks),
@@ -169,8 +170,8 @@ def overhead(folder: Path, tasks: int) -> None:
     planned = a_plan(folder, "fp32")
     (folder / "blocks").mkdir(exist_ok=True)
     arrived: Plan = pickle.loads(pickle.dumps(planned))  # with its network, as on a worker
-    record = compute_block(arrived, {}, folder, "record", 0)
-    work = pack(partial(compute_block, planned, {}, folder, "run"), Preflight.of(planned))
+    record = compute_block(arrived, {}, FolderKeeper(folder), "record", 0)
+    work = pack(partial(compute_block, planned, {}, FolderKeeper(folder), "run"), Preflight.of(planned))
     print(f"the work, sent once to each worker: {len(work) / 1000:.1f} kB")
     print(f"a record, sent back: {len(pickle.dumps(record))} bytes; ", end="")
     print(f"noting it: {1000 * noting(folder, record, 500):.2f} ms")

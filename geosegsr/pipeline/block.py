@@ -6,17 +6,17 @@ import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geosegsr.cpu import single_threaded_blas
-from geosegsr.errors import JobError, SceneError
+from geosegsr.errors import JobError, SceneError, StoreError
 from geosegsr.models.interpolation import repeat_pixels
 from geosegsr.pipeline.cell import cells_over
-from geosegsr.pipeline.job_folder import IMAGE, UNCERTAINTY, band_kind, write_block
+from geosegsr.pipeline.job_folder import IMAGE, UNCERTAINTY, band_kind
+from geosegsr.pipeline.job_state import BlockKeeper
 from geosegsr.pipeline.plan import Plan
 from geosegsr.pipeline.records import BlockRecord, FileRecord
 from geosegsr.raster.cog_block import (
@@ -40,12 +40,12 @@ TILES = TileMemory(256_000_000)  # the tiles along a row of blocks of a scene so
 
 
 def compute_block(
-    planned: Plan, forms: Mapping[str, TiledFormat], folder: Path, run_id: str, index: int
+    planned: Plan, forms: Mapping[str, TiledFormat], keeper: BlockKeeper, run_id: str, index: int
 ) -> BlockRecord:
     """As `read_render_write`, with a `MemoryError` turned into a `JobError`."""
     try:
         with single_threaded_blas():  # for workers; in one process the engine holds it already
-            return read_render_write(planned, forms, folder, run_id, index)
+            return read_render_write(planned, forms, keeper, run_id, index)
     except MemoryError as error:
         raise JobError(
             f"Cannot compute block {index}: out of memory. The finished blocks are kept. Repeat the same command "
@@ -54,14 +54,14 @@ def compute_block(
 
 
 def read_render_write(
-    planned: Plan, forms: Mapping[str, TiledFormat], folder: Path, run_id: str, index: int
+    planned: Plan, forms: Mapping[str, TiledFormat], keeper: BlockKeeper, run_id: str, index: int
 ) -> BlockRecord:
-    """Read, render and write one block, in any thread or process with access to the source and the folder.
+    """Read, render and write one block, in any thread or process with access to the source and the keeper's place.
 
     Args:
         planned: The plan of the run.
         forms: Those kinds of files whose tiles become tiles of a COG.
-        folder: The job's folder.
+        keeper: Where the block goes.
         run_id: Identifies the run; its blocks share tiles within a process.
         index: The block's position in the grid.
 
@@ -92,14 +92,14 @@ def read_render_write(
         parts[kind] = _Part(image[bands], fine_wanted[bands], fine_alpha, mask)
     if rendered.uncertainty is not None:
         parts[UNCERTAINTY] = _Part(rendered.uncertainty, fine_wanted)
-    files = {}
+    files, versions = {}, {}
     for kind, part in parts.items():
         shared = cells_over(output, kind, forms, len(planned.block_windows))
         data, files[kind] = _encoded(part, planned, forms.get(kind), shared)
-        write_file(folder, index, kind, data)
+        versions[kind] = write_file(keeper, index, kind, data)
     done = time.perf_counter()
     model_s, consistency_s = (counts.seconds.get(stage, 0.0) for stage in ("model", "consistency"))
-    return BlockRecord(
+    record = BlockRecord(
         index=index,
         files=files,
         residuals=rendered.residuals,
@@ -113,6 +113,8 @@ def read_render_write(
             "write": done - blended,
         },
     )
+    keeper.finish(record, versions)
+    return record
 
 
 def _image_files(planned: Plan, bands: int) -> list[tuple[str, slice]]:
@@ -122,18 +124,24 @@ def _image_files(planned: Plan, bands: int) -> list[tuple[str, slice]]:
     return [(band_kind(at + 1), slice(at, at + 1)) for at in range(bands)]
 
 
-def write_file(folder: Path, index: int, kind: str, data: bytes, *, what: str = "") -> None:
+def write_file(keeper: BlockKeeper, index: int, kind: str, data: bytes, *, what: str = "") -> str:
     """Write a file of a block, or of `what`.
 
+    Returns:
+        As `BlockKeeper.write`.
+
     Raises:
-        JobError: As `write_block`.
+        JobError: As `BlockKeeper.write`.
+        StoreError: The store does not take it.
         SceneError: The folder cannot be written.
     """
     try:
-        write_block(folder, index, kind, data)
+        return keeper.write(index, kind, data)
+    except StoreError:
+        raise
     except OSError as error:
         raise SceneError(
-            f"Cannot write {what or f'block {index}'} to '{folder}': {error.strerror}. The finished blocks are kept. Free some "
+            f"Cannot write {what or f'block {index}'} to '{keeper.name}': {error.strerror}. The finished blocks are kept. Free some "
             "space or fix the cause, and repeat the same command."
         ) from error
 

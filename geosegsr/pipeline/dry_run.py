@@ -11,7 +11,6 @@ from geosegsr.errors import GeoSegSRError, UnsuitableError
 from geosegsr.files import temporary_folder
 from geosegsr.pipeline.batch import Unsuitable, check_for_all, first_folder
 from geosegsr.pipeline.estimate import Estimate, estimate
-from geosegsr.pipeline.job import Job
 from geosegsr.pipeline.plan import Plan
 from geosegsr.pipeline.publish import check_sidecars
 from geosegsr.pipeline.standing import needs_run
@@ -112,6 +111,6 @@ def dry_run_batch(
 
 
 def _to_do(task: Task) -> bool:
-    Job(task.target).check_free()
+    task.job().check_free()
     check_sidecars(task)
     return needs_run(task)

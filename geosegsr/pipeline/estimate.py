@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from geosegsr.pipeline.block import compute_block
+from geosegsr.pipeline.folder_state import FolderKeeper
 from geosegsr.pipeline.plan import Plan
 from geosegsr.pipeline.records import BlockRecord
 from geosegsr.tiling.grid import TileGrid
@@ -129,13 +130,14 @@ def _measure(planned: Plan) -> _Measured:
     records: list[BlockRecord] = []
     with tempfile.TemporaryDirectory(prefix="geosegsr-") as folder:
         (Path(folder) / "blocks").mkdir()
+        keeper = FolderKeeper(Path(folder))
         # Tiles are kept by the run: none may be found that another measurement has computed for other bands.
         first_run, second_run = f"{folder} first", f"{folder} second"
-        compute_block(planned, {}, Path(folder), first_run, some[0].index)  # this call also loads the model
+        compute_block(planned, {}, keeper, first_run, some[0].index)  # this call also loads the model
         began = time.perf_counter()
         with open_engine() as engine:
             engine.run(
-                partial(compute_block, planned, {}, Path(folder), second_run),
+                partial(compute_block, planned, {}, keeper, second_run),
                 [block.index for block in some],
                 records.append,
                 together=len(grid.blocks),

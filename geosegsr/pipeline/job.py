@@ -13,49 +13,55 @@ out.tif.geosegsr/           beside the target, removed once the target is in pla
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from geosegsr.context import begin
-from geosegsr.errors import GeoSegSRError, JobError, SceneError
-from geosegsr.files import JOB_SUFFIX, has_locks, move_new, sha256_of, whole_file
+from geosegsr.errors import GeoSegSRError, JobError, SceneError, StoreError
+from geosegsr.files import JOB_SUFFIX, has_locks, move_new
 from geosegsr.notices import warn
-from geosegsr.pipeline.job_folder import (
-    BLOCKS,
-    IMAGE,
-    JOURNAL,
-    LOCK,
-    MANIFEST,
-    JobFolder,
-    block_path,
-    job_key,
-    suffix_of,
-)
-from geosegsr.pipeline.records import BlockRecord, FileRecord
+from geosegsr.pipeline.folder_state import FolderState
+from geosegsr.pipeline.job_folder import BLOCKS, IMAGE, LOCK, JobFolder, block_path, job_key, suffix_of
+from geosegsr.pipeline.job_state import BlockKeeper, JobState, check_same_run
+from geosegsr.pipeline.prefix_state import PrefixState
+from geosegsr.pipeline.records import BlockRecord, sealed, unsealed
+from geosegsr.stores.address import Address
 
 
 class Job:
     """The folder of one run; as a context manager it holds the lock."""
 
-    def __init__(self, target: Path, targets: Mapping[str, Path] | None = None) -> None:
+    def __init__(
+        self,
+        target: Path,
+        targets: Mapping[str, Path] | None = None,
+        prefix: Address | None = None,
+        *,
+        until_sent: bool = False,
+    ) -> None:
         """Name a job; no file is touched yet.
 
         Args:
             target: After which the folder is named.
             targets: The files that the job makes, by their kind; by default `target`, of the kind IMAGE.
+            prefix: In an object store, below which manifest, journal and blocks lie; by default they lie in the folder.
+            until_sent: Whether a state that lies elsewhere outlives `commit`, because the files are to be sent to a store.
         """
         self.target = target
         self.targets = {IMAGE: target} if targets is None else dict(targets)
         self.folder = target.with_name(target.name + JOB_SUFFIX)
         self._opened = JobFolder(self.folder)
+        self._local = FolderState(self._opened)
+        self._state: JobState = self._local
+        if prefix is not None:
+            self._state = PrefixState(prefix)
+        self._until_sent = until_sent
         self._token = uuid.uuid4().hex[:8]
         self.done: dict[int, BlockRecord] = {}
         self._seal_key = ""
@@ -63,6 +69,7 @@ class Job:
     def __enter__(self) -> Job:
         try:
             self._enter()
+            self._enter_state()
         except BaseException:
             self._opened.close()
             raise
@@ -89,12 +96,36 @@ class Job:
                 "Pass -o in a folder that you may write."
             ) from error
 
+    def _enter_state(self) -> None:
+        try:
+            self._state.open()
+        except BaseException as error:
+            self._remove_here()
+            if not isinstance(error, BlockingIOError):
+                raise
+            raise JobError(
+                f"Cannot use '{self._state.name}': another run of this target is using it now. Wait for it, or pass "
+                "another --scratch."
+            ) from error
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None and not any(self.blocks.glob("*.tif")):
-            self.remove()  # there is nothing to resume
-        self._opened.close()
+        try:
+            if error is not None:
+                self._clean_up()
+        finally:
+            self._state.close()
+            self._opened.close()
+
+    @property
+    def shared_folder(self) -> Path | None:
+        """What workers must share; None where they write elsewhere."""
+        return None if self._is_elsewhere else self.folder
+
+    @property
+    def _is_elsewhere(self) -> bool:
+        return self._state is not self._local
 
     @property
     def blocks(self) -> Path:
@@ -108,6 +139,11 @@ class Job:
     def _inside(self) -> Path:
         """The folder itself while it is open; see `JobFolder.inside`."""
         return self._opened.inside
+
+    @property
+    def keeper(self) -> BlockKeeper:
+        """For whoever computes the blocks."""
+        return self._state.keeper(self._seal_key)
 
     def named(self) -> AbstractContextManager[None]:
         """Have errors say the folder's name; see `JobFolder.named`."""
@@ -131,16 +167,17 @@ class Job:
             self.check_identity(identity)
         wanted = json.loads(json.dumps(identity))
         with self._writing():
+            if self._is_elsewhere:
+                self._begin_here(wanted)
             if not (resume and self.begun):
-                self._opened.clear()  # without its manifest, nobody knows what a block shows
+                self._state.clear()  # without its manifest, nobody knows what a block shows
             self._seal_key = job_key(wanted)
             self.blocks.mkdir(exist_ok=True)
             if self.begun:
                 begin("checking the blocks of an earlier run")
                 self._resume()
                 return
-            with whole_file(self._inside / MANIFEST, sync=True) as file:
-                file.write(json.dumps({**wanted, "key": self._seal_key}, indent=1).encode())
+            self._state.write_manifest({**wanted, "key": self._seal_key})
 
     def check_identity(self, identity: Mapping[str, Any]) -> None:
         """Refuse to resume a run of another source, model or options; nothing is written.
@@ -148,17 +185,19 @@ class Job:
         Raises:
             JobError: The folder holds a run of another identity.
         """
-        found = self._opened.manifest
-        if not self.begun or found.get("key") == job_key(identity):
-            return
-        wanted = json.loads(json.dumps(identity))
-        keys = sorted(k for k in {*found, *wanted} - {"key"} if found.get(k) != wanted.get(k))
-        changes = [f"{k} was {_short(found.get(k))}, now {_short(wanted.get(k))}" for k in keys]
-        changed = "; ".join(changes) if "key" in found else ""
-        raise JobError(
-            f"Cannot resume the unfinished run in '{self.folder}': {changed or 'its manifest is damaged'}. "
-            "Repeat the command that began it, or pass --no-resume to discard it and start anew."
-        )
+        check_same_run(self._state, identity)
+        if self._is_elsewhere:
+            check_same_run(self._local, self._here(identity))
+
+    def _here(self, identity: Mapping[str, Any]) -> dict[str, Any]:
+        """What the manifest in the folder says of a run whose blocks lie elsewhere."""
+        return {**identity, "scratch": self._state.name}
+
+    def _begin_here(self, identity: Mapping[str, Any]) -> None:
+        """Make the folder one of this run; what it holds can be fetched again."""
+        self._opened.clear()
+        here = self._here(identity)
+        self._local.write_manifest({**here, "key": job_key(here)})
 
     def check_free(self) -> None:
         """Refuse a target that another process is writing; nothing is written.
@@ -167,7 +206,7 @@ class Job:
             JobError: It is so.
         """
         if self.exists() and (self.folder / LOCK).exists():
-            with self:
+            with Job(self.target):
                 pass
 
     def exists(self) -> bool:
@@ -176,7 +215,7 @@ class Job:
             self.check_folder()
         except (GeoSegSRError, OSError):
             return False
-        return os.path.lexists(self.folder)
+        return os.path.lexists(self.folder) or (self._is_elsewhere and self.begun)
 
     def check_folder(self) -> None:
         """Refuse what exists under the folder's name and is no job's folder; nothing is written.
@@ -197,18 +236,29 @@ class Job:
 
     def remove_own(self, identity: Mapping[str, Any]) -> None:
         """Delete the folder, unless it holds an unfinished run of another identity."""
-        if not self.begun or self._opened.manifest.get("key") == job_key(identity):
+        if not self.begun or self._state.manifest.get("key") == job_key(identity):
             self.remove()
+
+    def forget(self, identity: Mapping[str, Any]) -> None:
+        """Delete a state that lies elsewhere, unless it is of another run or in use; the folder is not touched."""
+        if not self._is_elsewhere or self._state.manifest.get("key") != job_key(identity):
+            return
+        try:
+            with suppress(BlockingIOError):
+                self._state.open()
+                self._state.remove()
+        finally:
+            self._state.close()
 
     @property
     def begun(self) -> bool:
         """Whether the folder holds a run, finished or not."""
-        return (self._inside / MANIFEST).exists()
+        return self._state.begun
 
     def record(self, record: BlockRecord) -> None:
         """Add a finished block to the journal."""
-        with self._writing(), (self._inside / JOURNAL).open("a") as journal:
-            journal.write(self._line(record))
+        with self._writing():
+            self._state.note(sealed(record, self._seal_key))
         self.done[record.index] = record
 
     def is_in_cells(self, index: int, kind: str) -> bool:
@@ -221,6 +271,19 @@ class Job:
         with self._writing():
             self.block_path(index, kind).unlink(missing_ok=True)
 
+    def fetch(self) -> bool:
+        """Bring all finished blocks into the folder, where they lie elsewhere.
+
+        Returns:
+            False if some are missing or damaged; these are to be computed again.
+        """
+        with self._writing():
+            damaged = self._state.fetch(self.done.values(), self.block_path)
+        for index in damaged:
+            warn(f"block {index} is missing or damaged in '{self._state.name}', and is computed again")
+            del self.done[index]
+        return not damaged
+
     def commit(self, may_replace: Callable[[Path], bool], then: Callable[[], object] | None = None) -> None:
         """Move the verified files into place, from the last to the first, call `then`, and delete the folder.
 
@@ -232,17 +295,36 @@ class Job:
             JobError: A file has appeared at a target that may not be replaced, or the folder was replaced by another.
         """
         self._opened.check_same()
+        self._state.check_same()
         for kind, target in reversed(self.targets.items()):
             with self._writing():
                 self._place(self.part(kind), target, may_replace)
                 _sync_folder(target.parent)
         if then is not None:
             then()
-        self.remove()
+        if self._until_sent:
+            self._remove_here()
+        else:
+            self.remove()
 
     def remove(self) -> None:
         """Delete the run's files, and the folder if nothing else is in it."""
-        self._opened.remove()
+        self._state.remove()
+        self._remove_here()
+
+    def _clean_up(self) -> None:
+        """Leave nothing of a run that failed but what can be resumed."""
+        self._remove_here()
+        with suppress(StoreError):
+            if not self._state.has_blocks:
+                self._state.remove()
+
+    def _remove_here(self) -> None:
+        """Delete the folder of a run whose blocks lie elsewhere, but none that holds a run of its own."""
+        here = self._local
+        is_ours = here.manifest.get("scratch") == self._state.name or not (here.begun or here.has_blocks)
+        if self._is_elsewhere and is_ours:
+            self._opened.remove()
 
     def _place(self, part: Path, target: Path, may_replace: Callable[[Path], bool]) -> None:
         if os.path.lexists(target) and may_replace(target):
@@ -260,69 +342,34 @@ class Job:
     def _writing(self) -> Iterator[None]:
         try:
             yield
+        except StoreError:
+            raise
         except OSError as error:
             raise SceneError(
-                f"Cannot write to '{self.folder}': {error.strerror or error}. The finished blocks are kept. Free "
+                f"Cannot write to '{self._state.name}': {error.strerror or error}. The finished blocks are kept. Free "
                 "some space or fix the cause, and repeat the same command."
             ) from error
 
     def _resume(self) -> None:
         """Load the journal, without the blocks whose files are missing or damaged."""
-        for line in _lines(self._inside / JOURNAL):
-            record = self._record(line)
+        for line in self._state.journal():
+            record = unsealed(line, self._seal_key)
             if record is not None:
                 self.done[record.index] = record
         for index, record in sorted(
             self.done.items(), reverse=True
         ):  # cells before the blocks they are made of
-            files = record.files.items()
             if not all(
-                _is_whole(self.block_path(index, kind), file) or self.is_in_cells(index, kind)
-                for kind, file in files
+                self._state.is_whole(index, kind, file) or self.is_in_cells(index, kind)
+                for kind, file in record.files.items()
             ):
                 warn(f"block {index} of the earlier run is missing or damaged, and is computed again")
                 del self.done[index]
-        kept_files = [
+        files = {
             self.block_path(index, kind).name for index, block in self.done.items() for kind in block.files
-        ]
-        self._opened.clear_all_but(set(kept_files))
-        kept = "".join(self._line(record) for record in self.done.values())
-        with whole_file(self._inside / JOURNAL) as file:
-            file.write(kept.encode())
-
-    def _line(self, record: BlockRecord) -> str:
-        """A line of the journal: the record, and its seal."""
-        text = json.dumps(asdict(record))
-        return json.dumps({"seal": self._seal(text), "block": text}) + "\n"
-
-    def _record(self, line: str) -> BlockRecord | None:
-        """The record on a line of the journal; None if the line is torn or from another run."""
-        try:
-            entry = json.loads(line)
-            if entry["seal"] != self._seal(entry["block"]):
-                return None
-            raw = json.loads(entry["block"])
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            return None
-        return BlockRecord.from_dict(raw)
-
-    def _seal(self, text: str) -> str:
-        return hashlib.sha256(f"{self._seal_key}\n{text}".encode(errors="replace")).hexdigest()[:16]
-
-
-def _is_whole(path: Path, record: FileRecord) -> bool:
-    if not path.exists() or path.stat().st_size != record.size:
-        return False
-    return sha256_of(path) == record.sha256
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(errors="replace").splitlines() if path.exists() else []
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+        }
+        lines = {index: sealed(record, self._seal_key) for index, record in self.done.items()}
+        self._state.keep_only(lines, files)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from geosegsr.raster.statistics import BandStatistics
@@ -58,3 +60,25 @@ class BlockRecord:
         files = {kind: FileRecord.from_dict(file) for kind, file in raw["files"].items()}
         residuals = tuple(Residual(**band) for band in raw["residuals"])
         return cls(**{**raw, "files": files, "residuals": residuals})
+
+
+def sealed(record: BlockRecord, key: str) -> str:
+    """A line of the journal: the record, and a seal that only a run with this key can make."""
+    text = json.dumps(asdict(record))
+    return json.dumps({"seal": _seal(text, key), "block": text})
+
+
+def unsealed(line: str, key: str) -> BlockRecord | None:
+    """The record on a line of the journal; None if the line is torn or from another run."""
+    try:
+        entry = json.loads(line)
+        if entry["seal"] != _seal(entry["block"], key):
+            return None
+        raw = json.loads(entry["block"])
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    return BlockRecord.from_dict(raw)
+
+
+def _seal(text: str, key: str) -> str:
+    return hashlib.sha256(f"{key}\n{text}".encode(errors="replace")).hexdigest()[:16]

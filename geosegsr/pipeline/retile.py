@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from geosegsr.errors import VerificationError
 from geosegsr.pipeline.block import write_file
 from geosegsr.pipeline.cell import Cell
+from geosegsr.pipeline.folder_state import FolderKeeper
 from geosegsr.pipeline.job_folder import block_path
 from geosegsr.pipeline.records import BlockRecord, FileRecord
 from geosegsr.raster.cog_block import TiledFormat, piece_checksum, read_piece, tiled_block_bytes
@@ -47,7 +48,8 @@ def compute_cell(
     cell = cells[index]
     values, mask, pieces = _gathered(blocks, folder, cell)
     data = tiled_block_bytes(values, mask, forms[cell.kind])
-    write_file(folder, cell.index, cell.kind, data, what=f"part {cell.index - len(blocks)} of the COG")
+    what = f"part {cell.index - len(blocks)} of the COG"
+    write_file(FolderKeeper(folder), cell.index, cell.kind, data, what=what)
     file = FileRecord(len(data), hashlib.sha256(data).hexdigest(), None, (), (), pieces)
     seconds = {"write": time.perf_counter() - began}
     return BlockRecord(cell.index, {cell.kind: file}, (), 0, 0, seconds)

@@ -6,7 +6,7 @@ import logging
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ from geosegsr.raster.cog_verify import verify_cog
 from geosegsr.raster.identity import source_identity
 from geosegsr.raster.metadata import Metadata
 from geosegsr.raster.statistics import BandStatistics
-from geosegsr.workers.engine import Engine, default_threads
+from geosegsr.workers.engine import Engine, default_threads, open_engine
 
 log = logging.getLogger("geosegsr")
 
@@ -62,6 +62,8 @@ def _into_store(task: Task, engine: Engine, tell: Tell) -> Report:
         begin("asking the store")
         wanted = needs_run(task)
         publish.check_sidecars(task)
+        if not wanted:
+            _forget(task.local)  # a killed process may have sent its results and no more
         if not wanted and not publish.item_is_missing(task):
             publish.tidy(task)
             return report_of(task, {}, len(task.planned.grid.blocks), seconds)
@@ -79,9 +81,16 @@ def _into_store(task: Task, engine: Engine, tell: Tell) -> Report:
         tell(_at(task.planned, report.blocks_resumed, "upload"))
         with timed(seconds, "upload"):
             publish.publish(task)
+        _forget(task.local)
     for folder in folders:
         staging.clear(folder)
     return published_report(report, task, seconds["upload"], sent=wanted)
+
+
+def _forget(task: Task) -> None:
+    """Delete the state of a run whose results are in their store by now, if it was kept in a store until then."""
+    if task.request.kept is not None:
+        task.job().forget(task.identity)
 
 
 def _here(task: Task, engine: Engine, tell: Tell) -> Report:
@@ -89,13 +98,14 @@ def _here(task: Task, engine: Engine, tell: Tell) -> Report:
     with timed(seconds, "plan"):
         begin("identifying the source")
         wanted = needs_run(task)
-    job = Job(task.target, {product.kind: product.target for product in task.products})
+    job = task.job()
     if not wanted and not job.exists():
         return _skip(task, seconds)
     with job:
         if not needs_run(task):  # another process has finished it meanwhile, or did not clear its job away
             report = _skip(task, seconds)
-            job.remove_own(task.identity)
+            if task.request.kept is None:
+                job.remove_own(task.identity)
             return report
         return _run(task, job, engine, seconds, tell)
 
@@ -122,6 +132,8 @@ def _run(task: Task, job: Job, engine: Engine, seconds: dict[str, float], tell: 
     _warn_of_full_disk(planned, job)
     with timed(seconds, "blocks"):
         _compute(engine, task, job, tell)
+        while not job.fetch():
+            _compute(engine, task, job, tell)
     tell(_at(planned, resumed, "source"))
     if source_identity(planned.scene.path, planned.scene.files) != task.identity["source"]:
         raise SceneError(
@@ -209,25 +221,28 @@ def _compute(
         progress.block(record.index)
 
     if todo:
-        sent = _for_anywhere(planned)
+        sent, keeper = _for_anywhere(planned), job.keeper
         grid = planned.grid
         # Blocks on one diagonal share no tiles. A grid narrower than this would leave threads idle.
         diagonal = min(grid.block_shape) >= default_threads()
         engine.run(
-            partial(compute_block, sent, task.forms, job.folder.absolute(), uuid.uuid4().hex),
+            partial(compute_block, sent, task.forms, keeper, uuid.uuid4().hex),
             todo,
             on_done,
             before=grid.before if diagonal else lambda _: (),
             together=total,
-            shared_folder=job.folder,
-            check=partial(Preflight.of, sent),
+            shared_folder=job.shared_folder,
+            check=partial(Preflight.of, sent, keeper),
             on_tile=progress.tiles,
             at_a_time=planned.threads,
         )
 
 
 def _retile(engine: Engine, task: Task, job: Job) -> None:
-    """Make the cells of finished blocks, and delete the blocks that are in cells only."""
+    """Make the cells of finished blocks, and delete the blocks that are in cells only.
+
+    Where workers share no folder, all blocks have come here by now, and threads of this process make the cells.
+    """
     planned = task.planned
     cells = {cell.index: cell for cell in task.cells}
     todo = [index for index in cells if index not in job.done]
@@ -244,15 +259,16 @@ def _retile(engine: Engine, task: Task, job: Job) -> None:
                 job.discard(block, cell.kind)
         share.add(1)
 
-    engine.run(
-        partial(compute_cell, planned.block_windows, task.forms, job.folder.absolute(), cells),
-        todo,
-        on_done,
-        together=len(todo),
-        shared_folder=job.folder,
-        check=partial(Preflight.of, _for_anywhere(planned)),
-        at_a_time=planned.threads,
-    )
+    with nullcontext(engine) if job.shared_folder is not None else open_engine() as at_hand:
+        at_hand.run(
+            partial(compute_cell, planned.block_windows, task.forms, job.folder.absolute(), cells),
+            todo,
+            on_done,
+            together=len(todo),
+            shared_folder=job.folder,
+            check=partial(Preflight.of, _for_anywhere(planned)),
+            at_a_time=planned.threads,
+        )
 
 
 def _of_blocks(planned: Plan, job: Job) -> dict[int, BlockRecord]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from stat import S_ISDIR, S_IWGRP, S_IWOTH
 
 from geosegsr.errors import ConfigError, SceneError
+from geosegsr.pipeline.prefix_state import prefix_beside, prefix_of
 from geosegsr.stores.address import Address, address_of
 
 
@@ -23,13 +24,23 @@ class Staging:
     """Local paths of the results that go to stores."""
 
     root: Path
+    state: Address | None = None
+    """The prefix of a store below which the state of runs lies; by default it lies beside each result."""
 
     @classmethod
     def at(cls, scratch: str | Path | None) -> Staging:
-        """The folder that the user names, or one of this user in the system's temporary folder; nothing is created yet."""
-        if scratch is not None:
+        """The folder that the user names, or one of this user in the system's temporary folder; nothing is created yet.
+
+        Args:
+            scratch: A folder, or a prefix of a store for the state of runs.
+
+        Raises:
+            ConfigError: It is a prefix that cannot be used.
+        """
+        state = None if scratch is None else address_of(scratch)
+        if scratch is not None and state is None:
             return cls(Path(scratch).absolute())
-        return cls(Path(tempfile.gettempdir()).absolute() / f"geosegsr-{os.getuid()}")
+        return cls(Path(tempfile.gettempdir()).absolute() / f"geosegsr-{os.getuid()}", state)
 
     def path(self, address: Address) -> Path:
         """Where a result is made."""
@@ -42,6 +53,18 @@ class Staging:
         except ValueError:
             return None
         return Address(scheme, bucket, "/".join((first, *rest)))
+
+    def prefix(self, target: Path, *, elsewhere: bool) -> Address | None:
+        """The prefix of a store below which the state of a run lies; None for a folder beside its target.
+
+        Args:
+            target: The local path of the result.
+            elsewhere: Whether other machines compute the blocks. They may share no folder with this one.
+        """
+        address = self.address(target)
+        if self.state is not None:
+            return prefix_of(self.state, str(address or target.absolute()))
+        return prefix_beside(address) if address is not None and elsewhere else None
 
     def shown(self, path: Path) -> str:
         """What messages and reports call a result."""
@@ -87,7 +110,11 @@ def check_scratch(targets: Iterable[Path], scratch: str | Path | None) -> None:
     Raises:
         ConfigError: It is so.
     """
-    if scratch is not None and not any(address_of(target) for target in targets):
+    if (
+        scratch is not None
+        and address_of(scratch) is None
+        and not any(address_of(target) for target in targets)
+    ):
         raise ConfigError(
-            "Cannot use --scratch: the results are local. Leave it out, or pass -o s3://BUCKET/KEY."
+            "Cannot use a folder for --scratch: the results are local. Leave it out, or pass -o s3://BUCKET/KEY."
         )

@@ -17,7 +17,6 @@ from enum import StrEnum
 from os.path import lexists
 
 from geosegsr.errors import JobError
-from geosegsr.pipeline.job import Job
 from geosegsr.pipeline.job_folder import UNCERTAINTY
 from geosegsr.pipeline.targets import check_beside
 from geosegsr.pipeline.task import RESULT_KEY_TAG, Product, Task
@@ -54,7 +53,7 @@ def standing(task: Task) -> Standing:
     alone = existing and any(p.kind == UNCERTAINTY and p not in existing for p in task.products)
     if len(ours) < len(existing) or alone:
         return Standing.ANOTHERS
-    return Standing.UNFINISHED if Job(task.target).begun else Standing.ABSENT
+    return Standing.UNFINISHED if task.job().begun else Standing.ABSENT
 
 
 def needs_run(task: Task) -> bool:
@@ -70,9 +69,9 @@ def needs_run(task: Task) -> bool:
         return False
     if found is Standing.ANOTHERS and not request.overwrite:
         raise _exists(task)
-    Job(task.target).check_folder()
+    task.job().check_folder()
     if request.resume:
-        Job(task.target).check_identity(task.identity)
+        task.job().check_identity(task.identity)
     for product in task.products:
         try_creation_options(
             product.creation, product.metadata, product.dtype,

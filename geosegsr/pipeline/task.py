@@ -17,6 +17,7 @@ from geosegsr.files import exists
 from geosegsr.models.contract import Upscaler
 from geosegsr.notices import kept_notices
 from geosegsr.pipeline.cell import Cell, cut_into_cells
+from geosegsr.pipeline.job import Job
 from geosegsr.pipeline.job_folder import IMAGE, UNCERTAINTY, band_kind, job_key
 from geosegsr.pipeline.options import PlanOptions
 from geosegsr.pipeline.plan import Plan, plan
@@ -63,6 +64,8 @@ class Request:
     """Whether other machines compute the blocks."""
     staging: Staging | None = None
     """Where results are made that go to an object store."""
+    kept: Address | None = None
+    """Of a run whose results are sent to a store later: where its state lies until then, if that is in a store, too."""
 
     @property
     def recompute(self) -> bool:
@@ -176,6 +179,11 @@ class Task:
     seconds: float
     """What planning took."""
 
+    def job(self) -> Job:
+        """What is kept of the run until it is finished."""
+        targets = {product.kind: product.target for product in self.products}
+        return Job(self.target, targets, self.prefix, until_sent=self.request.kept is not None)
+
     @property
     def targets(self) -> tuple[Path, ...]:
         """The files that the run makes: the image or its bands, and the uncertainty where that is asked for."""
@@ -187,13 +195,22 @@ class Task:
         return self.request.address(self.target)
 
     @property
+    def prefix(self) -> Address | None:
+        """The prefix of a store below which the state of the run lies; None for a folder beside the target."""
+        request = self.request
+        if request.staging is None:
+            return request.kept
+        return request.staging.prefix(self.target, elsewhere=request.elsewhere)
+
+    @property
     def local(self) -> Task:
         """The same without the way to a store: what is at the local paths is nobody else's.
 
         The source has a name that holds wherever the STAC item lies.
         """
+        local = replace(self.request, staging=None, overwrite=True, kept=self.prefix)
         src = Path(self.src).absolute().as_uri() if exists(self.src) else self.src
-        return replace(self, src=src, request=replace(self.request, staging=None, overwrite=True))
+        return replace(self, src=src, request=local)
 
     @property
     def assets(self) -> dict[str, Path]:

@@ -50,8 +50,9 @@ def upscale(
         model: A name, a checkpoint file or an Upscaler; see `geosegsr.models.catalogue.resolve_upscaler`.
         workers: Worker processes on this machine; by default threads of this process. Worker processes import the
             calling script, so the call must be under `if __name__ == "__main__":`.
-        scheduler: A running Dask scheduler, or its address; its workers must share the output's folder. Work travels as
-            pickles, so a scheduler is trusted like a shell; a `Scheduler` brings certificates for TLS.
+        scheduler: A running Dask scheduler, or its address; its workers must share the output's folder, unless the state
+            of the run is in an object store. Work travels as pickles, so a scheduler is trusted like a shell; a
+            `Scheduler` brings certificates for TLS.
         creation: Creation options of GDAL's COG driver, over the defaults in `geosegsr.raster.cog_options`.
         stac: Whether to write a STAC item beside the result, under its name with .json.
         acquired: Acquisition time of the scene, for the item: RFC 3339, or two times with a slash between them; by
@@ -63,7 +64,9 @@ def upscale(
         uncertainty: A second COG to write: the standard deviation over the eight members of the ensemble, float32 in DN,
             NaN where there is no data. Needs `ensemble=True`.
         scratch: Folder in which a result for an object store is made, and found again by a call that resumes; by default
-            one of this user in the system's temporary folder.
+            one of this user in the system's temporary folder. Or a prefix of an object store, such as s3://BUCKET/PREFIX,
+            for blocks and all that a run needs to be resumed; by default beside a result in a store if there is a
+            scheduler, and otherwise in the folder.
         **options: See `geosegsr.pipeline.options.PlanOptions`.
 
     Returns:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import psutil
 
 from geosegsr.errors import ConfigError, SceneError
+from geosegsr.pipeline.job_state import BlockKeeper
 from geosegsr.pipeline.plan import Plan
 from geosegsr.raster.gdal import renew
 from geosegsr.raster.scene import Scene
@@ -30,14 +31,19 @@ class Preflight:
     probe: str
     """Digest of pixels of the source, as read by the machine that planned."""
 
+    keeper: BlockKeeper | None = None
+    """What the worker is to keep its blocks with."""
+
     @classmethod
-    def of(cls, planned: Plan) -> Preflight:
+    def of(cls, planned: Plan, keeper: BlockKeeper | None = None) -> Preflight:
         """The check for a plan, on the machine that planned."""
-        return cls(planned, probe(planned.scene, planned.region))
+        return cls(planned, probe(planned.scene, planned.region), keeper)
 
     def __call__(self, capacity: Capacity) -> str:
         """The kind of device that the worker computes on. The model is loaded and compared when the plan is unpickled."""
         self._check_source()
+        if self.keeper is not None:
+            self.keeper.check()
         device = self.planned.rendering.upscaler.facts.device
         gpus = int(capacity.gpus) if device == "cuda" else 0
         blocks = min(capacity.threads, gpus) if gpus else capacity.threads

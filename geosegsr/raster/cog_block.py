@@ -30,7 +30,8 @@ SMALL_BYTES = 64_000_000
 """Block files and temporary overviews of smaller results are not compressed: it would take a third of the time of a small
 COG."""
 _BLOCK_MARK = "geosegsr block"  # in the TIFF tag for the software
-_HEAD = 1 << 16  # bytes at a block file's begin that hold its tags
+MARK_WITHIN = 1 << 16
+"""Bytes at a block file's begin that hold its tags."""
 # Block files have no place of their own; rasterio warns about files without any georeferencing.
 _SOMEWHERE = Affine.translation(1, 1)
 
@@ -270,7 +271,11 @@ def is_block(path: Path) -> bool:
     """Whether a file is one that this module made, by a mark in it."""
     try:
         with path.open("rb") as file:
-            head = file.read(_HEAD)
+            return is_marked(file.read(MARK_WITHIN))
     except OSError:
         return False
+
+
+def is_marked(head: bytes) -> bool:
+    """Whether the first MARK_WITHIN bytes of a file are those of a block of this module."""
     return head[:2] in (b"II", b"MM") and _BLOCK_MARK.encode() in head

@@ -22,7 +22,7 @@ def run_on_cluster(
     indices: Sequence[int],
     on_done: Callable[[Any], None],
     *,
-    shared_folder: Path,
+    shared_folder: Path | None,
     cancelled: threading.Event,
 ) -> None:
     """Compute blocks on the workers of a cluster, and hand each result to `on_done`.
@@ -32,7 +32,7 @@ def run_on_cluster(
         work: What to do, and what a worker must have for it.
         indices: Numbers of the blocks.
         on_done: Called in this thread.
-        shared_folder: Must be the same folder for every worker.
+        shared_folder: Must be the same folder for every worker; None where they share none.
         cancelled: Set by another thread to end the run.
 
     Raises:
@@ -47,8 +47,11 @@ def run_on_cluster(
 
 
 @contextmanager
-def _token(folder: Path, run_id: str) -> Iterator[Path]:
-    """A file that every worker must find, for as long as the run takes."""
+def _token(folder: Path | None, run_id: str) -> Iterator[Path | None]:
+    """A file that every worker must find, for as long as the run takes; None without a folder."""
+    if folder is None:
+        yield None
+        return
     token = folder.absolute() / f"run-{run_id}"
     try:
         with token.open("x") as file:

@@ -70,7 +70,7 @@ class Engine(Protocol):
         *,
         before: Callable[[int], Sequence[int]] = _nothing,
         together: int,
-        shared_folder: Path,
+        shared_folder: Path | None,
         check: Callable[[], Check] | None = None,
         on_tile: Callable[[int, int], None] | None = None,
         at_a_time: int | None = None,
@@ -85,7 +85,7 @@ class Engine(Protocol):
             together: Number of blocks of this run and of concurrent ones, among which threads of this process share the
                 cores. It does not change when a run resumes: some networks round differently with another number of
                 threads.
-            shared_folder: Must be the same folder for every worker.
+            shared_folder: Must be the same folder for every worker; None where they share none.
             check: Returns what each worker process runs before it receives work; one that fails receives none.
             on_tile: Called with an index and the tiles that its block has done since the last call, from threads of this
                 process only, any number at a time.
@@ -177,7 +177,7 @@ class _ThreadEngine:
         *,
         before: Callable[[int], Sequence[int]] = _nothing,
         together: int,
-        shared_folder: Path,
+        shared_folder: Path | None,
         check: Callable[[], Check] | None = None,
         on_tile: Callable[[int, int], None] | None = None,
         at_a_time: int | None = None,
@@ -240,7 +240,7 @@ class _ClusterEngine:
         *,
         before: Callable[[int], Sequence[int]] = _nothing,
         together: int,
-        shared_folder: Path,
+        shared_folder: Path | None,
         check: Callable[[], Check] | None = None,
         on_tile: Callable[[int, int], None] | None = None,
         at_a_time: int | None = None,

@@ -110,20 +110,20 @@ def pack(work: Work) -> bytes:
     return packed
 
 
-def prepare(run_id: str, version: str, token: Path, packed: bytes) -> Accepted | Rejected:
+def prepare(run_id: str, version: str, token: Path | None, packed: bytes) -> Accepted | Rejected:
     """Check this process and, if it passes, keep the work for the blocks to come.
 
     Args:
         run_id: Identifier of the run.
         version: Version of geosegsr where the run was started.
-        token: A file in the folder that all workers must share; it holds the run's identifier.
+        token: A file in the folder that all workers must share; it holds the run's identifier. None where they share none.
         packed: From `pack`.
     """
     if version != __version__:
         return Rejected(
             f"it runs geosegsr {__version__}, this is {version}. Install the same version on all workers."
         )
-    fault = _folder_fault(run_id, token)
+    fault = None if token is None else _folder_fault(run_id, token)
     if fault is not None:
         return fault
     try:

@@ -14,6 +14,7 @@ import scene_factory as factory
 from geosegsr.pipeline import estimate as module
 from geosegsr.pipeline.block import compute_block
 from geosegsr.pipeline.estimate import estimate
+from geosegsr.pipeline.folder_state import FolderKeeper
 from geosegsr.pipeline.plan import Plan, plan
 from geosegsr.raster.bands import BandGroup
 from geosegsr.raster.cog import write_cog
@@ -35,7 +36,7 @@ def test_the_disk_is_that_of_blocks_and_result_side_by_side(planned: Plan, tmp_p
     (tmp_path / "blocks").mkdir()
     files = []
     for block in planned.grid.blocks:
-        record = compute_block(planned, {}, tmp_path, "run", block.index).files["image"]
+        record = compute_block(planned, {}, FolderKeeper(tmp_path), "run", block.index).files["image"]
         path = tmp_path / "blocks" / f"{block.index:06d}.tif"
         files.append(BlockFile(path, block.window.scaled(2), record.checksum, record.valid))
     result = tmp_path / "result.tif"

@@ -24,6 +24,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from geosegsr.pipeline.block import compute_block
+from geosegsr.pipeline.folder_state import FolderKeeper
 from geosegsr.pipeline.plan import plan
 from geosegsr.pipeline import scene_list, upscale
 from geosegsr.raster.cog_block import block_bytes
@@ -31,7 +32,7 @@ from geosegsr.raster.cog_block import block_bytes
 folder = Path({str(tmp_path_factory.mktemp("start"))!r})
 (folder / "blocks").mkdir()
 (folder / "scene.tif").write_bytes(block_bytes(np.full((3, 64, 64), 7, np.uint8), None, packed=False))
-compute_block(plan(folder / "scene.tif", 2, "bicubic"), {{}}, folder, "run", 0)
+compute_block(plan(folder / "scene.tif", 2, "bicubic"), {{}}, FolderKeeper(folder), "run", 0)
 print(*sys.modules)
 """
     paths = {"PYTHONPATH": ":".join(sys.path)}

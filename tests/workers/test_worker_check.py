@@ -23,6 +23,7 @@ from geosegsr.models.card import ModelCard
 from geosegsr.models.checkpoint import save_checkpoint
 from geosegsr.models.segsr.network import SeGSR, preset
 from geosegsr.pipeline.block import compute_block
+from geosegsr.pipeline.folder_state import FolderKeeper
 from geosegsr.pipeline.plan import plan
 from geosegsr.pipeline.worker_check import Preflight
 from geosegsr.workers import engine
@@ -83,10 +84,10 @@ def test_a_worker_keeps_a_twentieth_of_its_memory_free(
 def test_a_block_takes_no_more_memory_than_the_bound_says(wide: Path, tmp_path: Path) -> None:
     planned = plan(wide, 4, "bicubic", tile=32, overlap=8, block=800)
     (tmp_path / "blocks").mkdir()
-    compute_block(planned, {}, tmp_path, "run", 0)  # what is loaded once is not a block's
+    compute_block(planned, {}, FolderKeeper(tmp_path), "run", 0)  # what is loaded once is not a block's
     tracemalloc.start()
     try:
-        compute_block(planned, {}, tmp_path, "other run", 0)
+        compute_block(planned, {}, FolderKeeper(tmp_path), "other run", 0)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -200,8 +200,9 @@ _GROUPS = {
     help="Acquisition time for the STAC item. Default: from the scene's tags or name.",
 )  # fmt: skip
 @click.option(
-    "--scratch", type=click.Path(path_type=Path), metavar="FOLDER",
-    help="Folder in which results for an object store are made. Default: one of yours in the temporary folder.",
+    "--scratch", type=click.Path(path_type=Path), metavar="FOLDER|URL",
+    help="Folder in which results for an object store are made. Default: one of yours in the temporary folder. "
+    "Or a prefix such as s3://BUCKET/PREFIX for the blocks of a run, so that workers need no shared folder.",
 )  # fmt: skip
 @click.option(
     "--overwrite", is_flag=True,
