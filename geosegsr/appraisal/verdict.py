@@ -183,7 +183,7 @@ def _seams(survey: Survey) -> Iterator[Finding]:
         yield Finding(
             "fault",
             "seams",
-            f"There are seams: the result steps{size} along {_counted(steps.lines, 'line')} where the input does not.",
+            f"There are seams: the result has steps{size} along {_counted(steps.lines, 'line')} where the input does not.",
         )
     elif steps.segments:
         yield Finding(
