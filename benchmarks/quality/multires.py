@@ -13,8 +13,12 @@ DN, of
     alone       the least image that agrees with the input, each band alone
     guided      `geosegsr.sharpening`, told the blur by which the protocol reduces
     estimated   the same, with the blur estimated from the reduced scene, which is the input of the protocol
-    from below  told the blur, but fitted on the reduced scene itself, one level further down, as `upscale` fits a scene;
-                in brackets the error that this fit expects
+    both        estimated, and fitted on the reduced scene itself, one level further down, as `upscale` fits a scene
+    from below  fitted there, but told the blur; in brackets the error that this fit expects
+
+The protocol reduces the guide by the blur of the coarse bands (--mtf), so the guide becomes blurrier than they are wherever the
+scene's own bands differ less. With --guide-mtf 0 the guide is reduced by the blur that the scene shows between its own bands:
+the reduced bands then differ as those of the scene do.
 
 and below each group, for the native bands on the finest grid, the correlation of their fine detail with that of the guide's
 band that is most like them: enlarged by bicubic interpolation, and sharpened.
@@ -108,14 +112,15 @@ def _names(scene: Scene) -> tuple[str, ...]:
     )
 
 
-def restored(level: Level, mtf: float) -> tuple[dict[str, Floats], list[float]]:
-    """The coarse bands, reduced by this blur and restored in several ways; and the errors that the last way expects."""
+def restored(level: Level, mtf: float, guide_mtf: float) -> tuple[dict[str, Floats], list[float]]:
+    """The coarse bands, reduced by a blur and restored in several ways; and the errors that the last way expects."""
     sampling = sampling_of_mtf(level.ratio, mtf, level.half)
+    of_guide = sampling_of_mtf(level.ratio, guide_mtf, level.half)
     # The lower level needs sides that divide again.
     rows, cols = (length // level.ratio * level.ratio for length in level.usable.shape)
     truth = level.coarse[:, :rows, :cols]
     low = np.stack([degraded(band, sampling) for band in truth])
-    guide = np.stack([degraded(band, sampling) for band in level.guide])[:, :rows, :cols]
+    guide = np.stack([degraded(band, of_guide) for band in level.guide])[:, :rows, :cols]
     upper = rows * 2 // 3 // level.ratio * level.ratio
     sample = Sample(
         truth[:, :upper].astype(np.float32),
@@ -130,11 +135,12 @@ def restored(level: Level, mtf: float) -> tuple[dict[str, Floats], list[float]]:
     below = _below(low, guide, level.ratio)
     estimated = estimate_mtf([below], level.ratio, level.half)
     print(
-        f"MTF {mtf:.2f}, estimated from the reduced scene {estimated:.2f}, from the scene itself {level.mtf:.2f}\n"
+        f"MTF {mtf:.2f} (guide {guide_mtf:.2f}), estimated from the reduced scene {estimated:.2f}, from the scene itself {level.mtf:.2f}\n"
     )
     for name, known, seen in (
         ("guided", mtf, sample),
         ("estimated", estimated, sample),
+        ("both", estimated, below),
         ("from below", mtf, below),
     ):
         fitted = fit([seen], level.ratio, len(guide), len(low), mtf=known, half=level.half)
@@ -193,13 +199,13 @@ def detail_correlation(level: Level) -> list[tuple[str, str, float, float]]:
     return found
 
 
-def report(level: Level, mtf: float) -> None:
+def report(level: Level, mtf: float, guide_mtf: float) -> None:
     """Print the tables of one level."""
     h, w = level.usable.shape
     print(
         f"\n{', '.join(level.names)} by {', '.join(level.guide_names)}: ratio {level.ratio}, {w} x {h} coarse pixels, fit {level.seconds:.1f} s\n"
     )
-    found, expected = restored(level, mtf)
+    found, expected = restored(level, mtf, guide_mtf or level.mtf)
     by_way = {way: scores(bands, level) for way, bands in found.items()}
     print(f"| band | {' | '.join(by_way)} |\n|---|{'---|' * len(by_way)}")
     expected = [*expected, float(np.mean(expected))]
@@ -226,6 +232,11 @@ def main() -> None:
         "--mtf", type=float, default=0.3, help="of the protocol's blur, at the Nyquist frequency (0.3)"
     )
     parser.add_argument(
+        "--guide-mtf",
+        type=float,
+        help="of the blur that reduces the guide; 0 for what the scene shows (as --mtf)",
+    )
+    parser.add_argument(
         "--side", type=int, default=600, help="most coarse pixels along a side, from the middle (600)"
     )
     options = parser.parse_args()
@@ -236,7 +247,7 @@ def main() -> None:
     if len(rasters) < 2:
         parser.error("needed are a product with several pixel sizes, or two rasters or more")
     for level in levels(rasters, options.side):
-        report(level, options.mtf)
+        report(level, options.mtf, options.mtf if options.guide_mtf is None else options.guide_mtf)
 
 
 if __name__ == "__main__":
