@@ -309,7 +309,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         ConfigError: It cannot be read or is no TOML.
     """
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"Cannot read a configuration from '{path}': {error}.") from error
 

@@ -157,3 +157,17 @@ def test_the_bundled_cards_fit_the_shipped_schema() -> None:
     for path in bundled_checkpoints():
         card = json.loads(json.dumps(read_card(path).to_dict()))
         assert [error.message for error in validator.iter_errors(card)] == []
+
+
+def test_a_file_with_a_byte_order_mark(tmp_path):
+    """As editors on Windows write it."""
+    from geosegsr.schema import read_toml
+    from geosegsr.sensor.degradation import Degradation
+    from geosegsr.sensor.descriptor import SensorDescriptor
+
+    path = tmp_path / "a.toml"
+    path.write_text('kernel = ["box"]\n', encoding="utf-8-sig")
+    assert read_toml(path) == {"kernel": ["box"]}
+    assert Degradation.load(path).kernel == ("box",)
+    path.write_text("noise = 0.01\n", encoding="utf-8-sig")
+    assert SensorDescriptor.load(path, 4).noise == 0.01

@@ -126,7 +126,7 @@ class Degradation(Checked):
         if str(source) in ("bicubic", "box"):
             return cls(kernel=(str(source),))
         try:
-            text = Path(source).read_text(encoding="utf-8")
+            text = Path(source).read_text(encoding="utf-8-sig")
             return cls.from_dict(tomllib.loads(text), f"'{source}'")
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigError(

@@ -119,7 +119,7 @@ class SensorDescriptor:
         if str(source) == "bicubic":
             return BICUBIC
         try:
-            values = tomllib.loads(Path(source).read_text(encoding="utf-8"))
+            values = tomllib.loads(Path(source).read_text(encoding="utf-8-sig"))
         except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(
                 f"Cannot read a sensor from '{source}': {error}. Pass auto, bicubic, or a TOML file with "
