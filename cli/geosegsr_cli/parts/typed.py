@@ -9,7 +9,7 @@ import click
 from geosegsr.errors import did_you_mean
 from geosegsr.files import exists
 
-_RESULT = ("-o", "--out", "--output")
+_RESULT = "--output"
 
 
 def refuse_options_as_values(command: click.Command, typed: Sequence[str], ctx: click.Context) -> None:
@@ -48,7 +48,7 @@ def near_option(error: click.NoSuchOption, typed: Sequence[str]) -> str:
     """What was probably meant by an option that is none; "" if nothing is near."""
     command = error.ctx.command if error.ctx else None
     known = [name for option in command.params for name in option.opts] if command else []
-    if error.option_name in _RESULT and "--run" in known:
+    if (error.option_name == "-o" or _RESULT.startswith(error.option_name)) and "--run" in known:
         return " The folder of the result is --run."
     return _file_named_like_it(typed) or did_you_mean(error.option_name, known)
 
