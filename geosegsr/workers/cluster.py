@@ -24,6 +24,7 @@ def run_on_cluster(
     *,
     shared_folder: Path | None,
     cancelled: threading.Event,
+    told: set[tuple[str, str]],
 ) -> None:
     """Compute blocks on the workers of a cluster, and hand each result to `on_done`.
 
@@ -34,6 +35,7 @@ def run_on_cluster(
         on_done: Called in this thread.
         shared_folder: Must be the same folder for every worker; None where they share none.
         cancelled: Set by another thread to end the run.
+        told: Addresses of rejected workers and why, of which the user knows; more are added.
 
     Raises:
         JobError: No worker came or none passed, the scheduler was lost, or a block keeps ending its workers.
@@ -42,7 +44,7 @@ def run_on_cluster(
     """
     run_id = uuid.uuid4().hex[:12]
     with _token(shared_folder, run_id) as token:
-        members = Members(client, run_id, (__version__, token, pack(work)))
+        members = Members(client, run_id, (__version__, token, pack(work)), told)
         Dispatch(client, run_id, members, indices, cancelled).run(on_done)
 
 

@@ -229,6 +229,7 @@ class _ClusterEngine:
         self._cores = cores
         self._connecting = threading.Lock()
         self._client: Any = None
+        self._told: set[tuple[str, str]] = set()
         self._failure: JobError | None = None
         self._cancelled = threading.Event()
 
@@ -252,6 +253,7 @@ class _ClusterEngine:
             on_done,
             shared_folder=shared_folder,
             cancelled=self._cancelled,
+            told=self._told,
         )
 
     def _connected(self) -> Any:

@@ -25,14 +25,18 @@ class Members:
     Every worker, including one that joins late, is checked before it receives blocks.
     """
 
-    def __init__(self, client: Any, run_id: str, terms: tuple[Any, ...]) -> None:
+    def __init__(
+        self, client: Any, run_id: str, terms: tuple[Any, ...], told: set[tuple[str, str]] | None = None
+    ) -> None:
         """Begin with no workers.
 
         Args:
             client: A synchronous client of `distributed`.
             run_id: Identifier of the run.
             terms: The remaining arguments of `worker.prepare`.
+            told: Addresses of rejected workers and why, of which the user knows; more are added.
         """
+        self._told: set[tuple[str, str]] = set() if told is None else told
         self._client = client
         self._run_id = run_id
         self._terms = terms
@@ -152,7 +156,10 @@ class Members:
             news = self._rejected(self._found.keys() - self._reported)
             self._reported.update(*news.values())
             for reason, addresses in news.items():
-                warn(f"no work for worker {_names(addresses)}: {reason.rstrip('.')}")
+                untold = [address for address in addresses if (address, reason) not in self._told]
+                self._told.update((address, reason) for address in untold)
+                if untold:
+                    warn(f"no work for worker {_names(untold)}: {reason.rstrip('.')}")
 
     def _chosen(self) -> bool:
         """Choose the kind of device once the workers that were there at the start have answered."""
