@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -313,10 +314,14 @@ def test_a_cell_is_not_made_of_another_block(
     in_cells: Callable[..., geosegsr.Report], target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest = RUN.compute_cell
+    alone = threading.Lock()
+    done: list[int] = []
 
     def swapped(*args: object) -> object:
         blocks = target.with_name(target.name + ".geosegsr") / "blocks"
-        (blocks / "000001.tif").write_bytes((blocks / "000000.tif").read_bytes())
+        with alone:  # once, before any cell is made: a file that changes while it is read is another error
+            if not done:
+                done.append((blocks / "000001.tif").write_bytes((blocks / "000000.tif").read_bytes()))
         return honest(*args)
 
     monkeypatch.setattr(RUN, "compute_cell", swapped)
