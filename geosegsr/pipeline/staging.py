@@ -40,7 +40,11 @@ class Staging:
         state = None if scratch is None else address_of(scratch)
         if scratch is not None and state is None:
             return cls(Path(scratch).absolute())
-        return cls(Path(tempfile.gettempdir()).absolute() / f"geosegsr-{os.getuid()}", state)
+        try:
+            temporary = tempfile.gettempdir()
+        except FileNotFoundError:  # none is writable; a local result needs none
+            temporary = os.environ.get("TMPDIR") or "/tmp"
+        return cls(Path(temporary).absolute() / f"geosegsr-{os.getuid()}", state)
 
     def path(self, address: Address) -> Path:
         """Where a result is made."""

@@ -201,7 +201,7 @@ def test_models_lists_what_there_is(checkpoint, monkeypatch):
 def test_models_prints_a_card(checkpoint):
     shown = CliRunner().invoke(cli, ["models", str(checkpoint)])
     assert shown.exit_code == 0
-    assert "licence    CC0" in shown.output and "single bands as grey" in shown.output
+    assert "licence     CC0" in shown.output and "single bands as grey" in shown.output
     as_json = json.loads(CliRunner().invoke(cli, ["models", str(checkpoint), "--json"]).output)
     assert ModelCard.from_dict(as_json) == read_card(checkpoint)
 
