@@ -30,13 +30,11 @@ class Upload(Protocol):
     """An object in the making: it appears whole when `complete` returns, or not at all.
 
     Leaving its `with` block in any other way discards what was uploaded. Parts may be sent from several threads. All
-    parts but the last have the same size, `Store.part_bytes` at least.
+    parts but the last have the same size, 5 MiB at least.
     """
 
     identity: str
     """By which `Store.discard` knows it, in this process or another."""
-    copies_parts: bool
-    """Whether the store can copy a part from another object, so that its bytes do not pass here."""
 
     def part(self, number: int, data: bytes) -> None:
         """Send a part; the store checks its bytes.
@@ -47,7 +45,7 @@ class Upload(Protocol):
         """
 
     def copy(self, number: int, key: str, start: int, stop: int, etag: str) -> None:
-        """Have the store make a part of some bytes of another object in the same bucket.
+        """Make a part of some bytes of another object in the same bucket; on S3 they do not pass here.
 
         Args:
             number: As in `part`.
@@ -76,8 +74,6 @@ class Store(Protocol):
 
     address: str
     """Its URL, such as s3://bucket."""
-    part_bytes: int
-    """Least size of a part of an upload, but for the last one."""
 
     def gdal_options(self) -> dict[str, str]:
         """GDAL's options by which it reaches the store as this client does; they hold credentials."""

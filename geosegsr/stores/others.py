@@ -75,8 +75,6 @@ def azure_settings(environment: Mapping[str, str]) -> dict[str, str]:
 class OtherStore:
     """A bucket that obstore reaches; see `geosegsr.stores.contract.Store`."""
 
-    part_bytes = 5 << 20
-
     def __init__(self, store: Any, address: str) -> None:
         self._store = store
         self.address = address
@@ -168,8 +166,6 @@ class OtherUpload:
     obstore cannot make the end of an upload conditional. So the parts go to an object of another name, which the store
     copies to the key if it is free, and which is deleted.
     """
-
-    copies_parts = False
 
     def __init__(self, store: OtherStore, key: str, kind: str) -> None:
         self._store, self._key, self._kind = store, key, kind

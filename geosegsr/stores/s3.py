@@ -44,8 +44,6 @@ _ABSENT = {"NoSuchKey", "404", "NotFound", "NoSuchUpload"}
 class S3Store:
     """A bucket; see `geosegsr.stores.contract.Store`."""
 
-    part_bytes = 5 << 20
-
     def __init__(self, client: Any, bucket: str, session: Session | None = None) -> None:
         self.client, self.bucket, self._session = client, bucket, session
         self._answers = False
@@ -199,8 +197,6 @@ class S3Store:
 
 class S3Upload:
     """A multipart upload; see `geosegsr.stores.contract.Upload`."""
-
-    copies_parts = True
 
     def __init__(self, store: S3Store, key: str, identity: str) -> None:
         self.identity = identity
