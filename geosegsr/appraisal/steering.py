@@ -75,11 +75,12 @@ def steering_of(pair: Pair, place: Window, model: str | Path | None) -> Steering
 def _checkpoint(pair: Pair, model: str | Path | None) -> Path | None:
     tag = pair.result.metadata.tags.get(_HASH, "")[:_DIGITS]
     if model is None:
-        files = [
+        if len(tag) < _DIGITS:
+            return None
+        files = (
             file for path in bundled_checkpoints() for file in (path, clean_beside(path)) if file.is_file()
-        ]
-        known = (path for path in files if len(tag) == _DIGITS)
-        return next((path for path in known if read_card(path).sha256 == tag), None)
+        )
+        return next((file for file in files if read_card(file).sha256 == tag), None)
     if not is_file(model):
         raise ConfigError(
             f"Cannot open the model '{model}': no such file. Pass the .safetensors file that made the result."
