@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from affine import Affine
 
 from geosegsr.appraisal.pair import Pair
 from geosegsr.errors import ConfigError, SceneError
-from geosegsr.evaluation.seams import tagged_options
+from geosegsr.evaluation.seams import tagged_options, tagged_scale
 from geosegsr.files import is_same
+from geosegsr.raster.fitness import fits
 from geosegsr.raster.products import locate
 from geosegsr.raster.scene import Scene
 from geosegsr.raster.window import Window
@@ -66,12 +66,11 @@ def open_pair(src: str | Path, dst: str | Path) -> Pair:
         ConfigError: The second is no result of the first.
     """
     result = Scene.open(dst)
-    tags = result.metadata.tags
     options = tagged_options(result)
     source = _source(src, result, options.get("bands"))
     window = _window(options.get("window"), source)
-    tagged = tags.get("GEOSEGSR_SCALE", "")
-    scale = int(tagged) if tagged.isdigit() else round(result.height / window.height)
+    tagged = tagged_scale(result)
+    scale = round(result.height / window.height) if tagged is None else tagged
     if (window.height * scale, window.width * scale) != (result.height, result.width) or scale < 1:
         raise ConfigError(
             f"Cannot compare '{dst}' with '{src}': the result has {result.width} x {result.height} pixels, and its input "
@@ -106,9 +105,8 @@ def _rasters(src: str | Path, result: Scene) -> Iterator[tuple[Scene, Scene, str
 
 def _nested(source: Scene, result: Scene, name: str, whole: Scene) -> Pair:
     """A coarse input and its bands of the result, over those of its pixels that the result covers completely."""
-    tags = whole.metadata.tags
-    tagged = tags.get("GEOSEGSR_SCALE", "")
-    zoom = int(tagged) if tagged.isdigit() else 1
+    tagged = tagged_scale(whole)
+    zoom = 1 if tagged is None else tagged
     try:
         nesting = Nesting.of(grid_of(source), _guided_grid(result, zoom), least=1)
     except SceneError as error:
@@ -131,7 +129,7 @@ def _nested(source: Scene, result: Scene, name: str, whole: Scene) -> Pair:
             "Upscale a larger part of the scene."
         )
     corner = (top * ratio - nesting.row) * zoom, (left * ratio - nesting.col) * zoom
-    known = {int(found[1]): float(found[2]) for found in _FITTED.finditer(tags[GUIDE_TAG])}
+    known = {int(found[1]): float(found[2]) for found in _FITTED.finditer(whole.metadata.tags[GUIDE_TAG])}
     sharpened = sampling_of_mtf(ratio, known.get(ratio, TYPICAL_MTF), nesting.half) if ratio > 1 else None
     return Pair(source, result, window, ratio * zoom, corner, sharpened, name)
 
@@ -161,16 +159,9 @@ def _source(src: str | Path, result: Scene, bands: Any) -> Scene:
 def _with_nodata(source: Scene, result: Scene) -> Scene:
     """With the nodata of the result: the run may have been told of one that the file does not declare."""
     found = result.nodata
-    if source.nodata is None and found is not None and _holds(source.dtype, found):
+    if source.nodata is None and found is not None and fits(found, source.dtype):
         return source.with_nodata(found)
     return source
-
-
-def _holds(dtype: np.dtype[Any], value: float) -> bool:
-    if dtype.kind == "f":
-        return True
-    limits = np.iinfo(dtype)
-    return bool(value == int(value) and limits.min <= value <= limits.max) if np.isfinite(value) else False
 
 
 def _window(tagged: Any, source: Scene) -> Window:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geosegsr.errors import ConfigError
+from geosegsr.evaluation.seams import tagged_scale
 from geosegsr.imagery.sources import Floats, Patch
 from geosegsr.models.interpolation import repeat_pixels
 from geosegsr.raster.nodata import fill_invalid
@@ -27,9 +28,9 @@ def scale_of(result: Scene, source: Scene | None) -> int:
     Raises:
         ConfigError: There is neither.
     """
-    tagged = result.metadata.tags.get("GEOSEGSR_SCALE", "")
-    if tagged.isdigit():
-        return int(tagged)
+    tagged = tagged_scale(result)
+    if tagged is not None:
+        return tagged
     if source is not None:
         return max(1, round(result.height / source.height))
     raise ConfigError(

@@ -123,6 +123,12 @@ def _are_counts(values: Any, number: int, least: int) -> TypeGuard[list[int]]:
     )
 
 
+def tagged_scale(result: Scene) -> int | None:
+    """The scale of a result, as its tags say; None where they do not."""
+    tagged = result.metadata.tags.get("GEOSEGSR_SCALE", "")
+    return int(tagged) if tagged.isdigit() else None
+
+
 def tagged_options(result: Scene) -> dict[str, Any]:
     """How a result was made, by its tags; empty where they are silent."""
     try:
