@@ -14,6 +14,8 @@ _CELL = 8
 """Input pixels along a side of a cell."""
 _FLATTEST = 0.1
 """Share of the cells of a part that count: those with the least variance in the input."""
+_LEAST_CELLS = 7
+"""Such cells, as many as 64 x 64 pixels have: the median of fewer says where they lie, not what the result does."""
 
 Array = NDArray[np.float64]
 
@@ -45,6 +47,11 @@ class FlatGround:
         ]
         lines = [_coherence(plane, scale, fine)[chosen] for plane in planes]
         self.cells.extend(zip(rough[chosen], *numbers, *lines, strict=True))
+
+    @property
+    def measured(self) -> bool:
+        """Whether there are enough cells to judge."""
+        return len(self.cells) >= _LEAST_CELLS
 
     @property
     def numbers(self) -> tuple[float, float, float, float, float]:

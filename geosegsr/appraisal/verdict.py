@@ -82,7 +82,7 @@ class Verdict:
 
     findings: tuple[Finding, ...]
     unmeasured: tuple[str, ...] = ()
-    """What could not be judged, because too little ground is free of nodata or too even: "seams", "place", "noise", "detail"."""
+    """What could not be judged, because too little ground is there, free of nodata or uneven: "seams", "place", "noise", "detail"."""
 
     @property
     def grade(self) -> Grade:
@@ -169,7 +169,7 @@ def _unmeasured(survey: Survey) -> tuple[str, ...]:
     measured = {
         "seams": bool(survey.steps.segments or survey.steps.found),
         "place": survey.agreement.shift is not None,
-        "noise": bool(survey.flat.cells),
+        "noise": survey.flat.measured,
         "detail": survey.spectra.measured or survey.pair.scale == 1,
     }
     return tuple(topic for topic, known in measured.items() if not known)
@@ -275,7 +275,7 @@ def _sensor(survey: Survey) -> Iterator[Finding]:
 def _noise(survey: Survey) -> Iterator[Finding]:
     flat, result, bicubic, lines, plain = survey.flat.numbers
     noise = _noise_of(survey)
-    visible = result > max(1 / 255, float(survey.pair.quantum.mean()) / 2)
+    visible = survey.flat.measured and result > max(1 / 255, float(survey.pair.quantum.mean()) / 2)
     drawn = lines > plain + _STROKES and result > _DETAIL * bicubic
     if visible and (drawn or (lines > _LINES and result > _MUCH_DETAIL * bicubic)):
         yield Finding(
@@ -298,7 +298,7 @@ def _noise(survey: Survey) -> Iterator[Finding]:
             "noise",
             f"What the input holds weakly is amplified: its finest structure has {kept:.1f} times the energy{with_it}.",
         )
-    elif survey.flat.cells:
+    elif survey.flat.measured:
         yield Finding("good", "noise", "Flat ground stays flat: noise has not become detail.")
 
 

@@ -43,6 +43,11 @@ class Sample:
     """Coarse pixels that hold data in all bands, and are not saturated; shape (h, w)."""
 
 
+def mean_mtf(ratio: int) -> float:
+    """Response of a plain mean over a coarse pixel at the coarse Nyquist frequency: the most that a blur can have."""
+    return 1 / (ratio * math.sin(math.pi / (2 * ratio)))
+
+
 @lru_cache(maxsize=64)
 def sampling_of_mtf(ratio: int, mtf: float, half: bool = False) -> Sampling:
     """A Gaussian blur and the mean over a coarse pixel.
@@ -56,8 +61,7 @@ def sampling_of_mtf(ratio: int, mtf: float, half: bool = False) -> Sampling:
             30 m pixel is that of a panchromatic one.
     """
     frequency = 0.5 / ratio
-    box = math.sin(math.pi / 2) / (ratio * math.sin(math.pi / (2 * ratio)))
-    sigma = math.sqrt(-2 * math.log(min(mtf / box, 0.999))) / (2 * math.pi * frequency)
+    sigma = math.sqrt(-2 * math.log(min(mtf / mean_mtf(ratio), 0.999))) / (2 * math.pi * frequency)
     radius = math.ceil(_TAIL * sigma)
     gaussian = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     pixel = np.convolve(np.ones(ratio), [0.5, 0.5]) if half else np.ones(ratio)
@@ -81,11 +85,14 @@ def estimate_mtf(samples: Sequence[Sample], ratio: int, half: bool = False) -> f
         half: As in `sampling_of_mtf`.
 
     Returns:
-        In steps of 0.01; `TYPICAL_MTF` where the samples hold too little.
+        In steps of 0.01, at most `mean_mtf`; `TYPICAL_MTF` where the samples hold too little.
     """
     if sum(int(sample.usable.sum()) for sample in samples) < _LEAST_PIXELS:
         return TYPICAL_MTF
     left = np.array([_unexplained(samples, sampling_of_mtf(ratio, mtf, half)) for mtf in _CANDIDATES])
+    most = mean_mtf(ratio)
+    if _unexplained(samples, sampling_of_mtf(ratio, most, half)) < left.min():
+        return round(most, 2)
     best = int(np.clip(left.argmin(), 1, len(left) - 2))
     before, here, after = left[best - 1 : best + 2]
     bend = before - 2 * here + after

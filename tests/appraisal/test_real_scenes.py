@@ -11,9 +11,9 @@ import spoils
 from rasterio.windows import Window
 
 from geosegsr import upscale
-from geosegsr.appraisal.inputs import open_pair
+from geosegsr.appraisal.inputs import open_pair, open_pairs
 from geosegsr.appraisal.survey import Survey
-from geosegsr.appraisal.verdict import Verdict, judge
+from geosegsr.appraisal.verdict import Verdict, judge, judge_all
 
 pytestmark = pytest.mark.filterwarnings("ignore::geosegsr.errors.GeoSegSRWarning")
 
@@ -81,3 +81,16 @@ def test_a_spoil_of_a_real_result_is_found(made: tuple[Path, Path], tmp_path: Pa
     verdict = _verdict(made[0], tmp_path / "spoiled.tif")
     assert topic in {found.topic for found in verdict.findings if found.grade == "fault"}, verdict
     assert topic not in {found.topic for found in verdict.findings if found.grade == "good"}
+
+
+def test_the_bands_of_a_small_product_have_no_fault(tmp_path: Path) -> None:
+    """120 x 120 pixels of 10 m; coarser bands are plain means, and 20 x 20 pixels of 60 m show little."""
+    product = next((Path(__file__).parents[3] / "shared/field").glob("S2A_MSIL1C_*.zip"), None)
+    if product is None:
+        pytest.skip("needs ../shared/field")
+    upscale(product, tmp_path / "out.tif", 1)
+    pairs = open_pairs(product, tmp_path / "out.tif")
+    verdict = judge_all([Survey.of(pair) for pair in pairs])
+    assert len(pairs) == 3
+    assert verdict.grade == "good", verdict
+    assert "noise of 60m" in verdict.headline

@@ -107,6 +107,15 @@ def test_what_gaps_leave_unmeasured_is_said_in_the_headline(tmp_path: Path) -> N
     assert verdict.grade != "good" or "place" in verdict.headline
 
 
+def test_a_scene_with_hardly_any_flat_ground_is_not_judged_by_it(tmp_path: Path) -> None:
+    hr = spoils.ground(side=56)
+    source = spoils.write(tmp_path / "in.tif", spoils.imresize_down(hr, spoils.SCALE), 2.0)
+    verdict = _verdict(source, spoils.write(tmp_path / "strokes.tif", spoils.strokes(hr), 0.5))
+    assert "noise" not in {finding.topic for finding in verdict.findings}
+    sound = _verdict(source, spoils.write(tmp_path / "sound.tif", hr, 0.5))
+    assert "noise" in sound.headline and sound.grade == "good"
+
+
 def test_another_scene_is_refused_or_found(sound: tuple[Path, Path], tmp_path: Path) -> None:
     other = spoils.write(tmp_path / "other.tif", spoils.ground(seed=1), 0.5, **spoils.tags())
     assert "model" in _topics(_verdict(sound[0], other), "fault")

@@ -9,7 +9,7 @@ from guided_scenes import GuidedScene, rmse
 from scipy.ndimage import gaussian_filter
 
 from geosegsr.sensor.consistency import degraded, least_image, unseen
-from geosegsr.sharpening.blur import TYPICAL_MTF, Sample, estimate_mtf, sampling_of_mtf
+from geosegsr.sharpening.blur import TYPICAL_MTF, Sample, estimate_mtf, mean_mtf, sampling_of_mtf
 from geosegsr.sharpening.fit import fit
 from geosegsr.sharpening.sharpen import sharpen
 
@@ -49,6 +49,15 @@ def test_what_a_sensor_does_not_see_is_not_seen(ratio: int) -> None:
 def test_the_blur_is_read_from_the_scene(mtf: float) -> None:
     scene = GuidedScene.make(side=128, mtf=mtf)
     assert abs(estimate_mtf([sample_of(scene)], 2) - mtf) < 0.06
+
+
+@pytest.mark.parametrize("ratio", [2, 6])
+def test_coarse_pixels_that_are_plain_means_are_known_as_such(ratio: int) -> None:
+    """Many made products are. Taken for blurred pixels, they would be sharpened beyond the ground, to negative values."""
+    scene = GuidedScene.make(side=48, ratio=ratio)
+    means = scene.truth.reshape(2, 48, ratio, 48, ratio).mean((2, 4))
+    sample = Sample(means.astype(np.float32), scene.guide.astype(np.float32), np.ones((48, 48), dtype=bool))
+    assert estimate_mtf([sample], ratio) == round(mean_mtf(ratio), 2)
 
 
 def test_a_scene_too_small_to_show_its_blur_gets_a_typical_one() -> None:
