@@ -1,9 +1,13 @@
 """Kills runs whose blocks and result are in an object store, stops the store, and gives the same command again.
 
 python benchmarks/faults/stores.py --workdir FOLDER --count 20
+python benchmarks/faults/stores.py --workdir FOLDER --count 8 --victims rights clock
 
 A scheduler and two workers with temporary folders of their own share nothing with the command but a store: moto's server
 in this process, which answers two of five requests of half of the runs with 503, behind a proxy that can be stopped.
+
+With "rights" nobody may write any more, or read, until the command has ended. With "clock" the clock of the store is five
+hours ahead or behind, and the client is killed.
 """
 
 from __future__ import annotations
@@ -18,8 +22,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,10 +35,14 @@ sys.path[:0] = [str(ROOT / "tests" / "kits"), str(ROOT / "cli"), str(ROOT)]
 import command_line  # noqa: E402
 import kills  # noqa: E402
 import psutil  # noqa: E402
-from command_line import environment, run, start  # noqa: E402
-from s3_server import BUCKET, Asked, S3Server, s3_server  # noqa: E402
+from command_line import run, start  # noqa: E402
+from lonely_workers import lonely_workers  # noqa: E402
+from s3_server import BUCKET, Asked, S3Server, Spoil, s3_server  # noqa: E402
 
 VICTIMS = "client", "worker", "both", "store"
+MORE_VICTIMS = "rights", "clock"
+_HOURS = 5
+_WRITING = "PUT", "POST", "DELETE"
 _DOWN_S = 4.0
 _TRIES = 4
 
@@ -50,10 +58,16 @@ class Kill:
     throttled: bool
 
     @classmethod
-    def drawn(cls, seed: int, number: int) -> Kill:
+    def drawn(cls, seed: int, number: int, victims: Sequence[str]) -> Kill:
         rng = random.Random(f"{seed} {number} store")
         blocks = rng.choice((rng.randrange(200), rng.randrange(200), 10**6))
-        return cls(number, VICTIMS[number % 4], blocks, number % 8 >= 4)
+        victim, turn = victims[number % len(victims)], number // len(victims)
+        return cls(number, victim, blocks, turn % 2 == 1)
+
+    @property
+    def spoil(self) -> Spoil | None:
+        """What the store refuses all along."""
+        return throttle if self.throttled else None
 
 
 class Proxy:
@@ -104,44 +118,11 @@ class Proxy:
         self._open.discard(source)
 
 
-@contextmanager
-def cluster(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """A scheduler and two workers, each restarted by its nanny, with temporary folders of their own."""
-    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--no-dashboard"]
-    processes = [
-        subprocess.Popen(
-            [*dask, "--host", "127.0.0.1", "--port", address.rpartition(":")[2]], env=environment(), **quiet
-        )
-    ]
-    for name in ("one", "two"):
-        own = folder / name
-        own.mkdir(parents=True, exist_ok=True)
-        command = ["-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"]
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, *command, "--local-directory", str(own)],
-                env={**environment(), "TMPDIR": str(own)},
-                cwd=own,
-                **quiet,
-            )
-        )
-    try:
-        yield address, processes
-    finally:
-        for process in processes:
-            for child in psutil.Process(process.pid).children(recursive=True):
-                with suppress(psutil.NoSuchProcess):
-                    child.kill()
-            process.kill()
-            process.wait()
-
-
-def strike(kill: Kill, client: subprocess.Popen[str], workers: list[Any], proxy: Proxy) -> None:
+def strike(
+    kill: Kill, client: subprocess.Popen[str], workers: list[Any], proxy: Proxy, server: S3Server
+) -> None:
     """Kill or stop the victim now."""
-    if kill.victim in ("client", "both"):
+    if kill.victim in ("client", "both", "clock"):
         client.kill()
     if kill.victim in ("worker", "both"):
         for child in psutil.Process(workers[kill.number % 2].pid).children(recursive=True):
@@ -151,6 +132,11 @@ def strike(kill: Kill, client: subprocess.Popen[str], workers: list[Any], proxy:
         proxy.stop()
         time.sleep(_DOWN_S)
         proxy.start()
+    if kill.victim == "rights":
+        lost = _WRITING if random.Random(kill.number).random() < 0.5 else ("GET", "HEAD")
+        server.spoil = lambda asked, before: (403, "AccessDenied") if asked.method in lost else None
+        client.wait(kills.HUNG_S)
+        server.spoil = kill.spoil
 
 
 def wait_for(kill: Kill, client: subprocess.Popen[str], server: S3Server, key: str) -> None:
@@ -171,27 +157,35 @@ def attempt(
     """What was wrong in the end, or nothing; and how often the command was given."""
     key = f"results/out-{kill.number}.tif"
     server.asked.clear()
-    server.spoil = throttle if kill.throttled else None
-    with cluster(folder) as (address, processes):
+    server.spoil = kill.spoil
+    server.ahead = 3600 * _HOURS * (-1) ** (kill.number // 2) if kill.victim == "clock" else 0
+    with lonely_workers(folder) as (address, processes):
         command = ("upscale", source, "-o", f"s3://{BUCKET}/{key}", *kills.OPTIONS, "--scheduler", address)
         client = start(*command)
         said = kills.Lines(client)
         wait_for(kill, client, server, key)
-        strike(kill, client, processes[1:], proxy)
+        strike(kill, client, processes[1:], proxy, server)
         client.wait(kills.HUNG_S)
         half = key in server.stored() and server.read(key) != wanted
         tries, code, text = 1, client.returncode, "\n".join(said.lines)
+        tidy = kill.victim != "rights" or code == 0 or is_one_error(said.lines)
         while code != 0 and tries < _TRIES:
             outcome = run(*command)
             tries, code, text = tries + 1, outcome.code, outcome.err
     server.spoil = None
     faults = [f"failed: {text[-300:]}"] if code else []
+    faults += [] if tidy else ["an untidy end"]
     faults += ["half a result under its name"] if half else []
     faults += ["another result"] if not code and server.read(key) != wanted else []
     faults += ["an open upload"] if server.open_uploads() else []
     left = [name for name in server.stored() if name.startswith(key) and name != key]
     faults += [f"left: {left[:3]}"] if left else []
     return "; ".join(faults), tries
+
+
+def is_one_error(lines: Sequence[str]) -> bool:
+    """Whether a command that failed said so in one line."""
+    return sum(line.startswith("Error: ") for line in lines) == 1 and "Traceback" not in "".join(lines)
 
 
 def throttle(asked: Asked, before: int) -> tuple[int, str] | None:
@@ -207,6 +201,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=21)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--count", type=int, default=20)
+    parser.add_argument("--victims", nargs="+", choices=(*VICTIMS, *MORE_VICTIMS), default=VICTIMS)
     args = parser.parse_args()
     args.workdir.mkdir(parents=True, exist_ok=True)
     command_line.PATIENCE_S = kills.HUNG_S  # the machine may be busy
@@ -221,7 +216,7 @@ def main() -> None:
         os.environ["TMPDIR"] = str(args.workdir / "client")
         for number in range(args.first, args.first + args.count):
             Path(os.environ["TMPDIR"]).mkdir(exist_ok=True)
-            kill, began = Kill.drawn(args.seed, number), time.monotonic()
+            kill, began = Kill.drawn(args.seed, number, args.victims), time.monotonic()
             fault, tries = attempt(kill, source, wanted.read_bytes(), args.workdir / "workers", server, proxy)
             lost += bool(fault)
             print(f"{kill} {tries} commands, {time.monotonic() - began:.0f} s {fault or 'whole'}", flush=True)

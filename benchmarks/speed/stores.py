@@ -1,12 +1,16 @@
 """Requests, bytes, time and memory of a result in an object store, beside a local run.
 
     python benchmarks/speed/stores.py --workdir FOLDER                      500 and 1000 pixels a side, x4
-    python benchmarks/speed/stores.py --workdir FOLDER --sides 500 1000 2000
+    python benchmarks/speed/stores.py --workdir FOLDER --sides 500 1000 2000 --cluster
+    python benchmarks/speed/stores.py --workdir FOLDER --sides 1500 --model bundled --cluster
+    python benchmarks/speed/stores.py --workdir FOLDER --cluster --endpoint http://127.0.0.1:4566
     python benchmarks/speed/stores.py --workdir FOLDER --kills 20
 
-The store is moto's server on this machine, in the process of the benchmark; the client is a process of its own, whose
-memory is what is printed. Bytes count the requests of the client and of GDAL in it. With --kills the client is killed at
-random moments, every second time while it sends parts; then the object is compared with a local file.
+The store is moto's server on this machine, in the process of the benchmark, or another one that is running. The client is
+a process of its own, whose memory is what is printed. With --cluster two workers with temporary folders of their own, which
+share nothing with the client but the store, compute the blocks. Requests and bytes are those of all of them and of GDAL in
+them. With --kills the client is killed at random moments, every second time while it sends parts; then the object is
+compared with a local file.
 """
 
 from __future__ import annotations
@@ -21,6 +25,8 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
 
@@ -28,16 +34,18 @@ from cog import SCALE, Spent, write_scene
 from memory import GEOSEGSR, ROOT, commit, machine
 
 sys.path.insert(0, str(ROOT / "tests" / "kits"))
+from command_line import environment
+from lonely_workers import lonely_workers
 from s3_server import BUCKET, S3Server, s3_server
 
 KEY = "out.tif"
 TARGET = f"s3://{BUCKET}/{KEY}"
 
 
-def client(source: Path, target: str, *more: str) -> subprocess.Popen[bytes]:
-    command = [*GEOSEGSR, "upscale", str(source), "-o", target]
-    command += ["--model", "bicubic", "--sensor", "bicubic", "--scale", str(SCALE), "--quiet", *more]
-    return subprocess.Popen(command, env=os.environ)
+def client(source: Path, target: str, *more: str, model: str = "bicubic") -> subprocess.Popen[bytes]:
+    command = [*GEOSEGSR, "upscale", str(source), "-o", target, "--scale", str(SCALE), "--quiet"]
+    how = () if model == "bundled" else ("--model", model, "--sensor", "bicubic")
+    return subprocess.Popen([*command, *how, *more], env=environment())
 
 
 def spent(process: subprocess.Popen[bytes], began: float) -> Spent:
@@ -47,29 +55,53 @@ def spent(process: subprocess.Popen[bytes], began: float) -> Spent:
     return Spent(used.ru_utime + used.ru_stime, time.perf_counter() - began, used.ru_maxrss / 1024)
 
 
-def one(server: S3Server, folder: Path, side: int) -> None:
+def one(server: S3Server, folder: Path, side: int, model: str, *, cluster: bool) -> None:
     source, local, scratch = folder / f"in{side}.tif", folder / "local.tif", folder / "scratch"
     write_scene(source, side)
     local.unlink(missing_ok=True)
     began = time.perf_counter()
-    at_home = spent(client(source, str(local)), began)
+    at_home = spent(client(source, str(local), model=model), began)
+    size = local.stat().st_size / 1e6
+    print(f"{side * SCALE} x {side * SCALE} pixels by {model}, {size:.1f} MB")
+    print(f"  local {at_home.wall:.1f} s, {at_home.cpu:.1f} s CPU, peak {at_home.peak:.0f} MB", flush=True)
+    there(server, source, local, "store", model, "--scratch", str(scratch))
+    if cluster:
+        with lonely_workers(folder / "workers") as (address, _):
+            there(server, source, local, "cluster", model, "--scheduler", address)
+
+
+def there(server: S3Server, source: Path, local: Path, name: str, model: str, *more: str) -> None:
+    """A run into the store, and what it asked of it."""
     server.client().delete_object(Bucket=BUCKET, Key=KEY)
     server.asked.clear()
     server.answered = 0
     began = time.perf_counter()
-    there = spent(client(source, TARGET, "--scratch", str(scratch)), began)
+    run = spent(client(source, TARGET, *more, model=model), began)
     size = local.stat().st_size / 1e6
-    same = server.read(KEY) == local.read_bytes()
+    same = server.read(KEY) == local.read_bytes() and server.stored() == [KEY] and not server.open_uploads()
+    told = "same bytes, nothing else" if same else "OTHER BYTES, OR SOMETHING LEFT"
+    print(f"  {name} {run.wall:.1f} s, {run.cpu:.1f} s CPU of the client, peak {run.peak:.0f} MB; {told}")
+    if not server.asked:
+        return  # another server's requests are not seen
     sent = sum(asked.sent for asked in server.asked) / 1e6
     by_gdal = sum("GDAL" in asked.headers.get("HTTP_USER_AGENT", "") for asked in server.asked)
-    print(f"{side * SCALE} x {side * SCALE} pixels, {size:.1f} MB, {'same bytes' if same else 'OTHER BYTES'}")
-    print(f"  local {at_home.wall:.1f} s, {at_home.cpu:.1f} s CPU, peak {at_home.peak:.0f} MB")
-    print(f"  store {there.wall:.1f} s, {there.cpu:.1f} s CPU, peak {there.peak:.0f} MB")
     print(
-        f"  {len(server.asked)} requests, {by_gdal} of them by GDAL; {len(server.asked) / size:.2f} per MB of result"
+        f"    {len(server.asked)} requests, {by_gdal} of them by GDAL; {len(server.asked) / size:.2f} per MB of result"
     )
-    print(f"  sent {sent / size:.3f} MB, received {server.answered / 1e6 / size:.3f} MB per MB of result")
-    print(f"  {dict(Counter(server.operations()))}", flush=True)
+    print(f"    sent {sent / size:.3f} MB, received {server.answered / 1e6 / size:.3f} MB per MB of result")
+    print(f"    {dict(Counter(server.operations()))}", flush=True)
+
+
+@contextmanager
+def running(url: str) -> Iterator[S3Server]:
+    """A server that is running already, whose bucket is emptied; credentials are of no matter to it."""
+    server = S3Server(url)
+    with suppress(server.client().exceptions.BucketAlreadyOwnedByYou):
+        server.client().create_bucket(Bucket=BUCKET)
+    for key in server.stored():
+        server.client().delete_object(Bucket=BUCKET, Key=key)
+    os.environ.update(server.environment)
+    yield server
 
 
 def kills(server: S3Server, folder: Path, side: int, count: int) -> None:
@@ -113,16 +145,19 @@ def main() -> None:
     )
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--sides", type=int, nargs="+", default=[500, 1000])
+    parser.add_argument("--model", default="bicubic", help='"bundled" for the network that ships')
+    parser.add_argument("--cluster", action="store_true")
+    parser.add_argument("--endpoint", help="of a server that is running")
     parser.add_argument("--kills", type=int, default=0)
     asked = parser.parse_args()
     asked.workdir.mkdir(parents=True, exist_ok=True)
     print(f"{date.today()}, {commit()}, {machine()}")
-    with s3_server() as server:
+    with running(asked.endpoint) if asked.endpoint else s3_server() as server:
         if asked.kills:
             kills(server, asked.workdir, asked.sides[0], asked.kills)
         else:
             for side in asked.sides:
-                one(server, asked.workdir, side)
+                one(server, asked.workdir, side, asked.model, cluster=asked.cluster)
     shutil.rmtree(asked.workdir)
 
 

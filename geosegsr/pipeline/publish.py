@@ -197,11 +197,11 @@ def _send(product: Product, task: Task) -> None:
         return  # another process has finished it meanwhile
     new = not (task.request.overwrite or ours)
     try:
-        with _noted(record):
-            send_file(
-                product.target, address, new=new, kind=_COG,
-                begun=lambda identity: _note(record, identity),
-            )  # fmt: skip
+        send_file(
+            product.target, address, new=new, kind=_COG,
+            begun=lambda identity: _note(record, identity),
+        )  # fmt: skip
+        record.unlink(missing_ok=True)  # after an error it stays: the right to discard may be lost as well
     except ObjectExistsError:
         if is_result(product):
             return
@@ -210,15 +210,6 @@ def _send(product: Product, task: Task) -> None:
             f"'{product.target}'. Pass --overwrite to replace the object, and repeat the same command."
         ) from None
     check_published(address.gdal, str(address), product.target, open_store(address).gdal_options())
-
-
-@contextmanager
-def _noted(record: Path) -> Iterator[None]:
-    """Forget the upload that was noted, however it ends: whoever began it has given it up by then."""
-    try:
-        yield
-    finally:
-        record.unlink(missing_ok=True)
 
 
 def _note(record: Path, identity: str) -> None:

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
+from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any
 from unittest import mock
 
@@ -56,6 +58,8 @@ class S3Server:
     """Whether a request is carried out, and its answer lost."""
     answered: int = 0
     """Bytes of all answers."""
+    ahead: float = 0
+    """Seconds by which its clock is ahead of this machine's."""
     listen: Callable[[], Any] = field(default=lambda: None, repr=False)
     """Begins to listen at the port that the URL names."""
     listening: Any = field(default=None, repr=False)
@@ -167,8 +171,16 @@ class _Gate:
             return _refusal(start, 500, "InternalError")
         with self._lock:
             self._server.answered += len(body)
-        start(*start_kept.arguments)
+        status, headers, *more = start_kept.arguments
+        start(status, [(name, _shifted(name, value, self._server.ahead)) for name, value in headers], *more)
         return [body]
+
+
+def _shifted(name: str, value: str, seconds: float) -> str:
+    """A header as a clock that is ahead gives it."""
+    if seconds and name.title() in ("Date", "Last-Modified"):
+        return format_datetime(parsedate_to_datetime(value) + timedelta(seconds=seconds), usegmt=True)
+    return value
 
 
 class _Kept:

@@ -188,6 +188,26 @@ def test_rights_that_are_lost_half_way_leave_no_object(
 
 
 @pytest.mark.usefixtures("_in_parts")
+def test_an_upload_that_may_not_be_discarded_any_more_is_discarded_by_the_next_run(
+    server: S3Server, run: Callable[..., Report], tmp_path: Path
+) -> None:
+    lost: list[Asked] = []
+
+    def from_the_second_part_on(asked: Asked, before: int) -> tuple[int, str] | None:
+        lost.extend([asked] if "partNumber=2" in asked.query else [])
+        return (403, "AccessDenied") if lost and asked.method in ("PUT", "POST", "DELETE") else None
+
+    server.spoil = from_the_second_part_on
+    with pytest.raises(StoreError, match="do not allow it"):
+        run()
+    assert server.stored() == [] and server.open_uploads() == ["a/out.tif"]
+    server.spoil = None
+    assert run().status == "done"
+    assert server.stored() == ["a/out.tif"] and server.open_uploads() == []
+    assert files_of(tmp_path / "scratch") == []
+
+
+@pytest.mark.usefixtures("_in_parts")
 def test_a_server_that_starts_again_five_times_costs_time_only(
     server: S3Server, run: Callable[..., Report], tmp_path: Path
 ) -> None:

@@ -291,9 +291,9 @@ def a_lock(server: S3Server) -> store_lock.StoreLock:
     return store_lock.StoreLock(open_store(SCRATCH), "lock.json")
 
 
-def leave_lock(server: S3Server, **owner: Any) -> None:
+def leave_lock(server: S3Server, key: str = "lock.json", **owner: Any) -> None:
     body = json.dumps({"owner": "another", "expires_after_s": 0.3, **owner})
-    server.client().put_object(Bucket=BUCKET, Key="lock.json", Body=body.encode())
+    server.client().put_object(Bucket=BUCKET, Key=key, Body=body.encode())
 
 
 def test_a_lock_is_renewed_and_leaves_nothing(server: S3Server) -> None:
@@ -386,13 +386,16 @@ def test_two_in_five_requests_may_be_throttled(
     assert server.stored() == []
 
 
+@pytest.mark.parametrize(
+    "methods", [("PUT", "POST", "DELETE"), ("GET", "HEAD"), ("PUT", "POST", "DELETE", "GET", "HEAD")]
+)
 def test_rights_that_are_lost_end_the_run_and_what_is_finished_is_resumed(
-    server: S3Server, source: Path, target: Path, expected: bytes
+    server: S3Server, source: Path, target: Path, expected: bytes, methods: tuple[str, ...]
 ) -> None:
     lost = threading.Event()
 
     def spoil(asked: Asked, before: int) -> tuple[int, str] | None:
-        return (403, "AccessDenied") if lost.is_set() else None
+        return (403, "AccessDenied") if lost.is_set() and asked.method in methods else None
 
     def tell(progress: Progress) -> None:
         if progress.stage == "blocks" and progress.done == 3:
@@ -403,6 +406,19 @@ def test_rights_that_are_lost_end_the_run_and_what_is_finished_is_resumed(
         run(source, target, tell=tell)
     assert not target.exists()
     server.spoil = None
+    assert run(source, target).blocks_resumed >= 3
+    assert target.read_bytes() == expected
+    assert server.stored() == []
+
+
+@pytest.mark.parametrize("hours", [-5, 5])
+def test_a_store_whose_clock_is_wrong_is_no_obstacle(
+    server: S3Server, source: Path, target: Path, expected: bytes, hours: float
+) -> None:
+    """Neither for the lock of a run that was killed, nor for its blocks."""
+    server.ahead = 3600 * hours
+    interrupted(source, target)
+    leave_lock(server, f"{prefix_of(SCRATCH, str(target)).key}lock.json", host="another machine")
     assert run(source, target).blocks_resumed >= 3
     assert target.read_bytes() == expected
     assert server.stored() == []
