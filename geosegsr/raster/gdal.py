@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from geosegsr.raster.network import (
     network_options,
     version_of,
 )
+from geosegsr.raster.signing import expire, signed
 from geosegsr.raster.window import Window
 
 GDALError = CPLE_BaseError
@@ -103,7 +105,7 @@ def read_pixels(path: str, window: Window, name: str, read: Callable[[Any], NDAr
     """What `read` gets from this thread's handle of a file.
 
     GDAL repeats requests that fail, but not those whose answers break off. A remote file is read a second time, from
-    the network.
+    the network, with a new signature where there is a command for that.
 
     Args:
         path: The file.
@@ -114,6 +116,7 @@ def read_pixels(path: str, window: Window, name: str, read: Callable[[Any], NDAr
     Raises:
         SceneError: The file cannot be read there.
     """
+    began = time.monotonic()
     try:
         with reading(path, window, name) as source:
             return read(source)
@@ -121,6 +124,7 @@ def read_pixels(path: str, window: Window, name: str, read: Callable[[Any], NDAr
         if not is_remote(path):
             raise
     forget(path)
+    expire(path, began)
     with reading(path, window, name) as source:
         return read(source)
 
@@ -206,13 +210,14 @@ def _open(path: str) -> Any:
     if not is_remote(path):
         return rasterio.open(path, driver=driver)
     check_ranges(path)
+    began = time.monotonic()
     try:
-        return rasterio.open(path, driver=driver)
+        return rasterio.open(signed(path), driver=driver)
     except RasterioIOError as error:
-        if advice(gdal_reason(error)):
+        if not expire(path, began) and advice(gdal_reason(error)):
             raise
     forget(path)
-    return rasterio.open(path, driver=driver)
+    return rasterio.open(signed(path), driver=driver)
 
 
 def _version(path: str) -> tuple[int | str, ...]:

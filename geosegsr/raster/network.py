@@ -10,6 +10,7 @@ import ctypes
 import logging
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache, lru_cache
@@ -25,6 +26,7 @@ from rasterio.errors import RasterioError
 from geosegsr.errors import GeoSegSRWarning, SceneError, redact_record
 from geosegsr.files import is_remote
 from geosegsr.notices import warn
+from geosegsr.raster.signing import VARIABLE, expire, signed
 from geosegsr.raster.store_options import store_options
 
 NETWORK_DEFAULTS = {
@@ -94,11 +96,10 @@ def version_of(path: str) -> dict[str, str]:
     library = _gdal()
     if library is None or not is_remote(path):
         return {}
-    name = gdal_name(path)
-    with rasterio.Env(**network_options(path)):
-        library.VSIErrorReset()
-        lines = list(_lines(library, name))
-        reason = library.VSIGetLastErrorMsg().decode(errors="replace")
+    began = time.monotonic()
+    name, lines, reason = _headers(library, path)
+    if not lines and expire(path, began):
+        name, lines, reason = _headers(library, path)
     if not lines and name.startswith("/vsicurl"):
         raise SceneError(f"Cannot read '{path}': {reason or 'the server gives no answer'}. {advice(reason)}")
     pairs = (line.partition("=") for line in lines)
@@ -111,6 +112,15 @@ def version_of(path: str) -> dict[str, str]:
     if changed:
         forget(path)
     return found
+
+
+def _headers(library: ctypes.CDLL, path: str) -> tuple[str, list[str], str]:
+    """What GDAL calls a file, the headers of its answer, and why there are none."""
+    name = gdal_name(path)
+    with rasterio.Env(**network_options(path)):
+        library.VSIErrorReset()
+        lines = list(_lines(library, name))
+        return name, lines, library.VSIGetLastErrorMsg().decode(errors="replace")
 
 
 def last_version(path: str) -> tuple[str, ...]:
@@ -127,9 +137,9 @@ def forget(path: str) -> None:
 
 
 def gdal_name(path: str) -> str:
-    """A path as GDAL knows it: /vsicurl/https://... for https://..."""
+    """A path as GDAL knows it: /vsicurl/https://... for https://..., with its present signature."""
     try:
-        return str(_vsi_path(_parse_path(path)))
+        return str(_vsi_path(_parse_path(signed(path))))
     except (RasterioError, ValueError):  # reported when it is opened
         return path
 
@@ -144,8 +154,11 @@ def advice(reason: str) -> str:
     if status is None:
         broken = reason.startswith("CURL error") or not reason
         return "Check the address and the connection, and repeat the command." if broken else ""
-    if status[1] in ("401", "403"):
-        return "Check the credentials, or whether the address has expired."
+    if status[1] in ("400", "401", "403"):  # 400 is what Google says of an address that has expired
+        return (
+            "Check the credentials. If the address has expired, repeat the command with a new one, which resumes the run, or "
+            f"set {VARIABLE} to a command that prints one."
+        )
     if status[1] in ("404", "410"):
         return "Check the address."
     return "The server is busy or fails: repeat the command later."

@@ -107,7 +107,7 @@ def test_some_requests_fail(
     ("kind", "said"),
     [
         ("401", "HTTP response code: 401"),
-        ("403", "Check the credentials, or whether the address has expired"),
+        ("403", "Check the credentials. If the address has expired, repeat the command with a new one"),
         ("404", "HTTP response code: 404. Check the address"),
         ("429", "HTTP response code: 429"),
         ("500", "HTTP response code: 500"),

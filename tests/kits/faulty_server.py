@@ -39,12 +39,18 @@ class Server:
     """By name; a file without one gets no ETag."""
     requests: list[str] = field(default_factory=list)
     """Paths with their queries, in order."""
+    sent: int = 0
+    """Bytes of all answers, without their headers."""
     address: str = ""
     stop: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def url(self, name: str, query: str = "") -> str:
         return f"{self.address}/{name}{query}"
+
+    def count(self, sent: int) -> None:
+        with self._lock:
+            self.sent += sent
 
     def next_fault(self, path: str) -> str:
         """Count a request, and say what happens to it."""
@@ -108,7 +114,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if with_body:
-            self.wfile.write(body[: len(body) // 2] if cut else body)
+            part = body[: len(body) // 2] if cut else body
+            self.wfile.write(part)
+            self.state.count(len(part))
         if cut:
             self.close_connection = True
 
