@@ -144,7 +144,7 @@ def restored(level: Level, mtf: float, guide_mtf: float) -> tuple[dict[str, Floa
         ("from below", mtf, below),
     ):
         fitted = fit([seen], level.ratio, len(guide), len(low), mtf=known, half=level.half)
-        out[name] = sharpen(fitted, low, whole[0], guide, whole[1], (0, 0), np.dtype(np.float64))
+        out[name] = sharpen(fitted, (low, whole[0]), (guide, whole[1]), (0, 0), np.dtype(np.float64))
     return out, [quality.rmse for quality in fitted.quality]
 
 

@@ -56,7 +56,7 @@ class Case:
         """Run the regression."""
         known = np.ones(low.shape, bool), np.ones(guide.shape, bool)
         base = np.stack([least_image(band, fitted.sampling) for band in low])
-        sharp = sharpen(fitted, low, known[0], guide, known[1], (0, 0), np.dtype(np.float64))
+        sharp = sharpen(fitted, (low, known[0]), (guide, known[1]), (0, 0), np.dtype(np.float64))
         return cls(low, guide, base, sharp)
 
 

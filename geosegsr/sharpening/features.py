@@ -86,15 +86,24 @@ def planes(
 
 def smoothed(bands: Floats, ratio: int) -> Floats:
     """Bands without what is finer than a coarse pixel, as by linear interpolation; same dtype and shape (bands, h, w)."""
-    for axis in (1, 2):
-        reach, length = ratio - 1, bands.shape[axis]
-        padded = np.pad(bands, [(reach, reach) if side == axis else (0, 0) for side in range(3)], mode="edge")
-        total = np.zeros_like(bands)
-        for step in range(2 * reach + 1):  # in one order, wherever the array begins
-            weight = bands.dtype.type((ratio - abs(step - reach)) / ratio**2)
-            total += weight * padded.take(range(step, step + length), axis)
-        bands = total
-    return bands
+    smooth = np.empty_like(bands)
+    for band, out in zip(bands, smooth, strict=True):
+        _smooth(_smooth(band, ratio).T, ratio, out.T)
+    return smooth
+
+
+def _smooth(band: Floats, ratio: int, out: Floats | None = None) -> Floats:
+    """One band along its rows' axis; added up in one order, wherever the array begins."""
+    reach, length = ratio - 1, len(band)
+    padded = np.pad(band, [(reach, reach), (0, 0)], mode="edge")
+    total = np.zeros_like(band) if out is None else out
+    total[...] = 0
+    scratch = np.empty_like(total)
+    for step in range(2 * reach + 1):
+        weight = band.dtype.type((ratio - abs(step - reach)) / ratio**2)
+        np.multiply(padded[step : step + length], weight, out=scratch)
+        total += scratch
+    return total
 
 
 def _columns(mean: tuple[float, ...], deviation: tuple[float, ...], dtype: Any) -> tuple[Floats, Floats]:

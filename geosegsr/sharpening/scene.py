@@ -23,7 +23,8 @@ from geosegsr.raster.scene import Scene
 from geosegsr.raster.window import Window
 from geosegsr.sensor.consistency import degraded, footprint
 from geosegsr.sharpening.nesting import Grid, Nesting
-from geosegsr.sharpening.sharpener import Pixels, Sharpener
+from geosegsr.sharpening.sharpen import Pixels
+from geosegsr.sharpening.sharpener import Sharpener
 
 _MEASURED_SIDE = 32
 """Coarse pixels along a side of the part whose consistency is measured."""

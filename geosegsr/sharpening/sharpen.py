@@ -14,11 +14,14 @@ import scipy
 from numpy.typing import NDArray
 
 from geosegsr.models.contract import FloatArray
+from geosegsr.raster.window import Window
 from geosegsr.sensor.consistency import least_image, project, quantum_of, unseen
 from geosegsr.sharpening.features import planes, smoothed
 from geosegsr.sharpening.fit import Fit
 
 Mask: TypeAlias = NDArray[np.bool_]
+Pixels: TypeAlias = tuple[NDArray[Any], Mask]
+"""Values and validity, shape (bands, h, w)."""
 _FILL = 4
 """Coarse pixels over which the values beside invalid pixels are carried into them."""
 _STRIP = 64
@@ -33,48 +36,64 @@ def margin(fit: Fit) -> int:
 
 def sharpen(
     fit: Fit,
-    coarse: NDArray[Any],
-    coarse_valid: Mask,
-    guide: NDArray[Any],
-    guide_valid: Mask,
+    coarse: Pixels,
+    guide: Pixels,
     corner: tuple[int, int],
     dtype: np.dtype[np.floating[Any]],
+    core: Window | None = None,
 ) -> FloatArray:
-    """Compute a window, its margins included.
+    """Compute a window.
 
     Args:
         fit: Of the scene.
-        coarse: DN, any real dtype, shape (bands, h, w).
-        coarse_valid: Pixels that hold data, same shape.
-        guide: DN, shape (guide bands, ratio * h, ratio * w).
-        guide_valid: Pixels that hold data, same shape. Beside others no detail is added.
-        corner: Row and column of the window's first coarse pixel in the scene.
+        coarse: DN of any real dtype and which pixels hold data, shape (bands, h, w) each.
+        guide: The same of shape (guide bands, ratio * h, ratio * w). Beside pixels without data no detail is added.
+        corner: Row and column of the first coarse pixel in the scene.
         dtype: What is computed in.
+        core: The coarse pixels of these arrays that are wanted, all by default. The others are its margins.
 
     Returns:
-        DN, not rounded, of that dtype and shape (bands, ratio * h, ratio * w). Reduced by the fit's sampling they are
-        the coarse bands, up to the rounding of these; what stands where a coarse pixel is invalid means nothing.
+        DN of the core, not rounded, of that dtype and shape (bands, ratio * rows, ratio * cols). Reduced by the fit's
+        sampling they are the coarse bands, up to the rounding of these; what stands where a coarse pixel is invalid means
+        nothing.
     """
     ratio, sampling = fit.ratio, fit.sampling
-    quantum = quantum_of(coarse.dtype)
-    filled = _filled(coarse, coarse_valid, _FILL, fit.scaling.coarse_mean, dtype)
-    image = np.stack([least_image(band, sampling, corner) for band in filled])
-    if not fit.weights.any():
-        return image
-    base = image.copy()
-    smooth = smoothed(base, ratio)
-    sharp = _filled(guide, guide_valid, _FILL * ratio, fit.scaling.guide_mean, dtype)
-    detail = np.stack([unseen(band, sampling, corner) for band in sharp])
-    weights = fit.weights.astype(dtype)
+    height, width = coarse[0].shape[1:]
+    core = core or Window(0, 0, height, width)
+    # What is not projected onto the core is computed no further. Beside its edges are neighbours and smoothing.
+    inner = core.grown(sampling.margin + 1, height, width)
+    fine = inner.scaled(ratio).slices
+    filled = _filled(*coarse, _FILL, fit.scaling.coarse_mean, dtype)
+    image = np.empty((len(filled), inner.height * ratio, inner.width * ratio), dtype)
+    for plane, band in zip(image, filled, strict=True):
+        plane[...] = least_image(band, sampling, corner)[fine]
+    if fit.weights.any():
+        _add_detail(fit, image, _filled(*guide, _FILL * ratio, fit.scaling.guide_mean, dtype), corner, fine)
+        known = np.ones((inner.height, inner.width), dtype=bool)
+        place = (corner[0] + inner.row, corner[1] + inner.col)
+        quantum = quantum_of(coarse[0].dtype)
+        for band, lr in zip(image, filled[:, *inner.slices], strict=True):
+            project(band, lr, known, sampling, place, quantum)
+    return image[:, *core.shifted(-inner.row, -inner.col).scaled(ratio).slices]
+
+
+def _add_detail(
+    fit: Fit, image: FloatArray, guide: FloatArray, corner: tuple[int, int], fine: tuple[slice, slice]
+) -> None:
+    """Add to coarse bands on the fine grid, in place, what the guide says; they are `fine` of its rows and columns."""
+    detail = np.empty((len(guide), *image.shape[1:]), image.dtype)
+    for plane, band in zip(detail, guide, strict=True):
+        plane[...] = unseen(band, fit.sampling, corner)[fine]
+    guide, base = guide[:, *fine], image.copy()
+    smooth = smoothed(base, fit.ratio)
+    weights = fit.weights.astype(image.dtype)
     for top in range(0, image.shape[1], _STRIP):
         rows = slice(top, min(top + _STRIP, image.shape[1]))
-        for number, plane in enumerate(planes(fit.scaling, ratio, sharp, detail, base, smooth, rows)):
+        scratch = np.empty_like(image[0, rows])
+        for number, plane in enumerate(planes(fit.scaling, fit.ratio, guide, detail, base, smooth, rows)):
             for band in np.flatnonzero(weights[:, number]):
-                image[band, rows] += weights[band, number] * plane
-    known = np.ones(filled.shape[1:], dtype=bool)
-    for band, lr in zip(image, filled, strict=True):
-        project(band, lr, known, sampling, corner, quantum)
-    return image
+                np.multiply(plane, weights[band, number], out=scratch)
+                image[band, rows] += scratch
 
 
 def working_bytes(fit: Fit, height: int, width: int, item: int) -> int:
@@ -86,9 +105,10 @@ def working_bytes(fit: Fit, height: int, width: int, item: int) -> int:
         width: Columns.
         item: Bytes of a number that is computed with.
     """
-    around = 2 * margin(fit) * fit.ratio
-    planes_held = 3 * len(fit.scaling.guide_mean) + 4 * len(fit.scaling.coarse_mean) + 3
-    return (height + around) * (width + around) * planes_held * item
+    guides, bands = len(fit.scaling.guide_mean), len(fit.scaling.coarse_mean)
+    read, computed = (2 * side * fit.ratio for side in (margin(fit), fit.sampling.margin + 1))
+    wide, inner = ((height + around) * (width + around) for around in (read, computed))
+    return (wide * (2 * guides + 4) + inner * (guides + 4 * bands + 3)) * item
 
 
 def _filled(

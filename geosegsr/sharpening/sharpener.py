@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,8 @@ from geosegsr.raster.window import Window
 from geosegsr.sharpening.blur import Sample
 from geosegsr.sharpening.fit import Fit, fit
 from geosegsr.sharpening.nesting import Nesting
-from geosegsr.sharpening.sharpen import margin, sharpen, working_bytes
+from geosegsr.sharpening.sharpen import Pixels, margin, sharpen, working_bytes
 
-Pixels: TypeAlias = tuple[NDArray[Any], NDArray[np.bool_]]
-"""Values and validity, shape (bands, h, w)."""
 _SAMPLE_SIDE = 96
 """Coarse pixels along a side of a part that the fit looks at."""
 _SAMPLE_FINE = 432
@@ -104,19 +102,22 @@ class Sharpener:
         values, valid = coarse
         images = list(self.images)
         ratio, wide = self.nesting.ratio, self.coarse_window(window)
+        core = window.reduced(ratio)
         sharp = sharpen(
-            self.fit, values[images], valid[images], *self.nesting.spread(wide.scaled(ratio), *guide), (wide.row, wide.col),
-            working_dtype(self.dtype, linear=True),
+            self.fit, (values[images], valid[images]), self.nesting.spread(wide.scaled(ratio), *guide), (wide.row, wide.col),
+            working_dtype(self.dtype, linear=True), core.shifted(-wide.row, -wide.col),
         )  # fmt: skip
-        part = (slice(None), *window.shifted(-wide.row * ratio, -wide.col * ratio).slices)
-        image = repeat_pixels(values, ratio)[part]
+        own = (slice(None), *core.shifted(-wide.row, -wide.col).slices)
+        part = (slice(None), *window.shifted(-core.row * ratio, -core.col * ratio).slices)
+        repeated = repeat_pixels(values[own], ratio)[part]
+        image = repeated.copy()
         image[images] = to_dtype(sharp[part], self.dtype)
-        known = repeat_pixels(valid, ratio)[part]
+        known = repeat_pixels(valid[own], ratio)[part]
         if self.nodata is not None:
             avoid_nodata(image, self.nodata)
             image[~known] = nodata_marker(self.nodata, self.dtype)
         elif not known.all():
-            image = np.where(known, image, repeat_pixels(values, ratio)[part])
+            image = np.where(known, image, repeated)
         return image, known
 
 

@@ -14,7 +14,7 @@ from geosegsr.raster.scene import Scene
 from geosegsr.raster.window import Window
 from geosegsr.sharpening.nesting import Nesting
 from geosegsr.sharpening.scene import SharpenedScene, grid_of
-from geosegsr.sharpening.sharpener import Pixels
+from geosegsr.sharpening.sharpen import Pixels
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

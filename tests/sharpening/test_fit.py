@@ -24,7 +24,7 @@ def sample_of(scene: GuidedScene) -> Sample:
 def sharpened(scene: GuidedScene, sample: Sample) -> np.ndarray:
     fitted = fit([sample], scene.ratio, 3, 2)
     whole = np.ones(scene.coarse.shape, bool), np.ones(scene.guide.shape, bool)
-    return sharpen(fitted, scene.coarse, whole[0], scene.guide, whole[1], (0, 0), np.dtype(np.float64))
+    return sharpen(fitted, (scene.coarse, whole[0]), (scene.guide, whole[1]), (0, 0), np.dtype(np.float64))
 
 
 @pytest.mark.parametrize("ratio", [2, 3, 6])
@@ -134,7 +134,7 @@ def test_sentinel_2_by_walds_protocol() -> None:
     fitted = fit([upper], 2, 4, 6, mtf=0.3)
     guide, coarse = (np.stack([degraded(band, sampling) for band in bands]) for bands in (fine, truth))
     found = sharpen(
-        fitted, coarse, np.ones(coarse.shape, bool), guide, np.ones(guide.shape, bool), (0, 0),
+        fitted, (coarse, np.ones(coarse.shape, bool)), (guide, np.ones(guide.shape, bool)), (0, 0),
         np.dtype(np.float64),
     )  # fmt: skip
     scored = truth[:, 204:-4, 4:-4]
