@@ -27,12 +27,12 @@ sys.path[:0] = [str(ROOT / "tests" / "kits"), str(ROOT / "cli"), str(ROOT)]
 import command_line  # noqa: E402
 import kills  # noqa: E402
 from command_line import run  # noqa: E402
-from comparison import file_differences  # noqa: E402
+from comparison import cog_differences  # noqa: E402
 
 from geosegsr.files import whole_file  # noqa: E402
 
-SMALL, LARGE = 60, 6000
-"""Sizes of full disks, in kB; job and result of the scene together take some 5,500."""
+SMALL = 60
+"""Of a disk, in kB."""
 
 
 def main() -> None:
@@ -54,44 +54,44 @@ def main() -> None:
 def kill(args: argparse.Namespace) -> None:
     """Kills, one after the other."""
     found = []
-    for recovery in kills.recoveries(args.seed, 0, args.count, args.workdir):
+    for recovery in kills.recoveries(args.seed, 0, args.count, args.workdir, tuple(kills.CASES)):
         found.append(recovery)
         if recovery.lost:
             print(recovery, file=sys.stderr)
     print(
-        "| killed | when | runs | went on by itself | same command finished it | blocks kept, on average | lost |"
+        "| way | killed | when | runs | went on by itself | same command finished it | blocks kept, on average | lost |"
     )
-    print("|---|---|---|---|---|---|---|")
-    for victim, stage in sorted({(r.kill.victim, r.kill.stage) for r in found}):
-        group = [r for r in found if (r.kill.victim, r.kill.stage) == (victim, stage)]
+    print("|---|---|---|---|---|---|---|---|")
+    for case, victim, stage in sorted({(r.kill.case, r.kill.victim, r.kill.stage) for r in found}):
+        group = [r for r in found if (r.kill.case, r.kill.victim, r.kill.stage) == (case, victim, stage)]
         alone = [r for r in group if r.ended == "went on"]
         again = [r for r in group if r.ended != "went on" and not r.lost]
         kept = sum(r.resumed for r in again) / max(1, len(again))
         print(
-            f"| {victim} | {stage} | {len(group)} | {len(alone)} | {len(again)} | "
+            f"| {case} | {victim} | {stage} | {len(group)} | {len(alone)} | {len(again)} | "
             f"{kept:.0f} | {sum(r.lost for r in group)} |"
         )
 
 
 def fill(args: argparse.Namespace) -> None:
     """Disks too small for the run, made larger for the same command."""
-    source = kills.write_source(args.workdir)
-    wanted = args.workdir / "wanted.tif"
-    command = lambda target: ("upscale", source, "-o", target, *kills.OPTIONS)  # noqa: E731
-    assert run(*command(wanted), "--overwrite").code == 0
-    ways: Counter[str] = Counter()
+    names = tuple(kills.CASES)
+    grounds = {name: kills.Ground.of(name, args.workdir) for name in names}
+    ways: Counter[tuple[str, str]] = Counter()
     rng = random.Random(args.seed)
-    for _ in range(args.count):
-        size = rng.randrange(SMALL, LARGE)
-        with small_disk(args.workdir / "disk", size) as disk:
-            outcome = run(*command(disk / "out.tif"))
-            ways[ending(outcome, disk)] += 1
-            subprocess.run(["mount", "-o", "remount,size=50m", "tmpfs", str(disk)], check=True)
-            again = run(*command(disk / "out.tif"), "--overwrite")
-            lost = again.code != 0 or file_differences(disk / "out.tif", wanted)
-            ways["lost" if lost else "finished by the same command"] += 1
-    for way, count in ways.items():
-        print(f"| {way} | {count} |")
+    for number in range(args.count):
+        name = names[number % len(names)]
+        ground = grounds[name]
+        most = 2 * ground.wanted.stat().st_size // 1000  # job and result together
+        with small_disk(args.workdir / "disk", rng.randrange(SMALL, most)) as disk:
+            outcome = run(*ground.command(disk / "out.tif"))
+            ways[name, ending(outcome, disk)] += 1
+            subprocess.run(["mount", "-o", "remount,size=200m", "tmpfs", str(disk)], check=True)
+            again = run(*ground.command(disk / "out.tif"), "--overwrite")
+            lost = again.code != 0 or cog_differences(disk / "out.tif", ground.wanted)
+            ways[name, "lost" if lost else "finished by the same command"] += 1
+    for (name, way), count in ways.items():
+        print(f"| {name} | {way} | {count} |")
 
 
 def ending(outcome: command_line.Outcome, disk: Path) -> str:

@@ -45,6 +45,7 @@ _HOURS = 5
 _WRITING = "PUT", "POST", "DELETE"
 _DOWN_S = 4.0
 _TRIES = 4
+OPTIONS = kills.CASES[kills.FIRST].options
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def attempt(
     server.spoil = kill.spoil
     server.ahead = 3600 * _HOURS * (-1) ** (kill.number // 2) if kill.victim == "clock" else 0
     with lonely_workers(folder) as (address, processes):
-        command = ("upscale", source, "-o", f"s3://{BUCKET}/{key}", *kills.OPTIONS, "--scheduler", address)
+        command = ("upscale", source, "-o", f"s3://{BUCKET}/{key}", *OPTIONS, "--scheduler", address)
         client = start(*command)
         said = kills.Lines(client)
         wait_for(kill, client, server, key)
@@ -205,9 +206,8 @@ def main() -> None:
     args = parser.parse_args()
     args.workdir.mkdir(parents=True, exist_ok=True)
     command_line.PATIENCE_S = kills.HUNG_S  # the machine may be busy
-    source, wanted = kills.write_source(args.workdir), args.workdir / "undisturbed.tif"
-    outcome = run("upscale", source, "-o", wanted, *kills.OPTIONS, "--overwrite")
-    assert outcome.code == 0, outcome.err
+    ground = kills.Ground.of(kills.FIRST, args.workdir)
+    source, wanted = ground.source, ground.wanted
     lost = 0
     with ExitStack() as stack:
         server = stack.enter_context(s3_server())

@@ -21,6 +21,8 @@ from geosegsr.errors import CheckpointError, ConfigError, require
 from geosegsr.files import whole_file
 from geosegsr.models.checkpoint import check_new_file
 from geosegsr.models.contract import for_sensor
+from geosegsr.models.foreign.onnx_file import TILES
+from geosegsr.models.foreign.program import TileSizes
 from geosegsr.models.inference import TorchUpscaler
 from geosegsr.models.segsr.config import BICUBIC
 from geosegsr.models.segsr.enlarge import bicubic
@@ -196,6 +198,7 @@ def _properties(told: TorchUpscaler, descriptor: Sequence[float], tile: int | No
         "tile_size": side,
         "tiles_overlap": min(math.ceil(100 * told.facts.overlap / side), 90),
         "geosegsr": {name: value for name, value in card.to_dict().items() if name in own},
+        TILES: None if tile else {name: getattr(told.facts, name) for name in TileSizes.__annotations__},
         "geosegsr_sensor": [round(float(value), 6) for value in descriptor],
     }
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import kills
 import pytest
-from command_line import run
 
 SEED = 14
 
@@ -14,10 +14,13 @@ SEED = 14
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], kills.Recovery]:
     folder = tmp_path_factory.mktemp("kills")
-    source, wanted = kills.write_source(folder), folder / "undisturbed.tif"
-    outcome = run("upscale", source, "-o", wanted, *kills.OPTIONS)
-    assert outcome.code == 0, outcome.err
-    return lambda number: kills.recover(kills.Kill.drawn(SEED, number), source, wanted, folder)
+    ground = functools.cache(lambda case: kills.Ground.of(case, folder))
+
+    def recover(number: int) -> kills.Recovery:
+        kill = kills.Kill.drawn(SEED, number, tuple(kills.CASES))
+        return kills.recover(kill, ground(kill.case), folder)
+
+    return recover
 
 
 @pytest.mark.timeout(1500)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,17 +30,68 @@ for folder in (ROOT, ROOT / "cli", KITS):
 import command_line  # noqa: E402
 import scene_factory as factory  # noqa: E402
 from command_line import environment, run, start  # noqa: E402
-from comparison import file_differences  # noqa: E402
+from comparison import cog_differences  # noqa: E402
 from metadata_oracle import metadata_differences  # noqa: E402
 
 SCALE = 4
-OPTIONS = ("--model", "bicubic", "--tile", 16, "--overlap", 4, "--block", 48, "--scale", SCALE)
-"""Some 250 blocks of the scene below."""
-BLOCKS = 240
 HUNG_S = 600
 
 _PROGRESS = re.compile(r"Warning: |[-\d: ]*(\d+/\d+ blocks|writing the COG|verifying)")
+WORKERS = {"worker": ("--workers", 2), "client with workers": ("--workers", 1)}
 VICTIMS = ("client", "client with workers", "worker", "scheduler")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A scene and how it is upscaled."""
+
+    write: Callable[[Path], Path]
+    options: tuple[object, ...]
+    blocks: int
+    """About so many; each run has more."""
+
+
+PLAIN = ("--co", "OVERVIEW_RESAMPLING=CUBIC")
+"""Overviews that GDAL computes from all pixels of a result."""
+CASES = {
+    "one cell": Case(
+        lambda path: factory.write_nodata(path, size=(180, 200)),
+        ("--model", "bicubic", "--tile", 16, "--overlap", 4, "--block", 48, "--scale", SCALE),
+        240,
+    ),
+    "cells": Case(
+        lambda path: factory.write_nodata(path, size=(540, 620), count=1),
+        ("--model", "bicubic", "--tile", 48, "--overlap", 4, "--block", 176, "--scale", SCALE),
+        180,
+    ),
+    "cells and a mask": Case(
+        lambda path: _write_masked(path, (576, 640)),
+        ("--model", "bicubic", "--tile", 48, "--overlap", 4, "--block", 176, "--scale", SCALE),
+        180,
+    ),
+    "blocks with the tiles": Case(
+        lambda path: factory.write_nodata(path, size=(930, 950), count=1),
+        ("--model", "bilinear", "--scale", SCALE),
+        16,
+    ),
+    "network": Case(
+        lambda path: factory.write_nodata(path, size=(180, 200)),
+        ("--tile", 48, "--overlap", 16, "--block", 128, "--scale", SCALE, "--precision", "fp32"),
+        30,
+    ),
+    "plain blocks and a mask": Case(
+        lambda path: _write_masked(path, (181, 203)),
+        ("--model", "bicubic", "--tile", 16, "--overlap", 4, "--block", 48, "--scale", SCALE, *PLAIN),
+        240,
+    ),
+}
+"""Every way in which blocks become a result; see docs/architecture.md."""
+FIRST = "one cell"
+
+
+def _write_masked(path: Path, size: tuple[int, int]) -> Path:
+    array = factory.pixels(1, size, "uint16", 0)
+    return factory.write_scene(path, array, mask=~factory.blob(size))
 
 
 @dataclass(frozen=True)
@@ -56,10 +107,14 @@ class Kill:
     """Finished blocks to wait for, in the stage of that name."""
     delay: float
     """Seconds to wait after that."""
+    case: str = FIRST
+    """One of CASES."""
 
     @classmethod
-    def drawn(cls, seed: int, number: int) -> Kill:
+    def drawn(cls, seed: int, number: int, cases: Sequence[str] = (FIRST,)) -> Kill:
+        """The kill of that number; cases take turns."""
         rng = random.Random(f"{seed} {number}")
+        case = cases[number % len(cases)]
         victim = rng.choice(VICTIMS)
         late = ("cog", "verify") if victim.startswith("client") else ()
         stage = rng.choice(("start", "blocks", "blocks", *late, *late))
@@ -67,8 +122,9 @@ class Kill:
             number,
             victim,
             stage,
-            rng.randrange(BLOCKS - 10),
+            int(rng.uniform(0, 0.96) * CASES[case].blocks),
             rng.uniform(0, 0.15 if stage != "start" else 2.5),
+            case,
         )
 
 
@@ -92,19 +148,47 @@ class Recovery:
         return self.again != "finished" or bool(self.differences) or self.ended in ("untidy", "hung")
 
 
-def write_source(folder: Path) -> Path:
-    """A scene with nodata, of some 250 blocks."""
-    return factory.write_nodata(folder / "scene.tif", size=(180, 200))
+@dataclass(frozen=True)
+class Ground:
+    """A scene, and the result of a run that nothing disturbed."""
+
+    case: Case
+    source: Path
+    wanted: Path
+
+    @classmethod
+    def of(cls, name: str, folder: Path) -> Ground:
+        """Write the scene of a case and upscale it."""
+        source = CASES[name].write(folder / f"{name.replace(' ', '-')}.tif")
+        ground = cls(CASES[name], source, source.with_name(f"wanted-{source.name}"))
+        outcome = run(*ground.command(ground.wanted), "--overwrite")
+        assert outcome.code == 0, outcome.err
+        return ground
+
+    def undisturbed(self, victim: str) -> Path:
+        """The result to expect. A network rounds differently on two cores a block, which one worker alone has."""
+        if "network" not in self.source.name or victim != "client with workers":
+            return self.wanted
+        alone = self.wanted.with_name(f"one-worker-{self.source.name}")
+        if not alone.exists():
+            outcome = run(*self.command(alone), *WORKERS[victim])
+            assert outcome.code == 0, outcome.err
+        return alone
+
+    def command(self, target: Path) -> tuple[object, ...]:
+        """What to type."""
+        return ("upscale", self.source, "-o", target, *self.case.options)
 
 
-def recover(kill: Kill, source: Path, wanted: Path, folder: Path) -> Recovery:
+def recover(kill: Kill, ground: Ground, folder: Path) -> Recovery:
     """Kill and give the same command again."""
     target = folder / f"out-{kill.number}.tif"
+    command = ground.command(target)
     with cluster(kill.victim == "scheduler") as (scheduler, address):
-        options = {"worker": ("--workers", 2), "client with workers": ("--workers", 1)}.get(kill.victim, ())
+        options = WORKERS.get(kill.victim, ())
         if address:
             options = ("--scheduler", address)
-        process = start("upscale", source, "-o", target, *OPTIONS, *options, start_new_session=True)
+        process = start(*command, *options, start_new_session=True)
         said = Lines(process)
         wait_for(kill, process, said, target)
         victim = process.pid if kill.victim.startswith("client") else None
@@ -121,13 +205,15 @@ def recover(kill: Kill, source: Path, wanted: Path, folder: Path) -> Recovery:
     with cluster(kill.victim == "scheduler") as (_, address):
         options = ("--scheduler", address) if address else options
         over = ("--overwrite",) if code == 0 or target.exists() else ()
-        outcome = run("upscale", source, "-o", target, *OPTIONS, *options, *over, "--json")
+        outcome = run(*command, *options, *over, "--json")
     again = "finished" if outcome.code == 0 else outcome.err.strip()[-500:]
     differences = []
     resumed = 0
     if outcome.code == 0:
         resumed = json.loads(outcome.out)["blocks_resumed"]
-        differences = file_differences(target, wanted) + metadata_differences(source, target, SCALE)
+        differences = cog_differences(target, ground.undisturbed(kill.victim)) + metadata_differences(
+            ground.source, target, SCALE
+        )
         left = target.with_name(target.name + ".geosegsr")
         differences += ["job folder"] if left.exists() else []
         target.unlink()
@@ -254,14 +340,14 @@ def cluster(wanted: bool) -> Iterator[tuple[int, str]]:
         note.unlink(missing_ok=True)
 
 
-def recoveries(seed: int, first: int, count: int, folder: Path) -> Iterator[Recovery]:
+def recoveries(
+    seed: int, first: int, count: int, folder: Path, cases: Sequence[str] = (FIRST,)
+) -> Iterator[Recovery]:
     """The kills first ... first + count - 1 of a seed, one after the other."""
-    source = write_source(folder)
-    wanted = folder / "undisturbed.tif"
-    outcome = run("upscale", source, "-o", wanted, *OPTIONS, "--overwrite")
-    assert outcome.code == 0, outcome.err
+    grounds = {name: Ground.of(name, folder) for name in cases}
     for number in range(first, first + count):
-        yield recover(Kill.drawn(seed, number), source, wanted, folder)
+        kill = Kill.drawn(seed, number, cases)
+        yield recover(kill, grounds[kill.case], folder)
 
 
 def main() -> None:

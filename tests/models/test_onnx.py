@@ -8,15 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import torch
+from scene_factory import write_nodata
 from small_network import SMALL
 
+import geosegsr
 from geosegsr.errors import ConfigError, JobError
 from geosegsr.models.card import ModelCard
 from geosegsr.models.catalogue import load_foreign, load_upscaler
 from geosegsr.models.checkpoint import save_checkpoint
+from geosegsr.models.foreign.onnx_file import TILES
 from geosegsr.models.onnx import MOST_DIFFERENCE, export_onnx
 from geosegsr.models.segsr.network import SeGSR, preset
+from geosegsr.sensor.descriptor import SensorDescriptor
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -119,6 +124,35 @@ def test_a_file_is_a_model_too_with_the_same_pixels(checkpoint: Path, exported: 
         np.testing.assert_allclose(
             model(lr), np.concatenate([expected(tile[None]) for tile in lr]), atol=2e-5
         )
+
+
+def test_a_file_of_ours_says_how_it_is_tiled_and_an_impossible_saying_is_measured(
+    checkpoint: Path, exported: Path, tmp_path: Path
+) -> None:
+    ours, told = load_upscaler(checkpoint, device="cpu").facts, load_foreign(exported, device="cpu").facts
+    sizes = ("tile", "overlap", "halo", "multiple_of", "min_size")
+    assert [getattr(told, name) for name in sizes] == [getattr(ours, name) for name in sizes]
+    for wrong in ({"tile": 10**9}, {"overlap": 0}, {"halo": "far"}, {"multiple_of": 0}):
+        model = onnx.load(exported)
+        (entry,) = (entry for entry in model.metadata_props if entry.key == TILES)
+        entry.value = json.dumps({**json.loads(entry.value), **wrong})
+        path = tmp_path / "wrong.onnx"
+        onnx.save(model, path)
+        measured = load_foreign(path, device="cpu").facts
+        assert measured.tile <= 256 and 2 * measured.halo <= measured.overlap < measured.tile
+
+
+def test_a_scene_gets_the_pixels_of_the_model_itself(
+    checkpoint: Path, exported: Path, tmp_path: Path
+) -> None:
+    """In tiles, of odd sides, with nodata, to a DN of 16 bits."""
+    scene = write_nodata(tmp_path / "scene.tif", dtype="uint16", count=4, size=(131, 173), nodata=0)
+    how = {"sensor": SensorDescriptor(*TOLD), "value_range": (0, 10_000), "consistency": False, "tile": 96}
+    for model, name in ((checkpoint, "ours"), (exported, "theirs")):
+        geosegsr.upscale(scene, tmp_path / f"{name}.tif", 2, model, precision="fp32", **how)
+    with rasterio.open(tmp_path / "ours.tif") as ours, rasterio.open(tmp_path / "theirs.tif") as theirs:
+        np.testing.assert_array_equal(ours.read_masks(), theirs.read_masks())
+        np.testing.assert_allclose(ours.read().astype(int), theirs.read().astype(int), atol=1)
 
 
 def test_a_missing_package_is_named_with_its_extra(

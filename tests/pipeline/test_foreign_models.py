@@ -30,9 +30,12 @@ def read(path):
         return file.read(), file.read_masks(1), file.nodata
 
 
+@pytest.mark.parametrize(
+    "scale", [None, pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("kind", each("SwinIR", "SPAN"))
-def test_tiles_leave_no_trace(kind, tmp_path):
-    model, scale = saved_foreign(kind, tmp_path), SCALES[kind]
+def test_tiles_leave_no_trace(kind, scale, tmp_path):
+    model, scale = saved_foreign(kind, tmp_path, scale), scale or SCALES[kind]
     scene = write_plain(tmp_path / "scene.tif", count=3, dtype="float32", size=(192, 160))
     geosegsr.upscale(scene, tmp_path / "tiled.tif", scale, model, tile=96, block=128, **HOW)
     geosegsr.upscale(scene, tmp_path / "whole.tif", scale, model, tile=192, **HOW)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ import torch
 from torch import Tensor
 
 from geosegsr.errors import CheckpointError, ConfigError, require
-from geosegsr.models.foreign.program import Program
+from geosegsr.models.foreign.program import Program, TileSizes
 
+TILES = "geosegsr_tiles"
+"""Key of the metadata under which `geosegsr export` says how its network is tiled."""
+_LARGEST = 4096
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
@@ -44,7 +48,29 @@ def onnx_program(path: Path, device: torch.device) -> Program:
         sr = np.concatenate([run(array[i : i + 1]) for i in range(len(array))]) if one else run(array)
         return torch.from_numpy(sr.astype(np.float32)).to(lr.device)
 
-    return Program("ONNX", call, bands=shape[1] if isinstance(shape[1], int) else 3, fixed=rows)
+    return Program(
+        "ONNX",
+        call,
+        bands=shape[1] if isinstance(shape[1], int) else 3,
+        fixed=rows,
+        sizes=None if rows else _told(session),
+    )
+
+
+def _told(session: Any) -> TileSizes | None:
+    """What the file says of its tiles, if it says something that can be."""
+    try:
+        said = json.loads(session.get_modelmeta().custom_metadata_map.get(TILES, "null"))
+        sizes = TileSizes(**{name: int(said[name]) for name in TileSizes.__annotations__})  # type: ignore[typeddict-item]
+    except (ValueError, TypeError, KeyError):
+        return None
+    fits = (
+        1 <= sizes["min_size"] <= sizes["tile"] <= _LARGEST
+        and sizes["multiple_of"] >= 1
+        and sizes["tile"] % sizes["multiple_of"] == 0
+        and 0 <= 2 * sizes["halo"] <= sizes["overlap"] < sizes["tile"]
+    )
+    return sizes if fits else None
 
 
 def _session(path: Path, device: torch.device) -> Any:

@@ -76,6 +76,9 @@ def measure(program: Program, device: torch.device, dtype: torch.dtype, span: fl
         )
         sr, taken = peak_of(lambda lr=lr: called(program, lr))  # type: ignore[misc]
         scale, bytes_a_pixel = _scale(lr, sr, program.bands), taken // lr[0, 0].numel()
+        if program.sizes is not None:
+            known = program.sizes
+            return Findings(scale, known["halo"], known["multiple_of"], 0.0, bytes_a_pixel)
         if program.fixed:
             return Findings(scale, min(_UNSEEN, side // 8), side, 0.0, bytes_a_pixel)
         unit = max(span, float(sr.abs().max()))  # rounding errors grow with the values

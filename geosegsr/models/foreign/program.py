@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypedDict
 
 from torch import Tensor
+
+
+class TileSizes(TypedDict):
+    """What a run must know of a network's tiles, as in `Facts`. All lengths are in lr pixels."""
+
+    tile: int
+    overlap: int
+    halo: int
+    multiple_of: int
+    min_size: int
 
 
 @dataclass(frozen=True)
@@ -26,3 +37,5 @@ class Program:
     """Sides of the windows in which it attends, where the file tells."""
     fixed: int | None = None
     """Side of a tile where the file allows one size only."""
+    sizes: TileSizes | None = None
+    """What the file itself says of tiles; measured where it says nothing."""
