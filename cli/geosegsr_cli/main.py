@@ -8,7 +8,6 @@ A bug keeps its traceback, and has exit code 1 as well.
 from __future__ import annotations
 
 import atexit
-import gc
 import logging
 import os
 import signal
@@ -117,8 +116,6 @@ def main(args: list[str] | None = None, *, program: str = "geosegsr") -> None:
     """
     secure_streams()
     signal.signal(signal.SIGTERM, _interrupt)
-    # At the exit Python looks for garbage in all that torch loaded, for over a second. The system frees it anyway.
-    atexit.register(gc.freeze)
     sys.unraisablehook = _log_unraisable
     answer = Answer()
     try:
@@ -145,6 +142,8 @@ def main(args: list[str] | None = None, *, program: str = "geosegsr") -> None:
         code = _report_lack_of_memory(error, answer)
     except Exception as bug:
         code = _report_bug(bug, answer)
+    if args is None:  # this process does nothing else
+        _leave(code)
     sys.exit(code)
 
 
@@ -200,6 +199,16 @@ def _log_unraisable(unraisable: Any) -> None:
 
 def _interrupt(signum: int, frame: FrameType | None) -> Any:
     raise KeyboardInterrupt
+
+
+def _leave(code: int) -> None:
+    """Exit once all is done that modules registered for the exit.
+
+    Python would also look for garbage in all that torch loaded, and take its libraries apart: for half a second and more, and
+    with more memory than the work took. The system frees it anyway.
+    """
+    atexit._run_exitfuncs()
+    _leave_at_once(code)
 
 
 def _leave_at_once(code: int) -> None:

@@ -95,7 +95,11 @@ def read_render_write(
     files, versions = {}, {}
     for kind, part in parts.items():
         shared = cells_over(output, kind, forms, len(planned.block_windows))
-        data, files[kind] = _encoded(part, planned, forms.get(kind), shared)
+        form = forms.get(kind)
+        # Blocks that go into cells are deleted soon. Without nodata, compressing them would save little.
+        plain = form is not None and not keeper.is_distant and bool(part.valid.all())
+        packed = planned.output_bytes >= SMALL_BYTES and not plain
+        data, files[kind] = _encoded(part, planned, form, shared, packed=packed)
         versions[kind] = write_file(keeper, index, kind, data)
     done = time.perf_counter()
     model_s, consistency_s = (counts.seconds.get(stage, 0.0) for stage in ("model", "consistency"))
@@ -160,12 +164,15 @@ class _Part:
 
 
 def _encoded(
-    part: _Part, planned: Plan, form: TiledFormat | None, shared: Mapping[int, Window]
+    part: _Part, planned: Plan, form: TiledFormat | None, shared: Mapping[int, Window], *, packed: bool
 ) -> tuple[bytes, FileRecord]:
-    """The bytes of a file, and its record; with what it shares with cells, in its own pixels."""
+    """The bytes of a file, and its record; with what it shares with cells, in its own pixels.
+
+    A file that is no part of a COG is compressed if `packed`.
+    """
     values, checksum = _with_alpha(part.image, part.alpha, planned), None
     if form is None or form.cells:
-        data = block_bytes(values, part.mask, packed=planned.output_bytes >= SMALL_BYTES)
+        data = block_bytes(values, part.mask, packed=packed)
     else:
         data = tiled_block_bytes(values, part.mask, form)
     if form is None:

@@ -30,6 +30,10 @@ class FolderKeeper:
     def name(self) -> str:
         return str(self.folder)
 
+    @property
+    def is_distant(self) -> bool:
+        return False
+
     def check(self) -> None:
         """The cluster itself checks that its workers share the folder."""
 

@@ -22,6 +22,10 @@ class BlockKeeper(Protocol):
     def name(self) -> str:
         """Where it keeps them, for messages."""
 
+    @property
+    def is_distant(self) -> bool:
+        """Whether sending bytes there costs more than compressing them."""
+
     def check(self) -> None:
         """Refuse a process that cannot keep blocks there.
 

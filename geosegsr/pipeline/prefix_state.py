@@ -72,6 +72,10 @@ class PrefixKeeper:
     def name(self) -> str:
         return str(self.place)
 
+    @property
+    def is_distant(self) -> bool:
+        return True
+
     def check(self) -> None:
         store, key = open_store(self.place), (self.place / f"{_TRIAL}{uuid.uuid4().hex[:12]}").key
         said = key.encode()

@@ -187,7 +187,7 @@ def tiled_block_bytes(values: NDArray[Any], mask: NDArray[np.bool_] | None, form
     except (RasterioError, GDALError, ValueError, SystemError) as error:
         raise _unlike(f"GDAL failed ({gdal_reason(error)})") from error
     if keeps_bits(form.options, values.dtype):
-        same = found.tobytes() == values.tobytes()
+        same = _have_same_bits(found, values)
     else:
         same = _are_as_valid(found, values, form)
     if not same:
@@ -197,6 +197,15 @@ def tiled_block_bytes(values: NDArray[Any], mask: NDArray[np.bool_] | None, form
     if overviews != form.levels + form.extra:
         raise _unlike(f"it has {overviews} overviews instead of {form.levels + form.extra}")
     return data
+
+
+def _have_same_bits(found: NDArray[Any], values: NDArray[Any]) -> bool:
+    def bits(band: NDArray[Any]) -> NDArray[np.uint8]:
+        return np.ascontiguousarray(band).view(np.uint8)
+
+    return found.shape == values.shape and all(
+        np.array_equal(bits(one), bits(other)) for one, other in zip(found, values, strict=True)
+    )
 
 
 def _are_as_valid(found: NDArray[Any], values: NDArray[Any], form: TiledFormat) -> bool:

@@ -30,6 +30,17 @@ def test_help_loads_no_heavy_package() -> None:
         assert name in done.stdout
 
 
+def test_a_command_ends_with_what_modules_registered_for_the_exit() -> None:
+    code = (
+        "import atexit, sys\nfrom geosegsr_cli.main import main\n"
+        "atexit.register(print, 'registered')\nsys.argv[1:] = {}\nmain()\nprint('not reached')"
+    )
+    for line, expected in ((["--version"], 0), (["no-such-command"], 2)):
+        done = subprocess.run([sys.executable, "-c", code.format(line)], capture_output=True, text=True)
+        assert done.returncode == expected, done.stderr
+        assert done.stdout.splitlines()[-1] == "registered"
+
+
 def test_interpolation_loads_no_torch(tmp_path: Path) -> None:
     source = factory.write_plain(tmp_path / "in.tif")
     code = (

@@ -23,6 +23,7 @@ from geosegsr.raster import cog_levels
 from geosegsr.raster.cog_block import TiledFormat
 
 RUN = import_module("geosegsr.pipeline.run")
+BLOCK = import_module("geosegsr.pipeline.block")
 SCENES = Path(__file__).parents[3] / "shared" / "imagery" / "scenes"
 SIZE = (131, 256)
 """Of a scene whose result at a scale of 4 takes two by two blocks, and has an overview of odd height."""
@@ -273,6 +274,24 @@ def stop_after(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
         return honest(*args)
 
     monkeypatch.setattr(RUN, "compute_cell", compute)
+
+
+def test_only_blocks_with_nodata_are_compressed_on_their_way_into_cells(
+    in_cells: Callable[..., geosegsr.Report], target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_cells()
+    with monkeypatch.context() as patch:
+        patch.setattr(BLOCK, "SMALL_BYTES", 0)
+        stop_after(0, patch)
+        with pytest.raises(SceneError, match="Cannot go on"):
+            in_cells(tmp_path / "large.tif")
+        found = set()
+        for path in (tmp_path / "large.tif.geosegsr" / "blocks").glob("*.tif"):
+            with rasterio.open(path) as block:
+                found.add((bool((block.read() == 0).any()), block.compression is not None))
+        assert found == {(False, False), (True, True)}
+    in_cells(tmp_path / "large.tif")
+    assert cog_differences(target, tmp_path / "large.tif") == []
 
 
 @pytest.mark.parametrize("cells", [0, 1, 3])
