@@ -38,6 +38,11 @@ def is_alike(facts: Facts, sensor: SensorDescriptor) -> bool:
     return sensor.same_as(trained_on(facts), _APART)
 
 
+def is_clean(sensor: SensorDescriptor) -> bool:
+    """Whether a sensor is as sharp and clean as antialiased bicubic reduction, so far that a network need not be told of it."""
+    return sensor.same_as(BICUBIC, _UNLIKE)
+
+
 def calls_for_consistency(facts: Facts, groups: tuple[BandGroup, ...], sensing: Sensing) -> bool:
     """Whether results are made consistent with their input where the user says nothing.
 

@@ -27,6 +27,8 @@ _DEVICE = Rule(
     "auto, cpu, cuda or cuda:N",
     {"pattern": "^(auto|cpu|cuda)(:.*)?$"},
 )
+AUTO_PRESET = "auto"
+"""The `preset` of a run from bundled weights that nobody chose a preset for: `as_found` chooses among `BUNDLED_PRESETS`."""
 RANDOM = "none"
 """The `init` of a network with random weights."""
 BUNDLED_PRESETS = {"compact": "sharp and clean scenes", "compact-sensor": "any sensor"}
@@ -44,7 +46,8 @@ class ModelConfig(Checked):
     """Which network."""
 
     preset: str = "compact"
-    """Name of a network preset."""
+    """Name of a network preset. `resolve_config` takes "auto" where none is named and the bundled weights are the start:
+    "compact" for sharp and clean lr, else "compact-sensor"."""
     scale: Annotated[int, bounds(2)] = 4
     """Output pixels per input pixel."""
     changes: dict[str, Any] = field(default_factory=dict)
@@ -234,7 +237,8 @@ def resolve_config(
     """The defaults, then a recipe, then a file, then single changes: later ones win.
 
     Args:
-        preset: Name of a network preset, which brings its recipe; the file's own preset or "compact" by default.
+        preset: Name of a network preset, which brings its recipe; by default the file's own preset, or "auto" where the start
+            is bundled, or "compact".
         file: A TOML file.
         changes: Dotted names and values, such as {"optimiser.batch": 8}.
 
@@ -249,14 +253,19 @@ def resolve_config(
     for key, value in (changes or {}).items():
         wanted = overlaid(wanted, nested(key, value), _WHOLE)
     foreign = _starts_foreign(wanted)
-    recipe = load_recipe(str(preset or own or (FOREIGN if foreign else "compact")))
+    named = str(preset or own or AUTO_PRESET)
+    if named == AUTO_PRESET:
+        named = FOREIGN if foreign else "compact"
+    recipe = load_recipe(named)
     tuning = recipe.pop(_TUNING, {})
     if foreign:  # its weights are nobody's turns
         recipe = overlaid(recipe, {"model": {"equivariance": "none"}})
     init = _init_of(overlaid(recipe, wanted, _WHOLE)["model"])
     if init != RANDOM:
         recipe = overlaid(recipe, tuning)
-    merged = overlaid(overlaid(recipe, {"model": {"init": init}}), wanted, _WHOLE)
+    unnamed = init == BUNDLED and "preset" not in wanted.get("model", {})
+    start = {"model": {"init": init, **({"preset": AUTO_PRESET} if unnamed else {})}}
+    merged = overlaid(overlaid(recipe, start), wanted, _WHOLE)
     return TrainConfig.from_dict(merged, f"'{file}'" if file else "the configuration")
 
 

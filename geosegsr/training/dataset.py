@@ -16,11 +16,12 @@ from geosegsr.imagery.images import open_images, radiometry_policy, report_left_
 from geosegsr.imagery.pairs import AlignedPair
 from geosegsr.imagery.sources import PairSource, Patch, SceneSource, Source
 from geosegsr.notices import kept_notices, warn
+from geosegsr.pipeline.suitability import is_clean
 from geosegsr.raster.bands import band_key
 from geosegsr.raster.scene import Scene
 from geosegsr.sensor.degradation import Degradation
 from geosegsr.sensor.descriptor import SensorDescriptor
-from geosegsr.training.config import TrainConfig
+from geosegsr.training.config import AUTO_PRESET, TrainConfig
 from geosegsr.training.mixture import Mixture, NumberedPatches
 from geosegsr.training.pairing import Pairs, aligned_pairs
 from geosegsr.training.patches import Patches, keep_in_memory, validation_tiles
@@ -76,6 +77,23 @@ def prepare_data(config: TrainConfig) -> Dataset:
         else:
             data = _pairs(config) if config.data.lr else _scenes(config)
     return replace(data, notices=tuple(notices))
+
+
+def as_found(config: TrainConfig, data: Dataset) -> TrainConfig:
+    """The run with what was left to find out from its images: how lr is made, and the network that suits such lr."""
+    if data.pairs is None and data.degradation is not None:
+        config = replace(config, degradation=data.degradation, find_sensor=False)
+    if config.model.preset == AUTO_PRESET:
+        name = "compact" if has_clean_lr(config, data) else "compact-sensor"
+        config = replace(config, model=replace(config.model, preset=name))
+    return config
+
+
+def has_clean_lr(config: TrainConfig, data: Dataset) -> bool:
+    """Whether lr is as sharp and clean as far as is known; a network is told that real lr are."""
+    if data.pairs is not None or data.degradation is None:
+        return True
+    return is_clean(SensorDescriptor.of_degradation(data.degradation, config.model.scale))
 
 
 def _scenes(config: TrainConfig) -> Dataset:

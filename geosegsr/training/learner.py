@@ -19,6 +19,7 @@ from geosegsr.training.batches import Batch
 from geosegsr.training.config import TrainConfig
 from geosegsr.training.equivariance import Equivariance
 from geosegsr.training.losses import Loss
+from geosegsr.training.mixture import NumberedPatches
 from geosegsr.training.network import Network, build_network
 from geosegsr.training.optimisers import build_optimiser, set_rate
 from geosegsr.training.teacher import Teacher
@@ -31,7 +32,12 @@ class Learner:
     """The network, the EMA of its weights, its optimiser, and what a step needs beside them."""
 
     def __init__(
-        self, config: TrainConfig, bands: int, accelerator: Accelerator, names: Sequence[str] = ()
+        self,
+        config: TrainConfig,
+        bands: int,
+        accelerator: Accelerator,
+        names: Sequence[str] = (),
+        patches: NumberedPatches | None = None,
     ) -> None:
         """Build the network on the device of this process.
 
@@ -40,6 +46,7 @@ class Learner:
             bands: Bands of the images.
             accelerator: The processes of the run.
             names: What the bands are; see `build_network`.
+            patches: Of the run; see `build_network`.
 
         Raises:
             ConfigError: Network, teacher and images do not fit each other.
@@ -47,7 +54,7 @@ class Learner:
         """
         self.config, self.accelerator = config, accelerator
         self.loss = Loss(config.loss)
-        self.network: Network = build_network(config, bands, names)
+        self.network: Network = build_network(config, bands, names, patches)
         self.network.to(memory_format=torch.channels_last)
         self.ema = average_weights(self.network, config.optimiser.ema).to(accelerator.device)
         self.model, self.optimiser = accelerator.prepare(

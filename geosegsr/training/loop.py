@@ -19,7 +19,7 @@ from geosegsr.models.device import choose_device, choose_precision
 from geosegsr.models.threads import arithmetic_threads, idle_threads
 from geosegsr.training.batches import Batch, Batches
 from geosegsr.training.config import RANDOM, TrainConfig
-from geosegsr.training.dataset import Dataset, prepare_data
+from geosegsr.training.dataset import Dataset, as_found, prepare_data
 from geosegsr.training.events import Event, Noted, Reporter, Started, Stepped
 from geosegsr.training.learner import Learner
 from geosegsr.training.overview import overview, sensor_text, write_pictures
@@ -34,8 +34,8 @@ from geosegsr.training.wise import SHARES
 Values = TypeVarTuple("Values")
 
 _TRACKED_EVERY = 50  # steps
-_BUNDLED_AT_THE_END = 2
-"""What scoring the bundled model takes, in validations: it is larger than most."""
+_BUNDLED_AT_THE_END = 4
+"""What scoring the bundled model takes, in validations: it is larger than most, and is told of the sensor or not."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,7 @@ def train(
     with _accelerator(config, run) as accelerator, ExitStack() as stack:
         main = accelerator.is_main_process
         data = prepare_data(config)  # before anything is written
-        if data.pairs is None and data.degradation is not None:  # as it was found
-            config = replace(config, degradation=data.degradation, find_sensor=False)
-        config = replace(config, threads=config.threads or idle_threads())
+        config = replace(as_found(config, data), threads=config.threads or idle_threads())
         if main:
             if not resume:
                 run.create(config)
@@ -106,7 +104,7 @@ def train(
         stack.callback(trackers.close)
         stack.enter_context(arithmetic_threads(config.threads))
         reporter = Reporter(on_event if main else None)
-        learner = Learner(config, data.bands, accelerator, data.band_keys)
+        learner = Learner(config, data.bands, accelerator, data.band_keys, data.patches)
         selection = Selection(config, data, run, reporter, trackers, accelerator)
         loop = _Loop(learner, selection, run, reporter, trackers, now)
         if resume:

@@ -25,15 +25,19 @@ from geosegsr.raster.bands import band_key, find_bands
 from geosegsr.training.config import RANDOM, ModelConfig, TrainConfig
 from geosegsr.training.dataset import Dataset
 from geosegsr.training.equivariance import Equivariance
+from geosegsr.training.mixture import NumberedPatches
 from geosegsr.training.told import reach_of
-from geosegsr.training.transfer import with_bands, with_shape
+from geosegsr.training.transfer import scale_new_detail, with_bands, with_shape
 
 Network: TypeAlias = SeGSR | ForeignNetwork
 """What can be trained."""
 _TUNED = ", fine-tuned"
+_PATCHES_TO_FIT = 32
 
 
-def build_network(config: TrainConfig, bands: int, names: Sequence[str] = ()) -> Network:
+def build_network(
+    config: TrainConfig, bands: int, names: Sequence[str] = (), patches: NumberedPatches | None = None
+) -> Network:
     """Build the configured network, ready for training.
 
     A tower named after a model of open_clip defines the shape of the tower; a file must fit the preset's shape.
@@ -42,6 +46,7 @@ def build_network(config: TrainConfig, bands: int, names: Sequence[str] = ()) ->
         config: Section `model` describes the network; the seed determines its initial weights.
         bands: Number of bands of the images.
         names: What each of them is ("red", "nir"), as far as it is known.
+        patches: To fit what bands begin with that the initial checkpoint lacks.
 
     Raises:
         ConfigError: The preset, its changes or the initial checkpoint do not fit the images.
@@ -50,7 +55,7 @@ def build_network(config: TrainConfig, bands: int, names: Sequence[str] = ()) ->
     torch.manual_seed(config.seed)
     if starts_foreign(config.model):
         return _foreign(config.model, names or ("",) * bands)
-    network = _started(config.model, names or ("",) * bands)
+    network = _started(config.model, names or ("",) * bands, patches)
     if config.model.tower:
         load_tower(network, config.model.tower)
     elif config.model.init == RANDOM and network.config.lora_rank:
@@ -64,7 +69,7 @@ def build_network(config: TrainConfig, bands: int, names: Sequence[str] = ()) ->
     return network
 
 
-def _started(model: ModelConfig, names: Sequence[str]) -> SeGSR:
+def _started(model: ModelConfig, names: Sequence[str], patches: NumberedPatches | None) -> SeGSR:
     if model.init == RANDOM:
         named = model.tower is not None and not Path(model.tower).exists()
         shape = tower_fields(str(model.tower)) if named else {}
@@ -74,7 +79,11 @@ def _started(model: ModelConfig, names: Sequence[str]) -> SeGSR:
     network, card = load_checkpoint(init_file(model))
     wanted = replace(_changed(network.config, model), scale=model.scale)
     known = [band_key(name) for name in card.band_names]
-    return with_bands(with_shape(network, wanted), names, known).train()
+    network = with_bands(with_shape(network, wanted), names, known)
+    new = [band for band, name in enumerate(names) if name not in known]
+    if patches is not None and wanted.residual and len(names) > 1 and len(names) != len(known):
+        scale_new_detail(network, new, patches.batch(0, _PATCHES_TO_FIT))
+    return network.train()
 
 
 def starts_foreign(model: ModelConfig) -> bool:

@@ -10,7 +10,7 @@ from geosegsr.errors import JobError
 from geosegsr.imagery.pictures import write_png
 from geosegsr.models.contract import BUNDLED
 from geosegsr.training.config import TrainConfig
-from geosegsr.training.dataset import Dataset
+from geosegsr.training.dataset import Dataset, has_clean_lr
 from geosegsr.training.network import describe_init
 from geosegsr.training.sensing import sensor_toml
 
@@ -70,11 +70,8 @@ def _bands(data: Dataset) -> str:
 
 def _better_start(config: TrainConfig, data: Dataset) -> list[str]:
     """A hint where the bundled network of another preset knows sensors like that of the images."""
-    unlike = data.sensor is not None and not data.sensor.is_bicubic
-    if unlike and (config.model.preset, config.model.init) == ("compact", BUNDLED):
-        return [
-            "these images are not sharp and clean: --preset compact-sensor starts from the network for such sensors"
-        ]
+    if (config.model.preset, config.model.init) == ("compact", BUNDLED) and not has_clean_lr(config, data):
+        return ["lr is not sharp and clean: --preset compact-sensor starts from the network for such sensors"]
     return []
 
 

@@ -8,12 +8,16 @@ from geosegsr.errors import GeoSegSRWarning
 from geosegsr.evaluation.enlarge import Enlarger
 from geosegsr.models.catalogue import resolve_upscaler
 from geosegsr.models.contract import BUNDLED
+from geosegsr.sensor.descriptor import SensorDescriptor
 from geosegsr.training.dataset import Dataset
 from geosegsr.training.validation import Score, Validation
 
 
 def score_of_bundled(validation: Validation, data: Dataset, device: str) -> Score:
-    """Score of the bundled model on the tiles, computed as `upscale` does: sensor estimated, bands grouped by their colours.
+    """Score of the bundled model on the tiles, computed as `upscale` does, bands grouped by their colours.
+
+    A tile is too small to estimate a sensor as from a whole scene. Where lr was made, the model is also told how: the better
+    of both scores counts.
 
     Args:
         validation: Its tiles, in the range of the model that is trained.
@@ -23,11 +27,16 @@ def score_of_bundled(validation: Validation, data: Dataset, device: str) -> Scor
     Raises:
         ConfigError: There is no bundled model for the scale.
     """
-    enlarge = Enlarger(resolve_upscaler(BUNDLED, validation.scale, device=device))
+    upscaler = resolve_upscaler(BUNDLED, validation.scale, device=device)
+    sensors: list[str | SensorDescriptor] = ["auto"]
+    if data.pairs is None:
+        sensors += [validation.tiles[0].sensor]  # of all tiles: they are made by one degradation at rest
+    scores = []
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", GeoSegSRWarning
-        )  # of one tile; they concern whoever would use that model
-        return validation.score(
-            [enlarge.values(tile.origin, tile.lr, data.colours) for tile in validation.tiles]
-        )
+        # Of one tile; they concern whoever would use that model.
+        warnings.simplefilter("ignore", GeoSegSRWarning)
+        for sensor in sensors:
+            enlarge = Enlarger(upscaler, sensor=sensor)
+            images = [enlarge.values(tile.origin, tile.lr, data.colours) for tile in validation.tiles]
+            scores.append(validation.score(images))
+    return max(scores, key=lambda score: score.main)

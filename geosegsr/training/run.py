@@ -32,7 +32,7 @@ def train(
         folder: Of the run; `resume_training` continues one that was interrupted.
         scale: Output pixels per input pixel along each side: 2, 3, 4 or 8.
         lr: Real low-resolution images of the same ground; made from `hr` by default.
-        preset: Network and recipe; "compact" by default.
+        preset: Network and recipe; by default "compact", or "compact-sensor" where the images are not sharp and clean.
         config: A TOML file with settings.
         settings: Any settings by their names in a configuration, such as {"schedule.minutes": 30}; they win.
         progress: Called with each event of `geosegsr.training.events`.

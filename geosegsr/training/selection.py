@@ -187,7 +187,7 @@ class Selection:
                 return validation.run(network.to(device), device)[0]
 
         found = nearest_that_keeps(
-            lambda: build_network(self._config, data.bands, data.band_keys),
+            lambda: build_network(self._config, data.bands, data.band_keys, data.patches),
             lambda: load_network(self._folder.best),
             (start, best),
             validate,

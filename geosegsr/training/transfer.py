@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from geosegsr.imagery.sources import Patch
 from geosegsr.models.segsr.config import SeGSRConfig
+from geosegsr.models.segsr.enlarge import bicubic
 from geosegsr.models.segsr.network import SeGSR
 from geosegsr.raster.bands import find_bands
+from geosegsr.training.batches import descriptors_of
 
 
 def band_mixtures(bands: Sequence[str], known: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -73,6 +77,33 @@ def with_bands(network: SeGSR, bands: Sequence[str], known: Sequence[str]) -> Se
     return _filled(
         replace(config, bands=len(bands), band_mean=tuple(mean.tolist()), tower_bands=tower), state
     )
+
+
+def scale_new_detail(network: SeGSR, new: Sequence[int], patches: Sequence[Patch]) -> None:
+    """Give bands whose detail is borrowed from others the share of it that fits them best, in the weights of a network.
+
+    Detail is what the network adds to bicubic interpolation. Its share is the least-squares one on the patches, from 0 to 1:
+    the detail of visible bands is only partly that of near infrared, and not at all that of a band of coarser pixels.
+
+    Args:
+        network: Adds to bicubic interpolation.
+        new: Positions of these bands.
+        patches: Of one size, with all bands.
+    """
+    config = network.config
+    lr, hr = (torch.from_numpy(np.stack([getattr(p, side) for p in patches])) for side in ("lr", "hr"))
+    valid = torch.from_numpy(np.stack([patch.valid for patch in patches]))[:, None]
+    with torch.inference_mode():
+        base = bicubic(lr, config.scale, config.base_sharpness)
+        added = (network(lr, None, descriptors_of(patches)) - base) * valid
+        missing = (hr - base) * valid  # (N, C, sh, sw)
+        fit = ((added * missing).sum((0, 2, 3)) / (added**2).sum((0, 2, 3)).clamp(min=1e-12)).clamp(0, 1)
+    share = torch.ones(config.bands)
+    share[list(new)] = fit[list(new)]
+    last = network.get_submodule(_last(network))
+    with torch.no_grad():
+        for values in last.parameters():
+            values.unflatten(0, (config.bands, -1)).mul_(share.view(-1, *[1] * values.ndim))
 
 
 def with_shape(network: SeGSR, config: SeGSRConfig) -> SeGSR:

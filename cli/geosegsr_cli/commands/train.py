@@ -117,7 +117,8 @@ _GROUPS = {
 @click.option(
     "--preset",
     metavar="NAME",
-    help="Network and recipe: compact (default), compact-sensor, segsr, segsr-swinir, segsr-rcan.",
+    help="Network and recipe: compact, compact-sensor, segsr, segsr-swinir, segsr-rcan. Default: compact, "
+    "or compact-sensor where the images are not sharp and clean.",
 )
 @click.option(
     "--config",
@@ -255,11 +256,11 @@ def command(
 
 def _check(config: TrainConfig, lines: TrainLines, run: Path | None) -> None:
     """Print what a run would train on; pictures are written beside the folder of the run, if that is named."""
-    from geosegsr.training.dataset import prepare_data
+    from geosegsr.training.dataset import as_found, prepare_data
     from geosegsr.training.overview import overview, write_pictures
 
     data = prepare_data(config)
-    found = list(overview(config, data))
+    found = list(overview(as_found(config, data), data))
     if run is not None:
         found += write_pictures(data, run.with_name(f"{run.name}-check"))
     lines.close()
@@ -309,8 +310,11 @@ def _configuration(
 
 
 def _new_folder(config: TrainConfig) -> Path:
+    from geosegsr.training.config import AUTO_PRESET
+
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / f"{config.model.preset}-x{config.model.scale}-{stamp}"
+    preset = "compact" if config.model.preset == AUTO_PRESET else config.model.preset
+    return Path("runs") / f"{preset}-x{config.model.scale}-{stamp}"
 
 
 class TrainLines:
