@@ -144,6 +144,17 @@ def radiometry_policy(scenes: Sequence[Scene], data: DataConfig, seed: int = 0) 
     return {"kind": "range", "lo": float(low), "hi": float(high if high > low else low + 1)}
 
 
+def one_range(policy: dict[str, Any]) -> dict[str, Any] | None:
+    """The same policy for images of any bands; None where the bands have ranges of their own."""
+    if policy["kind"] != "standard":
+        return policy
+    ends = set(zip(policy["mean"], policy["std"], strict=True))
+    if len(ends) > 1:
+        return None
+    ((low, span),) = ends
+    return {"kind": "range", "lo": low, "hi": low + span}
+
+
 def _declared(scenes: Sequence[Scene]) -> dict[str, Any]:
     """The DN of reflectance 0 and 1 in each band, which must be the same in all images."""
     found = {

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geosegsr.imagery.sources import Patch
+from geosegsr.sensor.descriptor import SensorDescriptor
 from geosegsr.training.mixture import NumberedPatches
 
 
@@ -70,11 +70,11 @@ class Batches:
             lr=torch.from_numpy(np.stack([patch.lr for patch in patches])),
             hr=torch.from_numpy(np.stack([patch.hr for patch in patches])),
             valid=torch.from_numpy(np.stack([patch.valid for patch in patches])),
-            descriptor=descriptors_of(patches),
+            descriptor=descriptors_of([patch.sensor for patch in patches]),
             origins=tuple(patch.origin for patch in patches),
         )
 
 
-def descriptors_of(patches: Sequence[Patch]) -> Tensor:
-    """What a network is told of the sensor of each patch; float32, shape (N, 4)."""
-    return torch.tensor([patch.sensor.numbers for patch in patches], dtype=torch.float32)
+def descriptors_of(sensors: Sequence[SensorDescriptor]) -> Tensor:
+    """What a network is told of each sensor; float32, shape (N, 4)."""
+    return torch.tensor([sensor.numbers for sensor in sensors], dtype=torch.float32)

@@ -29,6 +29,7 @@ _DEVICE = Rule(
 )
 AUTO_PRESET = "auto"
 """The `preset` of a run from bundled weights that nobody chose a preset for: `as_found` chooses among `BUNDLED_PRESETS`."""
+GROUPS = "groups"
 RANDOM = "none"
 """The `init` of a network with random weights."""
 BUNDLED_PRESETS = {"compact": "sharp and clean scenes", "compact-sensor": "any sensor"}
@@ -60,6 +61,10 @@ class ModelConfig(Checked):
     equivariance: Annotated[str, one_of(EQUIVARIANCES)] = "none"
     """Turns of the image that the trunk commutes with, where it is made of plain convolutions: "none", "p4" (by quarters)
     or "p4m" (mirrors too). The same network learns more from the same images."""
+    bands: Annotated[str, one_of((GROUPS, "together"))] = "together"
+    """Of images with bands that a checkpoint lacks. "groups": the network keeps the checkpoint's bands, and the others go
+    through it as grey, one at a time, as in `upscale`; the default of `resolve_config`, if the checkpoint knows grey.
+    "together": the network gets all bands as inputs and outputs, which takes a longer training and runs faster."""
     unit_from: str | None = None
     """A SwinIR, HAT or RCAN network of another project, whose trunk the network starts with; the preset gives the rest."""
     tower: str | None = None
@@ -264,7 +269,7 @@ def resolve_config(
     if init != RANDOM:
         recipe = overlaid(recipe, tuning)
     unnamed = init == BUNDLED and "preset" not in wanted.get("model", {})
-    start = {"model": {"init": init, **({"preset": AUTO_PRESET} if unnamed else {})}}
+    start = {"model": {"init": init, "bands": GROUPS, **({"preset": AUTO_PRESET} if unnamed else {})}}
     merged = overlaid(overlaid(recipe, start), wanted, _WHOLE)
     return TrainConfig.from_dict(merged, f"'{file}'" if file else "the configuration")
 

@@ -12,7 +12,7 @@ from geosegsr.errors import ConfigError, SceneError
 from geosegsr.imagery.config import SourceConfig
 from geosegsr.imagery.find import find_images
 from geosegsr.imagery.ground import Part, find_overlaps, split_by_place, whole
-from geosegsr.imagery.images import open_images, radiometry_policy, report_left_out
+from geosegsr.imagery.images import one_range, open_images, radiometry_policy, report_left_out
 from geosegsr.imagery.pairs import AlignedPair
 from geosegsr.imagery.sources import PairSource, Patch, SceneSource, Source
 from geosegsr.notices import kept_notices, warn
@@ -22,11 +22,13 @@ from geosegsr.raster.scene import Scene
 from geosegsr.sensor.degradation import Degradation
 from geosegsr.sensor.descriptor import SensorDescriptor
 from geosegsr.training.config import AUTO_PRESET, TrainConfig
+from geosegsr.training.grouped import GroupedPatches, Grouping
 from geosegsr.training.mixture import Mixture, NumberedPatches
 from geosegsr.training.pairing import Pairs, aligned_pairs
 from geosegsr.training.patches import Patches, keep_in_memory, validation_tiles
 from geosegsr.training.sensing import degradation_of, find_sensor
 from geosegsr.training.sharpness import report_soft_images
+from geosegsr.training.start import grouping_of
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,13 @@ class Dataset:
     """What was found of the sensor from the images; None if it was not looked for, or is not to be seen."""
     pairs: Pairs | None = None
     """Real pairs that are trained on; None where lr is made."""
+    grouping: Grouping | None = None
+    """How the bands go through a network of other bands; None where it takes all together."""
+
+    @property
+    def network_bands(self) -> tuple[str, ...]:
+        """What each band of the network is; "" where unknown."""
+        return self.band_keys if self.grouping is None else tuple(map(band_key, self.grouping.band_names))
 
 
 def prepare_data(config: TrainConfig) -> Dataset:
@@ -75,8 +84,18 @@ def prepare_data(config: TrainConfig) -> Dataset:
         if config.data.sources:
             data = _mixture(config)
         else:
-            data = _pairs(config) if config.data.lr else _scenes(config)
+            data = _grouped(config, _pairs(config) if config.data.lr else _scenes(config))
     return replace(data, notices=tuple(notices))
+
+
+def _grouped(config: TrainConfig, data: Dataset) -> Dataset:
+    """The data as a network takes it that keeps the bands of its start, where the images have others."""
+    grouping = grouping_of(config.model, data.colours)
+    policy = one_range(data.policy)
+    if grouping is None or policy is None:
+        return data
+    patches = GroupedPatches(data.patches, grouping, config.seed)
+    return replace(data, patches=patches, policy=policy, grouping=grouping)
 
 
 def as_found(config: TrainConfig, data: Dataset) -> TrainConfig:

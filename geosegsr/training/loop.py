@@ -104,7 +104,7 @@ def train(
         stack.callback(trackers.close)
         stack.enter_context(arithmetic_threads(config.threads))
         reporter = Reporter(on_event if main else None)
-        learner = Learner(config, data.bands, accelerator, data.band_keys, data.patches)
+        learner = Learner(config, len(data.network_bands), accelerator, data.network_bands, data.patches)
         selection = Selection(config, data, run, reporter, trackers, accelerator)
         loop = _Loop(learner, selection, run, reporter, trackers, now)
         if resume:

@@ -11,9 +11,8 @@ import torch
 
 from geosegsr.errors import CheckpointError, ConfigError, redacted
 from geosegsr.models.card import ModelCard
-from geosegsr.models.catalogue import bundled_checkpoint, is_foreign, located
-from geosegsr.models.checkpoint import clean_beside, has_card, load_checkpoint, read_card, save_checkpoint
-from geosegsr.models.contract import BUNDLED
+from geosegsr.models.catalogue import is_foreign
+from geosegsr.models.checkpoint import has_card, load_checkpoint, read_card, save_checkpoint
 from geosegsr.models.conversion import read_tensors
 from geosegsr.models.foreign.network import ForeignNetwork, load_foreign_network, save_foreign_network
 from geosegsr.models.pretrained import load_tower, tower_fields
@@ -25,7 +24,9 @@ from geosegsr.raster.bands import band_key, find_bands
 from geosegsr.training.config import RANDOM, ModelConfig, TrainConfig
 from geosegsr.training.dataset import Dataset
 from geosegsr.training.equivariance import Equivariance
+from geosegsr.training.grouped import Grouping
 from geosegsr.training.mixture import NumberedPatches
+from geosegsr.training.start import init_file, starts_foreign
 from geosegsr.training.told import reach_of
 from geosegsr.training.transfer import scale_new_detail, with_bands, with_shape
 
@@ -84,11 +85,6 @@ def _started(model: ModelConfig, names: Sequence[str], patches: NumberedPatches 
     if patches is not None and wanted.residual and len(names) > 1 and len(names) != len(known):
         scale_new_detail(network, new, patches.batch(0, _PATCHES_TO_FIT))
     return network.train()
-
-
-def starts_foreign(model: ModelConfig) -> bool:
-    """Whether a run starts from the network of another project."""
-    return model.init not in (RANDOM, BUNDLED) and is_foreign(init_file(model))
 
 
 def _foreign(model: ModelConfig, names: Sequence[str]) -> ForeignNetwork:
@@ -159,16 +155,14 @@ def _borrowed(model: ModelConfig, tower: dict[str, Any], bands: int) -> SeGSR:
     return network
 
 
-def init_file(model: ModelConfig) -> Path:
-    """The checkpoint that a run starts from; `model.init` must not be "none"."""
-    if model.init != BUNDLED:
-        return Path(str(located(model.init)))
-    path = bundled_checkpoint(model.scale)
-    return clean_beside(path) if model.preset == "compact" else path
+def describe_init(config: TrainConfig, names: Sequence[str], grouping: Grouping | None = None) -> str:
+    """For the user: what the network starts from, and how its bands were found.
 
-
-def describe_init(config: TrainConfig, names: Sequence[str]) -> str:
-    """For the user: what the network starts from, and how its bands were found."""
+    Args:
+        config: The run.
+        names: What each band of the images is.
+        grouping: How they go through the network, if not together.
+    """
     if config.model.unit_from is not None:
         return f"start: the trunk of {Path(config.model.unit_from).name}, modulations at rest"
     if config.model.init == RANDOM:
@@ -180,6 +174,10 @@ def describe_init(config: TrainConfig, names: Sequence[str]) -> str:
     known = [band_key(name) for name in read_card(path).band_names]
     if find_bands(tuple(names), tuple(known), len(known)) is not None and len(names) == len(known):
         return f"start: {path.stem}"
+    if grouping is not None:
+        alone = sum(group.through != "model" for group in grouping.groups)
+        joint = [", ".join(known)] if alone < len(grouping.groups) else []
+        return f"start: {path.stem}; {', '.join([*joint, f'{alone} bands one at a time as grey'])}, as upscale will do it"
     by_name = [name for name in names if name and name in known]
     others = f"{len(names) - len(by_name)} other bands begin with the mean detail of its bands"
     return f"start: {path.stem}, {', '.join(by_name) + ' by name; ' if by_name else ''}{others}"
@@ -230,12 +228,15 @@ def save_model(
     Raises:
         CheckpointError: The file cannot be written; an existing one is unchanged.
     """
-    names = {"band_names": tuple(n or f"band {i + 1}" for i, n in enumerate(data.band_names))}
+    own = data.band_names if data.grouping is None else data.grouping.band_names
+    names = {"band_names": tuple(n or f"band {i + 1}" for i, n in enumerate(own))}
     entries: dict[str, Any] = {
-        **(names if any(data.band_names) else {}),
+        **(names if any(own) else {}),
         "radiometry": data.policy,
         "degradation": _degradation(config, data),
-        "grey": config.data.grey > 0 or any(source.grey > 0 for source in config.data.sources),
+        "grey": data.grouping is not None
+        or config.data.grey > 0
+        or any(source.grey > 0 for source in config.data.sources),
         "metrics": metrics,
         "notes": notes,
         "trained_on": _describe(config, data),

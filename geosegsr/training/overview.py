@@ -26,7 +26,7 @@ def overview(config: TrainConfig, data: Dataset) -> tuple[str, ...]:
         _bands(data),
         f"value range: {_value_range(data)}",
         _lr(config, data),
-        describe_init(config, data.band_keys),
+        describe_init(config, data.band_keys, data.grouping),
         *_better_start(config, data),
     )
 

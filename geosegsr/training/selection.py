@@ -187,7 +187,7 @@ class Selection:
                 return validation.run(network.to(device), device)[0]
 
         found = nearest_that_keeps(
-            lambda: build_network(self._config, data.bands, data.band_keys, data.patches),
+            lambda: build_network(self._config, len(data.network_bands), data.network_bands, data.patches),
             lambda: load_network(self._folder.best),
             (start, best),
             validate,
@@ -240,7 +240,9 @@ def _validation(config: TrainConfig, data: Dataset) -> Validation | None:
         return None
     kind = data.policy["kind"]
     clip = kind == "dtype" or (kind == "auto" and data.dtype == "uint8")
-    return Validation(data.tiles, config.model.scale, clip=clip, data_range=span_of(data.tiles, kind))
+    return Validation(
+        data.tiles, config.model.scale, clip, data_range=span_of(data.tiles, kind), grouping=data.grouping
+    )
 
 
 def _values(score: Score, baseline: Score) -> dict[str, float]:

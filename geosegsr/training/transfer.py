@@ -95,7 +95,7 @@ def scale_new_detail(network: SeGSR, new: Sequence[int], patches: Sequence[Patch
     valid = torch.from_numpy(np.stack([patch.valid for patch in patches]))[:, None]
     with torch.inference_mode():
         base = bicubic(lr, config.scale, config.base_sharpness)
-        added = (network(lr, None, descriptors_of(patches)) - base) * valid
+        added = (network(lr, None, descriptors_of([patch.sensor for patch in patches])) - base) * valid
         missing = (hr - base) * valid  # (N, C, sh, sw)
         fit = ((added * missing).sum((0, 2, 3)) / (added**2).sum((0, 2, 3)).clamp(min=1e-12)).clamp(0, 1)
     share = torch.ones(config.bands)

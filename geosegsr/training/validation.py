@@ -11,7 +11,9 @@ import torch
 from geosegsr.evaluation.metrics import crop_border, luma, psnr
 from geosegsr.imagery.sources import Floats, Patch
 from geosegsr.models.interpolation import Interpolator
+from geosegsr.sensor.descriptor import SensorDescriptor
 from geosegsr.training.batches import descriptors_of
+from geosegsr.training.grouped import Grouping
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,25 @@ class Score:
 class Validation:
     """Validation tiles, with the results and the score of bicubic interpolation."""
 
-    def __init__(self, tiles: Sequence[Patch], scale: int, clip: bool, data_range: float) -> None:
+    def __init__(
+        self,
+        tiles: Sequence[Patch],
+        scale: int,
+        clip: bool,
+        data_range: float,
+        grouping: Grouping | None = None,
+    ) -> None:
+        """Interpolate the tiles.
+
+        Args:
+            tiles: What is scored.
+            scale: hr pixels per lr pixel.
+            clip: Whether results are clipped to 0 to 1, as in a file.
+            data_range: Peak value for PSNR.
+            grouping: How the bands go through a network; None where it takes all together.
+        """
         self.tiles, self.scale, self.clip, self.data_range = tiles, scale, clip, data_range
+        self.grouping = grouping
         enlarge = Interpolator("bicubic", scale)
         self.bicubic = [self._as_file(enlarge(tile.lr[None])[0].astype(np.float32)) for tile in tiles]
         self.baseline = self.score(self.bicubic)
@@ -63,11 +82,20 @@ class Validation:
             The score, and what the network makes of the tiles, shape (C, H, W) each.
         """
         enlarged: list[Floats] = []
-        with torch.inference_mode():
-            for group in _same_size(self.tiles):
-                lr = torch.from_numpy(np.stack([tile.lr for tile in group])).to(device)
-                sr = network(lr, None, descriptors_of(group).to(device))
-                enlarged.extend(self._as_file(image) for image in sr.float().cpu().numpy())
+
+        def call(lr: Floats, sensors: Sequence[SensorDescriptor]) -> Floats:
+            told = descriptors_of(sensors).to(device)
+            with torch.inference_mode():
+                sr = network(torch.from_numpy(lr).to(device), None, told)
+            made: Floats = sr.float().cpu().numpy()
+            return made
+
+        for alike in _same_size(self.tiles):
+            if self.grouping is not None:
+                made = self.grouping.enlarged(call, alike)
+            else:
+                made = call(np.stack([tile.lr for tile in alike]), [tile.sensor for tile in alike])
+            enlarged.extend(self._as_file(image) for image in made)
         return self.score(enlarged), enlarged
 
     def _as_file(self, image: Floats) -> Floats:

@@ -106,7 +106,7 @@ def test_a_run_says_what_it_starts_from_and_its_card_too(tmp_path):
     config = tiny_config(images, **{"model.init": "bundled", "model.changes": {}, "schedule.steps": 1})
     result = train(config, tmp_path / "run", on_event=told.append)
     notes = next(event.notes for event in told if isinstance(event, Started))
-    assert any(note.startswith("start: compact-x2-clean, ") for note in notes)
+    assert any(note.startswith("start: compact-x2-clean; ") for note in notes)
     assert result.start.psnr > result.baseline.psnr - 1
     card = read_card(result.model)
     assert card.bands == 4
