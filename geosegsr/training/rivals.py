@@ -17,7 +17,8 @@ def score_of_bundled(validation: Validation, data: Dataset, device: str) -> Scor
     """Score of the bundled model on the tiles, computed as `upscale` does, bands grouped by their colours.
 
     A tile is too small to estimate a sensor as from a whole scene. Where lr was made, the model is also told how: the better
-    of both scores counts.
+    of both scores counts. Results are not made consistent with their input, which helps any model, and is not part of the
+    scores of a run.
 
     Args:
         validation: Its tiles, in the range of the model that is trained.
@@ -36,7 +37,7 @@ def score_of_bundled(validation: Validation, data: Dataset, device: str) -> Scor
         # Of one tile; they concern whoever would use that model.
         warnings.simplefilter("ignore", GeoSegSRWarning)
         for sensor in sensors:
-            enlarge = Enlarger(upscaler, sensor=sensor)
+            enlarge = Enlarger(upscaler, consistency=False, sensor=sensor)
             images = [enlarge.values(tile.origin, tile.lr, data.colours) for tile in validation.tiles]
             scores.append(validation.score(images))
     return max(scores, key=lambda score: score.main)

@@ -49,7 +49,18 @@ def test_the_bundled_weights_are_the_start_where_a_bundled_network_has_the_shape
         {"model.equivariance": "p4m"},
     ):
         assert resolve_config("compact", None, changes).model.init == "none"
-    assert TrainConfig().model.init == "none"  # as a run of before has it, when it is resumed
+    before = TrainConfig().model  # as a run of before has it, when it is resumed
+    assert (before.init, before.preset, before.bands) == ("none", "compact", "together")
+
+
+def test_a_preset_that_nobody_names_is_chosen_by_the_images_where_bundled_weights_are_the_start(tmp_path):
+    assert resolve_config().model.preset == "auto"
+    assert resolve_config(None, None, {"model.init": "bundled"}).model.preset == "auto"
+    for changes in ({"model.init": "none"}, {"model.preset": "compact"}, {"model.changes": {"width": 32}}):
+        assert resolve_config(None, None, changes).model.preset == "compact"
+    file = tmp_path / "mine.toml"
+    file.write_text('[model]\npreset = "compact-sensor"\n')
+    assert resolve_config(None, file).model.preset == "compact-sensor"
 
 
 def test_fine_tuning_is_gentler_unless_told_otherwise(tmp_path):

@@ -9,7 +9,8 @@ from geosegsr_cli.parts.scores import describe_shortfall, describe_success, scor
 from training_kit import ground
 
 from geosegsr.imagery.sources import Patch
-from geosegsr.sensor.degradation import imresize_down
+from geosegsr.sensor.degradation import Degradation, imresize_down
+from geosegsr.sensor.descriptor import SensorDescriptor
 from geosegsr.training.loop import TrainResult
 from geosegsr.training.rivals import score_of_bundled
 from geosegsr.training.validation import Score, Validation
@@ -26,10 +27,31 @@ def validation(order=(0, 1, 2)):
 
 
 def test_the_bundled_model_is_scored_by_the_colours_of_the_bands():
-    score = score_of_bundled(validation(), SimpleNamespace(colours=("red", "green", "blue")), "cpu")
+    data = SimpleNamespace(colours=("red", "green", "blue"), pairs=None)
+    score = score_of_bundled(validation(), data, "cpu")
     assert score.psnr > validation().baseline.psnr
-    other = score_of_bundled(validation((2, 0, 1)), SimpleNamespace(colours=("blue", "red", "green")), "cpu")
+    other = score_of_bundled(
+        validation((2, 0, 1)), SimpleNamespace(colours=("blue", "red", "green"), pairs=None), "cpu"
+    )
     assert other.psnr == pytest.approx(score.psnr, abs=1e-3)
+
+
+def test_the_bundled_model_is_told_how_lr_was_made():
+    """The tiles are too small to see it."""
+    made = Degradation(blur=(0.7, 0.7))
+    tiles = []
+    for seed in range(2):
+        hr = ground(3, 96, 96, seed).astype(np.float32)
+        lr, imaging = made.image(hr, 2, np.random.default_rng(seed))
+        sensor = SensorDescriptor.of_imaging(imaging)
+        tiles.append(Patch(lr, hr, np.ones(hr.shape[1:], bool), f"tile {seed}", sensor))
+    rival = Validation(tiles, 2, clip=True, data_range=1.0)
+    names = ("red", "green", "blue")
+    told, untold = (
+        score_of_bundled(rival, SimpleNamespace(colours=names, pairs=pairs), "cpu").psnr
+        for pairs in (None, object())
+    )
+    assert told >= untold > rival.baseline.psnr
 
 
 def result(psnr, *, start=27.0, bundled=27.5):

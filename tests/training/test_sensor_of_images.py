@@ -1,5 +1,7 @@
 """The sensor of the training images, found from them."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from geosegsr_cli.commands.train import _configuration
@@ -10,6 +12,8 @@ from geosegsr.pipeline.sensing import ESTIMATED, Sensing
 from geosegsr.sensor.degradation import Degradation
 from geosegsr.sensor.descriptor import BICUBIC, SensorDescriptor, blur_of, response
 from geosegsr.training import sensing
+from geosegsr.training.config import resolve_config
+from geosegsr.training.dataset import as_found
 from geosegsr.training.loop import train
 from geosegsr.training.run_folder import RunFolder
 from geosegsr.training.sensing import degradation_of, sensor_toml
@@ -67,6 +71,25 @@ def test_a_run_trains_for_the_sensor_that_it_finds(tmp_path, monkeypatch):
     given = train(tiny_config(images), tmp_path / "given").model
     assert Degradation.from_dict(read_card(given).degradation) == Degradation()
     assert (tmp_path / "given" / "sensor.toml").read_text().startswith("# given")
+
+
+def test_soft_images_choose_the_network_for_any_sensor():
+    config = resolve_config(None, None, {"data.hr": ["images"]})
+
+    def chosen(degradation, config=config, pairs=None):
+        return as_found(config, SimpleNamespace(degradation=degradation, pairs=pairs)).model.preset
+
+    assert chosen(Degradation()) == "compact"
+    assert chosen(Degradation(noise_read=(0.001, 0.001))) == "compact"  # hardly any noise
+    assert chosen(None) == "compact"  # images of several kinds
+    for unlike in (
+        degradation_of(SOFT, Kind()),
+        Degradation(noise_read=(0.01, 0.01)),
+        Degradation(blur=(0.25, 0.25)),
+    ):
+        assert chosen(unlike) == "compact-sensor"
+        assert chosen(unlike, pairs=object()) == "compact"  # a network is told that real lr are clean
+        assert chosen(unlike, resolve_config("compact")) == "compact"  # as named
 
 
 def test_the_command_line_looks_for_the_sensor_unless_one_is_given(tmp_path):

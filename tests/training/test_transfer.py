@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training_kit import folder_of, ground, tiny_config
 
+from geosegsr.imagery.sources import Patch
 from geosegsr.models.catalogue import bundled_checkpoint
 from geosegsr.models.checkpoint import clean_beside, load_checkpoint, read_card
 from geosegsr.models.interpolation import Interpolator
@@ -19,7 +20,7 @@ from geosegsr.training.equivariance import Equivariance
 from geosegsr.training.events import Started
 from geosegsr.training.loop import train
 from geosegsr.training.network import build_network
-from geosegsr.training.transfer import band_mixtures, with_bands, with_shape
+from geosegsr.training.transfer import band_mixtures, scale_new_detail, with_bands, with_shape
 
 RGB = ("red", "green", "blue")
 
@@ -62,6 +63,29 @@ def test_a_new_band_leaves_the_others_alone_and_gets_their_mean_detail(bundled):
     np.testing.assert_allclose(
         sr[:, :1] - plain[:, :1], (known - plain[:, 1:]).mean(1, keepdim=True), atol=1e-5
     )
+
+
+def patch_of(hr, scale=2):
+    """A patch whose lr is reduced from hr."""
+    lr = imresize_down(hr, scale).astype(np.float32)
+    return Patch(lr, hr.astype(np.float32), np.ones(hr.shape[1:], bool), "a patch")
+
+
+def test_a_new_band_begins_with_the_detail_that_fits_it(bundled):
+    hr = ground(3, 96, 96).astype(np.float32)
+    alike, flat = hr.mean(0), np.full_like(hr[0], 0.5)
+    patch = patch_of(np.stack([*hr, alike, flat]))
+    names = (*RGB, "nir", "b10")
+    before = with_bands(bundled, names, RGB)
+    after = with_bands(bundled, names, RGB)
+    scale_new_detail(after, [3, 4], [patch])
+    lr = torch.from_numpy(patch.lr[None])
+    sr, other = enlarged(after, lr), enlarged(before, lr)
+    np.testing.assert_array_equal(sr[:, :3], other[:, :3])
+    target = torch.from_numpy(patch.hr[None])[..., 40:-40, 40:-40]
+    errors = [((made - target) ** 2).mean((0, 2, 3)) for made in (sr, other)]
+    assert errors[0][3] <= errors[1][3] * 1.001
+    np.testing.assert_allclose(sr[:, 4], 0.5, atol=1e-4)  # no detail is best
 
 
 @given(st.lists(st.sampled_from(["red", "green", "blue", "nir", "b05", ""]), min_size=1, max_size=13))
@@ -109,5 +133,5 @@ def test_a_run_says_what_it_starts_from_and_its_card_too(tmp_path):
     assert any(note.startswith("start: compact-x2-clean; ") for note in notes)
     assert result.start.psnr > result.baseline.psnr - 1
     card = read_card(result.model)
-    assert card.bands == 4
+    assert (card.bands, card.grey) == (3, True)
     assert card.trained_on.endswith("started from compact-x2-clean")
