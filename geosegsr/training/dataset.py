@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from geosegsr.errors import ConfigError, SceneError
+from geosegsr.evaluation.table import counted
 from geosegsr.imagery.config import SourceConfig
 from geosegsr.imagery.find import find_images
 from geosegsr.imagery.ground import Part, find_overlaps, split_by_place, whole
@@ -123,7 +124,7 @@ def _scenes(config: TrainConfig) -> Dataset:
     if sensor is not None:
         config = replace(config, degradation=degradation_of(sensor, scenes[0]))
     sources = [SceneSource(scene, policy, scale) for scene in scenes]
-    notes = [f"{len(scenes)} images, {scenes[0].count} bands of {scenes[0].dtype}"]
+    notes = [f"{counted(len(scenes), 'image')}, {counted(scenes[0].count, 'band')} of {scenes[0].dtype}"]
     if data.val:
         val_scenes = open_images(find_images(data.val), data)
         _refuse_other_kind(scenes[0], val_scenes[0], "--val")
@@ -138,7 +139,7 @@ def _scenes(config: TrainConfig) -> Dataset:
         notes.append(_describe_split(train_parts, val_parts))
     held, train_parts = _readable(sources, train_parts, data.cache_gb)
     others = "" if held == len(sources) else ", the others read by windows"
-    notes.append(f"{held} of {len(sources)} images held in memory{others}")
+    notes.append(f"{held} of {counted(len(sources), 'image')} held in memory{others}")
     patches = Patches(sources, train_parts, data, config.degradation, scale, config.seed, config.told_error)
     _report_gaps(patches)
     report_soft_images(sources, train_parts, scale)
@@ -170,7 +171,7 @@ def _mixture(config: TrainConfig) -> Dataset:
         sets.append(Patches(sources, parts, own, degradation, scale, config.seed, config.told_error))
         _report_gaps(sets[-1])
         notes.append(
-            f"{part.share:g} shares: {len(scenes)} images of {', '.join(part.hr)}, {scenes[0].count} bands of "
+            f"{part.share:g} shares: {counted(len(scenes), 'image')} of {', '.join(part.hr)}, {scenes[0].count} bands of "
             f"{scenes[0].dtype}"
         )
         if len(sets) == 1:
@@ -245,7 +246,8 @@ def _dataset(
 ) -> Dataset:
     """All that a run reads; the lr pixels are `coarser` times as large as those of the example."""
     notes.append(
-        f"{patches.places} places for patches in {patches.images} images; {len(tiles)} tiles to validate"
+        f"{counted(patches.places, 'place')} for patches in {counted(patches.images, 'image')}; "
+        f"{counted(len(tiles), 'tile')} to validate"
     )
     return Dataset(
         patches=patches,
@@ -326,7 +328,7 @@ def _describe_split(train: Sequence[Part], val: Sequence[Part]) -> str:
     pixels = [sum(part.window.height * part.window.width for part in parts) for parts in (train, val)]
     share = pixels[1] / max(sum(pixels), 1)
     return (
-        f"split by ground: {len(train)} parts to train on, {len(val)} to validate on "
+        f"split by ground: {counted(len(train), 'part')} to train on, {len(val)} to validate on "
         f"({share:.0%} of the pixels)"
     )
 

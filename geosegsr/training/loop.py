@@ -53,7 +53,7 @@ class TrainResult:
     start: Score | None
     """Score of the weights that the run started from, on the same tiles."""
     bundled: Score | None
-    """Score of the bundled model as `upscale` runs it, on the same tiles."""
+    """Score of the bundled model, told how lr was made, on the same tiles."""
     data_wait: float
     """Share of the time in steps that was spent waiting for patches, 0 to 1."""
 

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import torch
 
 from geosegsr.errors import CheckpointError, ConfigError, redacted
+from geosegsr.evaluation.table import counted
 from geosegsr.models.card import ModelCard
 from geosegsr.models.catalogue import is_foreign
 from geosegsr.models.checkpoint import has_card, load_checkpoint, read_card, save_checkpoint
@@ -176,11 +177,15 @@ def describe_init(config: TrainConfig, names: Sequence[str], grouping: Grouping 
         return f"start: {path.stem}"
     if grouping is not None:
         alone = sum(group.through != "model" for group in grouping.groups)
-        joint = [", ".join(known)] if alone < len(grouping.groups) else []
-        return f"start: {path.stem}; {', '.join([*joint, f'{alone} bands one at a time as grey'])}, as upscale will do it"
+        if alone < len(grouping.groups):
+            return f"start: {path.stem}; {', '.join(known)} together, {counted(alone, 'other band')} as grey, one at a time"
+        return (
+            f"start: {path.stem}; {counted(alone, 'band')} one at a time as grey, because the images do not say which are "
+            f"{', '.join(known)}. To use these alone, pass --bands with their numbers"
+        )
     by_name = [name for name in names if name and name in known]
-    others = f"{len(names) - len(by_name)} other bands begin with the mean detail of its bands"
-    return f"start: {path.stem}, {', '.join(by_name) + ' by name; ' if by_name else ''}{others}"
+    others = f"{counted(len(names) - len(by_name), 'other band')} with the mean detail of its bands"
+    return f"start: {path.stem}, {', '.join(by_name) + ' by name, ' if by_name else ''}{others}"
 
 
 def _changed(own: SeGSRConfig, model: ModelConfig) -> SeGSRConfig:

@@ -26,6 +26,7 @@ def overview(config: TrainConfig, data: Dataset) -> tuple[str, ...]:
         _bands(data),
         f"value range: {_value_range(data)}",
         _lr(config, data),
+        f"network: {_network(config)}",
         describe_init(config, data.band_keys, data.grouping),
         *_better_start(config, data),
     )
@@ -68,6 +69,11 @@ def _bands(data: Dataset) -> str:
     return f"bands: {', '.join(key or 'unnamed' for key in data.band_keys)}{side}"
 
 
+def _network(config: TrainConfig) -> str:
+    told = ", which is told the blur, noise and compression of each image"
+    return f"{config.model.preset}{told if config.model.preset == 'compact-sensor' else ''}"
+
+
 def _better_start(config: TrainConfig, data: Dataset) -> list[str]:
     """A hint where the bundled network of another preset knows sensors like that of the images."""
     if (config.model.preset, config.model.init) == ("compact", BUNDLED) and not has_clean_lr(config, data):
@@ -92,5 +98,5 @@ def _lr(config: TrainConfig, data: Dataset) -> str:
         )
         return f"lr: real images, {shown}"
     if data.sensor is not None:
-        return f"lr: made from hr as the sensor of the images sees: {data.sensor}; --degradation bicubic makes it sharp"
+        return f"lr: made from hr with the blur and noise that the images show: {data.sensor}; --degradation bicubic for sharp and clean lr"
     return f"lr: made from hr, kernel {' or '.join(dict.fromkeys(config.degradation.kernel))}"

@@ -67,7 +67,7 @@ def test_a_run_trains_for_the_sensor_that_it_finds(tmp_path, monkeypatch):
     assert written.degradation == degradation_of(middle, Kind())
     assert Degradation.load(tmp_path / "run" / "sensor.toml") == written.degradation
     assert Degradation.from_dict(read_card(result.model).degradation) == written.degradation
-    assert any("as the sensor of the images sees" in note for note in events[0].notes)
+    assert any("the blur and noise that the images show" in note for note in events[0].notes)
     given = train(tiny_config(images), tmp_path / "given").model
     assert Degradation.from_dict(read_card(given).degradation) == Degradation()
     assert (tmp_path / "given" / "sensor.toml").read_text().startswith("# given")

@@ -135,7 +135,7 @@ _GROUPS = {
 @click.option(
     "--degradation",
     metavar="NAME|FILE",
-    help="How lr is made from hr: auto (as the sensor of the images sees), bicubic, box, or a TOML file. Default: auto.",
+    help="How lr is made from hr: auto (with the blur and noise that the images show), bicubic, box, or a TOML file. Default: auto.",
 )
 @click.option("-b", "--bands", type=BandList(), help="Bands to use, in this order: 1,2,3. Default: all.")
 @click.option(
