@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,23 @@ def on_config(config: Any) -> Any:
     config["repo_url"] = project["urls"]["Repository"]
     config["repo_name"] = project["name"]
     return config
+
+
+def on_startup(**_: Any) -> None:
+    """Options keep the headings of `--help`, which mkdocs-click leaves out."""
+    from mkdocs_click import _docs
+
+    without_headings = _docs._make_plain_options
+
+    def options(ctx: Any, show_hidden: bool = False) -> Iterator[str]:
+        if not hasattr(ctx.command, "groups"):
+            yield from without_headings(ctx, show_hidden)
+            return
+        formatter = ctx.make_formatter()
+        ctx.command.format_options(ctx, formatter)
+        yield from ("```text", *formatter.getvalue().strip().splitlines(), "```", "")
+
+    _docs._make_plain_options = options
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:

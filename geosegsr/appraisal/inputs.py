@@ -45,7 +45,7 @@ def open_pairs(src: str | Path, dst: str | Path) -> tuple[Pair, ...]:
         )
     result = Scene.open(dst)
     if GUIDE_TAG not in result.metadata.tags:
-        return (open_pair(src, dst),)
+        return (_plain_pair(src, result),)
     pairs = tuple(_nested(*found, result) for found in _rasters(src, result))
     if not pairs:
         raise ConfigError(
@@ -65,7 +65,10 @@ def open_pair(src: str | Path, dst: str | Path) -> Pair:
         SceneError: One cannot be opened.
         ConfigError: The second is no result of the first.
     """
-    result = Scene.open(dst)
+    return _plain_pair(src, Scene.open(dst))
+
+
+def _plain_pair(src: str | Path, result: Scene) -> Pair:
     options = tagged_options(result)
     source = _source(src, result, options.get("bands"))
     window = _window(options.get("window"), source)
@@ -73,7 +76,7 @@ def open_pair(src: str | Path, dst: str | Path) -> Pair:
     scale = round(result.height / window.height) if tagged is None else tagged
     if (window.height * scale, window.width * scale) != (result.height, result.width) or scale < 1:
         raise ConfigError(
-            f"Cannot compare '{dst}' with '{src}': the result has {result.width} x {result.height} pixels, and its input "
+            f"Cannot compare '{result.path}' with '{src}': the result has {result.width} x {result.height} pixels, and its input "
             f"{window.width} x {window.height}. {_advice(window, result)}"
         )
     _check_bands(source, result)

@@ -85,6 +85,8 @@ def report_left_out(reasons: Sequence[str], total: int, what: str) -> None:
     """
     if not reasons:
         return
+    if total == len(reasons) == 1:
+        raise SceneError(f"Cannot continue: the only image is left out ({what}). {reasons[0]}")
     if len(reasons) == total:
         raise SceneError(
             f"Cannot continue: all {total} images are left out ({what}). The first: {reasons[0]}"

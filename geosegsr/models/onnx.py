@@ -1,4 +1,7 @@
-"""A model as an ONNX file, for programs that run such files: onnxruntime, and the Deepness plugin of QGIS."""
+"""A model as an ONNX file, for programs that run such files: onnxruntime, and the Deepness plugin of QGIS.
+
+The import raises MissingPackageError without the packages of the extra `onnx`.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,8 @@ from geosegsr.models.segsr.config import BICUBIC
 from geosegsr.models.segsr.enlarge import bicubic
 from geosegsr.models.segsr.flat import flat_share
 from geosegsr.models.segsr.network import SeGSR
+
+require("onnx", "export a model", "onnx", "onnxruntime", "onnxscript")
 
 MOST_DIFFERENCE = 1e-4
 """From torch, in the model's range: a fortieth of a DN of 8 bits."""
@@ -71,11 +76,10 @@ def export_onnx(
         overwrite: Whether to replace an existing file.
 
     Raises:
-        ConfigError: The packages for it are not installed, or ONNX cannot express the network.
+        ConfigError: The tiles do not suit the model, or ONNX cannot express the network.
         CheckpointError: The file cannot be written, or computes other values.
         JobError: The target exists.
     """
-    require("onnx", "export a model", "onnx", "onnxruntime", "onnxscript")
     import onnx
 
     _check(target, upscaler, tile, overwrite=overwrite)

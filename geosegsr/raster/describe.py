@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from geosegsr.errors import ConfigError, GeoSegSRWarning
+from geosegsr.raster.fitness import has_white_zero
 from geosegsr.raster.gdal import reading
 from geosegsr.raster.intake import Intake, take_in
 from geosegsr.raster.products import parts_of_source
@@ -66,6 +67,7 @@ def describe(
         "mask": _mask(scene),
         "valid_share": round(float(valid.mean()), 4),
         "alpha_looks_like_image": scene.alpha_looks_like_image,
+        "white_is_zero": _has_white_zero(scene),
         "undeclared_nodata": None
         if collar is None
         else {"value": collar.value, "share": round(collar.share, 4)},
@@ -91,6 +93,11 @@ def _bands(scene: Scene, intake: Intake) -> list[dict[str, Any]]:
         }
         for band in scene.metadata.bands
     ]
+
+
+def _has_white_zero(scene: Scene) -> bool:
+    with reading(scene.opened or scene.path, name=scene.path) as source:
+        return has_white_zero(source)
 
 
 def _has_bands(path: str | Path) -> bool:

@@ -47,13 +47,16 @@ def refuse_unfit(source: Any, path: str) -> None:
 
 def warn_of_white_zero(source: Any, path: str) -> None:
     """Say that grey turns round: GDAL gives it a colour table from white to black, and a COG stores 0 as black."""
-    if (
-        source.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
-        and source.colorinterp[0].name != "palette"
-    ):
+    if has_white_zero(source):
         warn(
             f"'{path}' shows 0 as white (MINISWHITE), and the result shows it as black: the values stay the same"
         )
+
+
+def has_white_zero(source: Any) -> bool:
+    """Whether a grey raster shows 0 as white; source is an open dataset."""
+    tagged: bool = source.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
+    return tagged and source.colorinterp[0].name != "palette"
 
 
 def refuse_masks_of_bands(source: Any, bands: tuple[int, ...], path: str) -> None:

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import rasterio
 import spoils
+from scipy import ndimage
 
 from geosegsr.appraisal.inputs import open_pair, open_pairs
 from geosegsr.appraisal.survey import Survey
 from geosegsr.appraisal.verdict import Verdict, judge
 from geosegsr.errors import ConfigError
+from geosegsr.sensor.degradation import imresize_down
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,19 @@ def test_each_spoil_is_found_and_not_praised(sound: tuple[Path, Path], tmp_path:
     assert topic in _topics(verdict, "fault"), verdict
     assert topic not in _topics(verdict, "good")
     assert verdict.headline.startswith("Do not use this result")
+
+
+def test_a_roof_whose_edge_was_sharpened_is_no_seam(sound: tuple[Path, Path], tmp_path: Path) -> None:
+    with rasterio.open(sound[1]) as file:
+        ground = file.read().astype(np.float32)
+    rows, cols = np.mgrid[: ground.shape[1], : ground.shape[2]]
+    roof = np.abs(cols - 330 - rows / 5.3) < 10  # its edge leans by 12 columns in 64 rows
+    ground = ndimage.gaussian_filter(np.where(roof, 255, ground), (0, 1, 1))
+    near = ndimage.gaussian_filter(ndimage.binary_dilation(roof, iterations=14).astype(np.float32), 3)
+    sharp = ground + 0.5 * near * (ground - ndimage.gaussian_filter(ground, (0, 6, 6)))  # cut off at 255
+    source = spoils.write(tmp_path / "in.tif", imresize_down(ground, spoils.SCALE), 2.0)
+    verdict = _verdict(source, spoils.write(tmp_path / "out.tif", sharp, 0.5, **spoils.tags()))
+    assert "seams" in _topics(verdict, "good"), verdict
 
 
 def test_a_shifted_result_lies_off_its_input(sound: tuple[Path, Path], tmp_path: Path) -> None:

@@ -185,12 +185,13 @@ def test_info_of_one_band_of_one_value(here: Path, capfd: pytest.CaptureFixture[
         assert (result.read() == 2**60).all()
 
 
-def test_white_as_zero_is_told(here: Path, upscale: Run) -> None:
+def test_white_as_zero_is_told(here: Path, upscale: Run, capfd: pytest.CaptureFixture[str]) -> None:
     with rasterio.open(
         "scan.tif", "w", driver="GTiff", count=1, height=20, width=20, dtype="uint8", photometric="miniswhite",
         transform=factory.TRANSFORM, crs=factory.CRS,
     ) as target:  # fmt: skip
         target.write(factory.pixels(1, (20, 20), "uint8", 0))
+    assert "0 is shown as white (MINISWHITE)" in run_here(capfd, "info", "scan.tif").out
     outcome = upscale("scan.tif", "-o", "out.tif")
     assert outcome.code == 0 and len(outcome.warned) == 1
     assert "shows 0 as white (MINISWHITE), and the result shows it as black" in outcome.warned[0]

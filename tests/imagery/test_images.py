@@ -26,7 +26,7 @@ def test_an_unreadable_file_among_good_ones_is_named_and_counted(tmp_path):
 
 def test_only_unreadable_files_are_an_error(tmp_path):
     (tmp_path / "broken.tif").write_bytes(b"nothing")
-    with pytest.raises(SceneError, match=r"all 1 images are left out.*broken\.tif"):
+    with pytest.raises(SceneError, match=r"the only image is left out.*broken\.tif"):
         opened(tmp_path)
 
 

@@ -71,5 +71,6 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     site = tmp_path / "site"
     assert "--consistency" in (site / "commands" / "upscale.html").read_text()
+    assert "Area of interest:" in (site / "commands" / "upscale.html").read_text()
     assert "super_resolve" in (site / "api" / "upscaling.html").read_text()
     assert f"{ADDRESS}/blob/main/CHANGELOG.md" in (site / "index.html").read_text()

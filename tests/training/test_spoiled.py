@@ -135,5 +135,5 @@ def test_an_image_that_is_softer_than_lr_is_named(tmp_path):
 def test_nothing_but_wrong_pairs_ends_the_run(tmp_path):
     root = pairs_in(tmp_path, 1)
     change(root / "lr" / "place_0.tif", lambda _: as_dtype(imresize_down(field(77), 2), "uint8"))
-    with pytest.raises(SceneError, match="all 1 images are left out"):
+    with pytest.raises(SceneError, match="the only image is left out"):
         prepared(root)

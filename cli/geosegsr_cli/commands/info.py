@@ -89,6 +89,10 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append(
             ("note", "the band tagged alpha looks like an image, such as near infrared; see --alpha")
         )
+    if facts["white_is_zero"]:
+        lines.append(
+            ("note", "0 is shown as white (MINISWHITE); a result shows it as black, with the same values")
+        )
     return lines
 
 

@@ -70,10 +70,14 @@ def command(
 
 def say(made: Appraisal) -> None:
     """The verdict, and where the report is."""
+    from geosegsr.evaluation.table import counted
+
     click.echo(paragraph(made.verdict.headline))
     for finding in made.verdict.findings:
         if finding.grade != "good":
             click.echo(paragraph(f"  {finding}", 2))
     click.echo(
-        one_line(f"{made.path}: {made.places} places, {human_bytes(made.bytes)}. Open it in a browser.")
+        one_line(
+            f"{made.path}: {counted(made.places, 'place')}, {human_bytes(made.bytes)}. Open it in a browser."
+        )
     )
