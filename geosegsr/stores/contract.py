@@ -6,10 +6,9 @@ are repeated by then. Messages hold neither credentials nor what the store says 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Protocol
 
 
@@ -22,8 +21,6 @@ class Entry:
     """Bytes."""
     etag: str
     """Tells versions of an object apart; what it looks like is the store's business."""
-    modified: datetime
-    """By the store's clock, with a time zone."""
 
 
 class Upload(Protocol):
@@ -42,17 +39,6 @@ class Upload(Protocol):
         Args:
             number: Place of the part, from 1 to 10,000. A part sent twice counts once.
             data: Its bytes.
-        """
-
-    def copy(self, number: int, key: str, start: int, stop: int, etag: str) -> None:
-        """Make a part of some bytes of another object in the same bucket; on S3 they do not pass here.
-
-        Args:
-            number: As in `part`.
-            key: The other object.
-            start: First byte.
-            stop: The byte after the last one.
-            etag: Of the other object; nothing is copied once it has changed.
         """
 
     def complete(self, *, new: bool = False) -> bool:
@@ -88,13 +74,6 @@ class Store(Protocol):
             ObjectMissingError: There is no object.
         """
 
-    def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        """Several parts of an object, each from its first byte to before its last, requested side by side.
-
-        Raises:
-            ObjectMissingError: There is no object.
-        """
-
     def put(
         self, key: str, data: bytes, *, new: bool = False, replaces: str | None = None, kind: str = ""
     ) -> str:
@@ -119,13 +98,6 @@ class Store(Protocol):
 
     def delete(self, key: str) -> None:
         """Delete an object; nothing happens where there is none."""
-
-    def copy(self, source: str, key: str) -> None:
-        """Copy an object within the bucket, of 5 GB at most.
-
-        Raises:
-            ObjectMissingError: There is no object under `source`.
-        """
 
     def upload(self, key: str, *, kind: str = "") -> AbstractContextManager[Upload]:
         """Begin an object that is sent in parts.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import Any, TypeVar, cast
@@ -92,16 +92,11 @@ class OtherStore:
         if stop is None:
             whole = self._do(lambda: bytes(obstore.get(self._store, key).bytes()), key, "read")
             return whole[start:]
-        return self.get_ranges(key, [(start, stop)])[0]
-
-    def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        wanted = [span for span in ranges if span[1] > span[0]]
-        starts, ends = [start for start, _ in wanted], [stop for _, stop in wanted]
-        if not wanted:
-            return [b"" for _ in ranges]
-        found = self._do(lambda: obstore.get_ranges(self._store, key, starts=starts, ends=ends), key, "read")
-        read = iter(found)
-        return [bytes(next(read)) if stop > start else b"" for start, stop in ranges]
+        if stop <= start:
+            return b""
+        return self._do(
+            lambda: bytes(obstore.get_range(self._store, key, start=start, end=stop)), key, "read"
+        )
 
     def put(
         self, key: str, data: bytes, *, new: bool = False, replaces: str | None = None, kind: str = ""
@@ -127,9 +122,6 @@ class OtherStore:
     def delete(self, key: str) -> None:
         with suppress(ObjectMissingError):
             self._do(lambda: obstore.delete(self._store, key), key, "delete")
-
-    def copy(self, source: str, key: str) -> None:
-        self._do(lambda: obstore.copy(self._store, source, key), source, "copy")
 
     @contextmanager
     def upload(self, key: str, *, kind: str = "") -> Iterator[OtherUpload]:
@@ -183,9 +175,6 @@ class OtherUpload:
                 self._write(self._early.pop(self._next))
                 self._next += 1
 
-    def copy(self, number: int, key: str, start: int, stop: int, etag: str) -> None:
-        self.part(number, self._store.get(key, start, stop))
-
     def complete(self, *, new: bool = False) -> bool:
         if self._writer is None:
             self._write(b"")
@@ -230,7 +219,7 @@ class OtherUpload:
 
 
 def _entry(found: Any) -> Entry:
-    return Entry(found["path"], found["size"], _version(found), found["last_modified"])
+    return Entry(found["path"], found["size"], _version(found))
 
 
 def _version(found: Any) -> str:

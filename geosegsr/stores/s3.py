@@ -1,7 +1,7 @@
 """S3, and servers that speak its protocol, by boto3.
 
-boto3 finds credentials, region and endpoint as the AWS command line does. It has what other clients lack: parts copied by
-the server, and uploads that are completed only where there is no object.
+boto3 finds credentials, region and endpoint as the AWS command line does. It has what other clients lack: uploads that are
+completed only where there is no object.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import Any, TypeVar
@@ -35,7 +34,6 @@ from geosegsr.stores.reasons import refused, unreachable
 T = TypeVar("T")
 
 _CONNECTIONS = 16
-_SIDE_BY_SIDE = 8  # requests for ranges
 _PASSING = {408, 429, 500, 502, 503, 504}
 _TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 _ABSENT = {"NoSuchKey", "404", "NotFound", "NoSuchUpload"}
@@ -87,7 +85,7 @@ class S3Store:
             found = self._call("head_object", key, "read")
         except ObjectMissingError:
             return None
-        return Entry(key, found["ContentLength"], found["ETag"].strip('"'), found["LastModified"])
+        return Entry(key, found["ContentLength"], found["ETag"].strip('"'))
 
     def get(self, key: str, start: int = 0, stop: int | None = None) -> bytes:
         if stop is not None and stop <= start:
@@ -100,10 +98,6 @@ class S3Store:
             return content
 
         return self._patiently(read, key, "read")
-
-    def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        with ThreadPoolExecutor(min(_SIDE_BY_SIDE, len(ranges) or 1)) as pool:
-            return list(pool.map(lambda span: self.get(key, *span), ranges))
 
     def put(
         self, key: str, data: bytes, *, new: bool = False, replaces: str | None = None, kind: str = ""
@@ -132,7 +126,7 @@ class S3Store:
         while True:
             found = self._call("list_objects_v2", None, "list", Prefix=prefix, **more)
             for entry in found.get("Contents", ()):
-                yield Entry(entry["Key"], entry["Size"], entry["ETag"].strip('"'), entry["LastModified"])
+                yield Entry(entry["Key"], entry["Size"], entry["ETag"].strip('"'))
             if not found.get("IsTruncated"):
                 return
             more = {"ContinuationToken": found["NextContinuationToken"]}
@@ -140,9 +134,6 @@ class S3Store:
     def delete(self, key: str) -> None:
         with suppress(ObjectMissingError):
             self._call("delete_object", key, "delete")
-
-    def copy(self, source: str, key: str) -> None:
-        self._call("copy_object", key, "write", CopySource={"Bucket": self.bucket, "Key": source})
 
     @contextmanager
     def upload(self, key: str, *, kind: str = "") -> Iterator[S3Upload]:
@@ -212,15 +203,6 @@ class S3Upload:
             self._parts[number] = answer["ETag"]
             self._sums[number] = _digest(data)
 
-    def copy(self, number: int, key: str, start: int, stop: int, etag: str) -> None:
-        answer = self._call(
-            "upload_part_copy", PartNumber=number, CopySource={"Bucket": self._store.bucket, "Key": key},
-            CopySourceRange=f"bytes={start}-{stop - 1}", CopySourceIfMatch=f'"{etag}"',
-        )  # fmt: skip
-        with self._lock:
-            self._parts[number] = answer["CopyPartResult"]["ETag"]
-            self._sums.pop(number, None)
-
     def complete(self, *, new: bool = False) -> bool:
         parts = [{"PartNumber": number, "ETag": self._parts[number]} for number in sorted(self._parts)]
         unless = {"IfNoneMatch": "*"} if new else {}
@@ -258,8 +240,6 @@ class S3Upload:
 
     def _etag(self) -> str:
         """What S3 calls an object of these parts, unless it encrypts it with a key of its own."""
-        if len(self._sums) < len(self._parts):
-            return ""
         joined = b"".join(self._sums[number] for number in sorted(self._sums))
         return f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(self._sums)}"
 
