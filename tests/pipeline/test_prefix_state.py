@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scene_factory as factory
-from s3_server import BUCKET, Asked, S3Server
+from s3_server import BUCKET, KEY, SECRET, TOKEN, Asked, S3Server
 
 from geosegsr.errors import GeoSegSRWarning, JobError, StoreError
 from geosegsr.pipeline import publish, store_lock
@@ -125,6 +125,14 @@ def test_a_run_that_was_interrupted_is_resumed(
     assert report.blocks_resumed == kept
     assert target.read_bytes() == expected
     assert server.stored() == []
+
+
+def test_no_credential_is_in_what_a_run_leaves(server: S3Server, source: Path, target: Path) -> None:
+    interrupted(source, target)
+    left = {key: server.read(key) for key in server.stored()}
+    assert {key.rpartition("/")[2] for key in left} >= {"manifest.json", "000000.json", "000000.tif"}
+    for secret in (SECRET, KEY, TOKEN):
+        assert not any(secret.encode() in content for content in left.values())
 
 
 @pytest.mark.parametrize("damage", ["other bytes", "gone", "torn journal", "journal gone"])

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import builtins
+import socket
 import sys
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import scene_factory as factory
+from command_line import run_here
 from s3_server import BUCKET, KEY, SECRET, TOKEN, Asked, S3Server
 
 from geosegsr.errors import ConfigError, ObjectExistsError, ObjectMissingError, StoreError
@@ -287,7 +291,7 @@ def test_a_profile_that_does_not_exist_is_one_line(monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def _bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in ("boto3", "obstore"):
+    for name in ("boto3", "botocore", "obstore"):
         monkeypatch.setitem(sys.modules, name, None)
     forget_stores()
     yield
@@ -299,6 +303,23 @@ def _bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_without_the_extra_the_message_names_it(scheme: str) -> None:
     with pytest.raises(ConfigError, match=r"pip install 'geosegsr\[cloud\]'"):
         open_store(Address.parse(f"{scheme}://bucket"))
+
+
+@pytest.mark.usefixtures("_bare")
+def test_a_local_run_needs_neither_a_client_nor_a_network(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise AssertionError("a local run asks nothing over the network")
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    scene = factory.write_plain(tmp_path / "in.tif")
+    outcome = run_here(
+        capfd, "upscale", scene, "-o", tmp_path / "out.tif", "--model", "bicubic", "--scale", 2
+    )
+    assert outcome.code == 0, outcome.err
+    assert (tmp_path / "out.tif").exists()
 
 
 def test_a_request_is_repeated_until_patience_ends() -> None:

@@ -12,7 +12,7 @@ import pytest
 import scene_factory as factory
 from cluster_lab import Lab
 from distributed import get_worker
-from s3_server import BUCKET, S3Server
+from s3_server import BUCKET, KEY, SECRET, TOKEN, S3Server
 
 from geosegsr import upscale
 from geosegsr.errors import GeoSegSRWarning, JobError, StoreError
@@ -67,6 +67,7 @@ def test_workers_need_no_folder_of_the_command(
     assert sent and not any(str(tmp_path).encode() in work for work in sent), (
         "where the result is made is nobody else's business"
     )
+    assert not any(secret.encode() in work for work in sent for secret in (SECRET, KEY, TOKEN))
 
 
 def test_a_worker_that_cannot_write_to_the_store_gets_no_work(
