@@ -118,15 +118,14 @@ class NetworkUpscaler:
         self._check(lr, guide)
         if self._computes_in(*lr.shape[2:]) != self.precision:
             return self.in_float32()(lr, guide)
-        n, bands, height, width = lr.shape
-        sr = np.empty((n, bands, height * self.facts.scale, width * self.facts.scale), lr.dtype)
+        parts: list[FloatArray] = []
         with torch.inference_mode():
             start = 0
-            while start < n:  # a batch that did not fit is tried again from its first tile
+            while start < len(lr):  # a batch that did not fit is tried again from its first tile
                 batch = self.batch
                 part = slice(start, start + batch)
                 try:
-                    sr[part] = self._run(lr[part], None if guide is None else guide[part])
+                    parts.append(self._run(lr[part], None if guide is None else guide[part]))
                     start = part.stop
                     continue
                 except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -136,9 +135,10 @@ class NetworkUpscaler:
                     self.batch = min(self.batch, batch // 2)  # other threads may have run out of memory, too
                     warn(f"out of memory on {self.device}: continuing with {self.batch} tiles at a time")
                 else:
-                    sr[part] = self._in_pieces(lr[part], None if guide is None else guide[part])
+                    parts.append(self._in_pieces(lr[part], None if guide is None else guide[part]))
                     start = part.stop
-        return sr
+        sr = parts[0] if len(parts) == 1 else np.concatenate(parts)  # one part needs no copy
+        return sr.astype(lr.dtype, copy=False)
 
     def in_float32(self) -> NetworkUpscaler:
         """The same model in float32; loaded once.

@@ -136,7 +136,9 @@ def block_bytes(values: NDArray[Any], mask: NDArray[np.bool_] | None, *, packed:
     bands, height, width = values.shape
     rows, cols = plain_tile(Window(0, 0, height, width))
     side = {} if cols == width else {"tiled": True, "blockxsize": cols, "blockysize": rows}
-    packing = {"compress": "zstd", "zstd_level": 1} if packed else {}
+    packing = (
+        {"compress": "zstd", "zstd_level": 1} if packed else {"interleave": "band"}
+    )  # whole rows are copied
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), MemoryFile() as memory:
         with memory.open(
             driver="GTiff", count=bands, height=height, width=width, dtype=values.dtype,
