@@ -31,6 +31,9 @@ from geosegsr.training.sensing import degradation_of, find_sensor
 from geosegsr.training.sharpness import report_soft_images
 from geosegsr.training.start import grouping_of
 
+_FEW = 4
+"""With fewer validation tiles than this, small differences between scores mean little."""
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -249,6 +252,10 @@ def _dataset(
         f"{counted(patches.places, 'place')} for patches in {counted(patches.images, 'image')}; "
         f"{counted(len(tiles), 'tile')} to validate"
     )
+    if 0 < len(tiles) < _FEW:
+        notes.append(
+            "small differences between scores of so few tiles mean little: --val with other places adds tiles"
+        )
     return Dataset(
         patches=patches,
         tiles=tiles,

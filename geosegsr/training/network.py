@@ -177,8 +177,9 @@ def describe_init(config: TrainConfig, names: Sequence[str], grouping: Grouping 
         return f"start: {path.stem}"
     if grouping is not None:
         alone = sum(group.through != "model" for group in grouping.groups)
+        single = "" if alone == 1 else ", one at a time"
         if alone < len(grouping.groups):
-            return f"start: {path.stem}; {', '.join(known)} together, {counted(alone, 'other band')} as grey, one at a time"
+            return f"start: {path.stem}; {', '.join(known)} together, {counted(alone, 'other band')} as grey{single}"
         return (
             f"start: {path.stem}; {counted(alone, 'band')} one at a time as grey, because the images do not say which are "
             f"{', '.join(known)}. To use these alone, pass --bands with their numbers"

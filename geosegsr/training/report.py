@@ -96,8 +96,14 @@ def _charts(folder: RunFolder) -> list[tuple[str, dict[str, Any]]]:
         name: [(float(row["step"]), float(row[column])) for row in rows if row.get(column)]
         for name, column in names.items()
     }
+    first = scores["model"][0][1] if scores["model"] else 0.0
+    gains = [(step, score - first) for step, score in scores["model"]]
     losses = [(float(step.step), step.loss) for step in folder.read_log()]
-    return [("PSNR in dB", scores), ("loss", {"each step": losses})]
+    return [
+        ("PSNR in dB", scores),
+        ("gain in dB", {"over the start": gains}),
+        ("loss", {"each step": losses}),
+    ]
 
 
 def _tables(

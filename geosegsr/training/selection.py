@@ -112,7 +112,8 @@ class Selection:
     def _report(self, more: Mapping[str, Score | None], verdict: str, *, finished: bool) -> None:
         if self._validation is None or self._enlarged is None:
             return
-        scores = {"bicubic": self.baseline, "start of the run": self.start, "best so far": self.best, **more}
+        best = "best trained weights" if finished else "best so far"
+        scores = {"bicubic": self.baseline, "start of the run": self.start, best: self.best, **more}
         with self._reporter.going_on():
             write_report(
                 self._folder,

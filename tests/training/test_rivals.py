@@ -88,3 +88,4 @@ def test_the_table_and_the_command_to_use_a_model():
         "Use it: geosegsr upscale SCENE -o RESULT --scale 4 --model 'runs/my model/m.safetensors'",
     ]
     assert score_table(replace(result(28.0), score=None)) == []
+    assert "hardly visible: train for longer" in describe_success(result(27.52), 4)[0]

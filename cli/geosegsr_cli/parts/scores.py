@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from geosegsr.training.validation import Score
 
 
+_VISIBLE = 0.05  # dB
+
+
 def describe_score(score: Score, baseline: Score) -> str:
     """A score beside that of bicubic."""
     text = f"PSNR {score.psnr:.2f} dB (bicubic {baseline.psnr:.2f}, {score.psnr - baseline.psnr:+.2f})"
@@ -64,13 +67,11 @@ def describe_success(result: TrainResult, scale: int) -> list[str]:
     """The verdict on a model that is better than all it was compared with, and how to use it."""
     assert result.score is not None
     rivals = {"bicubic": result.baseline, "its start": result.start, "the bundled model": result.bundled}
-    gains = [
-        f"{name} ({result.score.main - score.main:+.2f} dB)"
-        for name, score in rivals.items()
-        if score is not None
-    ]
+    gains = {name: result.score.main - score.main for name, score in rivals.items() if score is not None}
+    small = " The smallest gain is hardly visible: train for longer, or on more images."
+    said = ", ".join(f"{name} ({gain:+.2f} dB)" for name, gain in gains.items())
     return [
-        f"This model is better than {', '.join(gains)}.",
+        f"This model is better than {said}.{small if min(gains.values()) < _VISIBLE else ''}",
         f"Use it: geosegsr upscale SCENE -o RESULT --scale {scale} --model {shlex.quote(str(result.model))}",
     ]
 
