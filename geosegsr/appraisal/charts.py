@@ -123,8 +123,9 @@ def histogram_charts(
             )
             for at in (0.0, 0.25, 0.5, 0.75, 1.0)
         )
+        places = 0 if top >= 0.1 else 1  # the margin holds four characters
         rows = tuple(
-            Tick(_place(at * top, 0, top, HEIGHT - _BOTTOM, _TOP), f"{at * top:.1%}")
+            Tick(_place(at * top, 0, top, HEIGHT - _BOTTOM, _TOP), f"{at * top:.{places}%}")
             for at in (0.0, 0.5, 1.0)
         )
         charts.append(Chart(name, "DN", "share of pixels", curves, ticks, rows))

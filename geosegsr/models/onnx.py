@@ -1,7 +1,4 @@
-"""A model as an ONNX file, for programs that run such files: onnxruntime, and the Deepness plugin of QGIS.
-
-The import raises MissingPackageError without the packages of the extra `onnx`.
-"""
+"""A model as an ONNX file, for programs that run such files: onnxruntime, and the Deepness plugin of QGIS."""
 
 from __future__ import annotations
 
@@ -32,8 +29,6 @@ from geosegsr.models.segsr.enlarge import bicubic
 from geosegsr.models.segsr.flat import flat_share
 from geosegsr.models.segsr.network import SeGSR
 
-require("onnx", "export a model", "onnx", "onnxruntime", "onnxscript")
-
 MOST_DIFFERENCE = 1e-4
 """From torch, in the model's range: a fortieth of a DN of 8 bits."""
 _OPSET = 18
@@ -53,6 +48,15 @@ class Exported:
     bytes: int
     largest_difference: float
     """Between onnxruntime and torch, in the model's range, over random images of several sizes."""
+
+
+def require_packages() -> None:
+    """Refuse before the work.
+
+    Raises:
+        MissingPackageError: The packages of the extra `onnx` are not installed.
+    """
+    require("onnx", "export a model", "onnx", "onnxruntime", "onnxscript")
 
 
 def export_onnx(
@@ -76,10 +80,12 @@ def export_onnx(
         overwrite: Whether to replace an existing file.
 
     Raises:
-        ConfigError: The tiles do not suit the model, or ONNX cannot express the network.
+        ConfigError: The packages for it are not installed, the tiles do not suit the model, or ONNX cannot express the
+            network.
         CheckpointError: The file cannot be written, or computes other values.
         JobError: The target exists.
     """
+    require_packages()
     import onnx
 
     _check(target, upscaler, tile, overwrite=overwrite)

@@ -54,9 +54,10 @@ def command(
     screen = context.with_resource(shown("exporting", as_json=as_json))
     from geosegsr.models.catalogue import bundled_checkpoint, load_upscaler, located
     from geosegsr.models.contract import BUNDLED
-    from geosegsr.models.onnx import export_onnx
+    from geosegsr.models.onnx import export_onnx, require_packages
     from geosegsr.sensor.descriptor import SensorDescriptor
 
+    require_packages()
     path = bundled_checkpoint(scale or _SCALE) if model == BUNDLED else Path(str(located(model)))
     upscaler = load_upscaler(path, device="cpu", precision="fp32")
     if scale not in (None, upscaler.facts.scale):
