@@ -344,8 +344,9 @@ def _local_cluster(workers: int | None) -> Any:
 
     try:
         multiprocessing.get_context("spawn").Lock()  # what every worker process needs first
+        # At the end of a run, workers report a heartbeat that finds no scheduler, with its traceback, as an error.
         return LocalCluster(
-            n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.ERROR
+            n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
         )
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
