@@ -23,7 +23,7 @@ import click
 from geosegsr.errors import Cancelled, GeoSegSRError, did_you_mean, redacted
 from geosegsr.files import exists
 from geosegsr.version import __version__
-from geosegsr_cli.parts.options import Answer, one_line
+from geosegsr_cli.parts.options import Answer, one_line, paragraph
 from geosegsr_cli.parts.streams import secure_streams
 from geosegsr_cli.parts.typed import near_option, of_command, refuse_options_as_values
 from geosegsr_cli.parts.variables import came_from_variable, name_variables, refuse_unknown
@@ -124,7 +124,8 @@ def main(args: list[str] | None = None, *, program: str = "geosegsr") -> None:
     except click.exceptions.Exit as stop:
         code = stop.exit_code
     except click.UsageError as error:
-        click.echo(f"Error: {_usage_message(error, sys.argv[1:] if args is None else args)}", err=True)
+        message = _usage_message(error, sys.argv[1:] if args is None else args)
+        click.echo(paragraph(f"Error: {message}", 2, err=True), err=True)
         code = error.exit_code
     except click.ClickException as error:
         click.echo(f"Error: {one_line(error.format_message())}", err=True)
@@ -135,7 +136,7 @@ def main(args: list[str] | None = None, *, program: str = "geosegsr") -> None:
         _leave_at_once(130)
     except GeoSegSRError as error:
         message = one_line(str(error))
-        click.echo(f"Error: {message}", err=True)
+        click.echo(paragraph(f"Error: {message}", 2, err=True), err=True)
         answer.failed("failed", message, error)
         code = 1
     except (MemoryError, ImportError) as error:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ def report(
     uncertainty: str | Path | None = None,
     model: str | Path | None = None,
     overwrite: bool = False,
+    progress: Callable[[float], None] | None = None,
 ) -> Appraisal:
     """Judge a result by its input, and write the report: a verdict in words, pictures to compare, and all measures.
 
@@ -73,6 +75,7 @@ def report(
         uncertainty: The COG with the uncertainty of the result.
         model: The checkpoint that made the result, to show its guidance maps; by default a bundled one, found by the tags.
         overwrite: Whether another file of that name is replaced.
+        progress: Called with the share that is measured, 0 to 1; pictures are drawn after that.
 
     Raises:
         JobError: Another file has the name of the report.
@@ -85,7 +88,7 @@ def report(
         check_report_path(path, read, overwrite=overwrite)
     pairs = open_pairs(src, dst)
     doubt = None if uncertainty is None else Scene.open(uncertainty)
-    surveys, verdict = appraise(pairs, doubt)
+    surveys, verdict = appraise(pairs, doubt, progress)
     scored = (
         None
         if truth is None
@@ -111,10 +114,27 @@ def _write(path: Path, page: bytes) -> None:
         ) from error
 
 
-def appraise(pairs: Sequence[Pair], uncertainty: Scene | None = None) -> tuple[tuple[Survey, ...], Verdict]:
-    """Measure a result against its inputs, and judge it; nothing is written."""
+def appraise(
+    pairs: Sequence[Pair],
+    uncertainty: Scene | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> tuple[tuple[Survey, ...], Verdict]:
+    """Measure a result against its inputs, and judge it; nothing is written.
+
+    Args:
+        pairs: The inputs with their bands of the result.
+        uncertainty: The COG with the uncertainty of the result.
+        progress: As for `report`.
+    """
+
+    def tell(number: int, share: float) -> None:
+        if progress is not None:
+            progress((number + share) / len(pairs))
+
     with arithmetic_threads(idle_threads()):
-        surveys = tuple(Survey.of(pair, uncertainty) for pair in pairs)
+        surveys = tuple(
+            Survey.of(pair, uncertainty, partial(tell, number)) for number, pair in enumerate(pairs)
+        )
     return surveys, judge_all(surveys)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -82,8 +83,10 @@ class Survey:
     """Those that were measured."""
 
     @classmethod
-    def of(cls, pair: Pair, uncertainty: Scene | None = None) -> Survey:
-        """Measure a pair."""
+    def of(
+        cls, pair: Pair, uncertainty: Scene | None = None, progress: Callable[[float], None] | None = None
+    ) -> Survey:
+        """Measure a pair; `progress` is called with the share that is done."""
         imaging = imaging_of(pair)
         survey = cls(pair, imaging, Agreement.of(pair.source.count), Spectra(pair.scale), Histograms.of(pair))
         samplings = imaging.samplings(pair)
@@ -91,7 +94,9 @@ class Survey:
         survey.parts = len(cores)
         numbers = np.unique(np.linspace(0, len(cores) - 1, min(MOST_PARTS, len(cores))).round().astype(int))
         survey.measured = len(numbers)
-        for number in numbers:
+        for done, number in enumerate(numbers):
+            if progress is not None:
+                progress(done / len(numbers))
             part = pair.read(cores[number])
             if part is None:
                 continue
@@ -103,6 +108,8 @@ class Survey:
             survey.histograms.add(part)
             survey.cells += cells_of(part, pair, uncertainty)
             survey.clipped.append(part.clipped)
+        if progress is not None:
+            progress(1.0)
         return survey
 
 

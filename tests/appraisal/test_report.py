@@ -29,7 +29,9 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_the_page_holds_everything_and_asks_nothing_of_the_network(
     pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    made = report(*pair, tmp_path / "r.html", truth=pair[1])
+    shares: list[float] = []
+    made = report(*pair, tmp_path / "r.html", truth=pair[1], progress=shares.append)
+    assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == 1
     page = Path(made.path).read_text(encoding="utf-8")
     assert made.bytes == len(page.encode()) < 15_000_000
     assert made.verdict.headline in page

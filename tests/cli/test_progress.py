@@ -12,6 +12,7 @@ import time
 from itertools import groupby
 from pathlib import Path
 
+import click
 import command_line
 import pytest
 import scene_factory as factory
@@ -84,6 +85,23 @@ def test_bytes_are_told_where_gdal_writes_the_whole_file(
     assert written and written == sorted(written)
     shares = [event.share for event in events if event.stage == "verify" and event.share is not None]
     assert len(shares) > 2 and shares == sorted(shares) and shares[-1] == 1
+
+
+def test_a_message_appears_above_the_rows_and_breaks_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(screen, "_own_standard_error", lambda: stream)
+    monkeypatch.setattr(screen, "_close", lambda _: None)
+    monkeypatch.setenv("COLUMNS", "60")
+    usual = sys.stderr
+    terminal = screen._Terminal()
+    terminal.show("", "working")
+    click.echo("Warning: " + "telling " * 20, err=True)
+    terminal.close()
+    assert sys.stderr is usual
+    told = stream.getvalue().split("Warning:")
+    assert told[0].endswith("\x1b[2K")  # the row is gone before
+    lines = told[1].split("\x1b")[0].splitlines()
+    assert len(lines) > 2 and all(set(line.split()) == {"telling"} for line in lines if line.strip())
 
 
 @pytest.mark.parametrize("options", [(), ("--window", "0", "0", "150", "90")])

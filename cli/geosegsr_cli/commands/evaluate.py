@@ -20,6 +20,7 @@ from geosegsr_cli.parts.options import (
     print_json,
     verbosity,
 )
+from geosegsr_cli.parts.progress import told
 from geosegsr_cli.parts.screen import Screen, shown
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ def _print_appraisal(sr: str, lr: str, screen: Screen, *, as_json: bool) -> None
     from geosegsr.appraisal.report import appraise
     from geosegsr.appraisal.words import lines, to_dict
 
-    found = appraise(open_pairs(lr, sr))
+    found = appraise(open_pairs(lr, sr), progress=told(screen))
     screen.close()
     if as_json:
         print_json(to_dict(*found))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from geosegsr_cli.parts.options import human_bytes, json_option, one_line, paragraph, print_json, verbosity
+from geosegsr_cli.parts.progress import told
 from geosegsr_cli.parts.screen import shown
 
 if TYPE_CHECKING:
@@ -56,12 +57,13 @@ def command(
     from geosegsr.files import temporary_folder
 
     click.get_current_context().with_resource(temporary_folder())  # torch wants one as soon as it is loaded
-    with shown("judging the result", quiet=quiet, as_json=as_json):
+    with shown("judging the result", quiet=quiet, as_json=as_json) as screen:
         from geosegsr.appraisal.report import report
 
         made = report(
-            src, result, out, truth=truth, uncertainty=uncertainty, model=model, overwrite=overwrite
-        )
+            src, result, out,
+            truth=truth, uncertainty=uncertainty, model=model, overwrite=overwrite, progress=told(screen),
+        )  # fmt: skip
     if as_json:
         print_json(made.to_dict())
     elif not quiet:

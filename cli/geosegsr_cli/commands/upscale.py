@@ -24,11 +24,11 @@ from geosegsr_cli.parts.options import (
     human_bytes,
     human_seconds,
     json_option,
-    one_line,
+    paragraph,
     print_json,
     verbosity,
 )
-from geosegsr_cli.parts.progress import ProgressBar
+from geosegsr_cli.parts.progress import ProgressBar, told
 from geosegsr_cli.parts.screen import open_screen, shown
 
 if TYPE_CHECKING:
@@ -364,16 +364,16 @@ def _upscale(
 
         report = upscale(src, dst, scale, model, progress=None if quiet else bar, **options)
     if not (as_json or quiet):
-        click.echo(batch.describe(report))
+        click.echo(paragraph(batch.describe(report), 2))
     written = {}
     if beside.wanted:
-        with shown("looking at the result", quiet=quiet, as_json=as_json):
-            written = beside.write(src, Path(dst), report.uncertainty)
+        with shown("looking at the result", quiet=quiet, as_json=as_json) as screen:
+            written = beside.write(src, Path(dst), report.uncertainty, progress=told(screen))
     if as_json:
         print_json(report.to_dict() | written)
     elif not quiet:
         for line in describe(written):
-            click.echo(one_line(line))
+            click.echo(paragraph(line, 2))
 
 
 def _estimate(request: Request, src: str, dst: Path, uncertainty: Path | None, *, as_json: bool) -> None:

@@ -14,7 +14,7 @@ import click
 from geosegsr import files
 from geosegsr_cli.parts.beside import Beside
 from geosegsr_cli.parts.beside import describe as describe_beside
-from geosegsr_cli.parts.options import human_bytes, human_seconds, one_line, print_json
+from geosegsr_cli.parts.options import human_bytes, human_seconds, one_line, paragraph, print_json
 from geosegsr_cli.parts.progress import BatchProgress
 from geosegsr_cli.parts.screen import shown
 
@@ -120,7 +120,7 @@ def run_batch(
     outcomes: list[Outcome] = []
     try:
         for outcome in upscale_batch(scenes, scale, model, progress=None if quiet else progress, **options):
-            outcome, written = _with_beside(outcome, beside)
+            outcome, written = _with_beside(outcome, beside, progress)
             outcomes.append(outcome)
             with progress.ended(outcome.source, outcome.status):
                 _say(outcome, written, as_json=as_json, quiet=quiet)
@@ -171,14 +171,15 @@ def describe(report: Report) -> str:
     )
 
 
-def _with_beside(outcome: Outcome, beside: Beside) -> tuple[Outcome, dict[str, Any]]:
+def _with_beside(outcome: Outcome, beside: Beside, progress: BatchProgress) -> tuple[Outcome, dict[str, Any]]:
     """The outcome of a scene and what was written beside its result; it failed where that failed."""
     if outcome.report is None or not beside.wanted:
         return outcome, {}
     from geosegsr.errors import GeoSegSRError
 
     try:
-        return outcome, beside.write(outcome.source, Path(outcome.output))
+        measured = progress.measured(outcome.source)
+        return outcome, beside.write(outcome.source, Path(outcome.output), progress=measured)
     except GeoSegSRError as error:
         return replace(outcome, status="failed", error=str(error), kind=type(error).__name__), {}
 
@@ -187,13 +188,13 @@ def _say(outcome: Outcome, written: dict[str, Any], *, as_json: bool, quiet: boo
     if as_json:
         print_json(outcome.to_dict() | written)
     elif outcome.report is not None and not quiet:
-        click.echo(describe(outcome.report))
+        click.echo(paragraph(describe(outcome.report), 2))
         for line in describe_beside(written):
-            click.echo(one_line(line))
+            click.echo(paragraph(line, 2))
     if outcome.status == "unsuitable":
-        click.echo(one_line(f"Left out: {outcome.error}"), err=True)
+        click.echo(paragraph(f"Left out: {outcome.error}", 2, err=True), err=True)
     elif outcome.error is not None:
-        click.echo(f"Error: {one_line(outcome.error)}", err=True)
+        click.echo(paragraph(f"Error: {outcome.error}", 2, err=True), err=True)
 
 
 def _summarise(outcomes: Sequence[Outcome], scenes: int, seconds: float) -> None:
@@ -206,4 +207,4 @@ def _summarise(outcomes: Sequence[Outcome], scenes: int, seconds: float) -> None
         click.echo(f"  {'not done':<9}{scenes - len(outcomes):>6}", err=True)
     for outcome in outcomes:
         if outcome.error is not None:
-            click.echo(one_line(f"  {outcome.source}: {outcome.error}"), err=True)
+            click.echo(paragraph(f"  {outcome.source}: {outcome.error}", 4, err=True), err=True)

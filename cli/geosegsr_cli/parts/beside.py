@@ -75,8 +75,21 @@ class Beside:
             with local_file(name, sent=False) as path:
                 check_report_path(path, [source, result], overwrite=self.overwrite)
 
-    def write(self, source: str, result: Path, uncertainty: str | None = None) -> dict[str, Any]:
+    def write(
+        self,
+        source: str,
+        result: Path,
+        uncertainty: str | None = None,
+        *,
+        progress: Callable[[float], None] | None = None,
+    ) -> dict[str, Any]:
         """Write all that is wanted; returns it for --json.
+
+        Args:
+            source: The scene.
+            result: What was made of it.
+            uncertainty: Its uncertainty.
+            progress: As for `geosegsr.report`.
 
         Raises:
             GeoSegSRError: It could not be written.
@@ -96,7 +109,10 @@ class Beside:
             with temporary_folder(result.parent):  # torch wants one as soon as it is loaded
                 from geosegsr.appraisal.report import report
 
-                made = report(source, shown(result), name, uncertainty=uncertainty, overwrite=self.overwrite)
+                made = report(
+                    source, shown(result), name,
+                    uncertainty=uncertainty, overwrite=self.overwrite, progress=progress,
+                )  # fmt: skip
             written["appraisal"] = made.to_dict()
         return written
 

@@ -230,7 +230,7 @@ def _show_warning(
     from geosegsr.errors import GeoSegSRWarning
 
     if issubclass(category, GeoSegSRWarning):
-        click.echo(one_line(f"Warning: {message}."), err=True)
+        click.echo(paragraph(f"Warning: {message}.", 2, err=True), err=True)
 
 
 def _quiet(*args: Any, **kwargs: Any) -> None:
@@ -246,10 +246,16 @@ def one_line(text: str) -> str:
     return line if len(line) <= _MOST_CHARACTERS else f"{line[:_MOST_CHARACTERS]}..."
 
 
-def paragraph(text: str, indent: int = 0) -> str:
-    """A text as `one_line`; on a terminal broken between words, its further lines indented. Logs and pipes get one line."""
+def paragraph(text: str, indent: int = 0, *, err: bool = False) -> str:
+    """A text as `one_line`; on a terminal broken between words, its further lines indented. Logs and pipes get one line.
+
+    Args:
+        text: For standard output.
+        indent: Blanks before the further lines.
+        err: Whether it is for standard error instead.
+    """
     line = one_line(text)
-    if not sys.stdout.isatty():
+    if not (sys.stderr if err else sys.stdout).isatty():
         return line
     width = shutil.get_terminal_size().columns
     wrapped = textwrap.wrap(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -83,6 +83,10 @@ class BatchProgress:
         self._screen.show(source, f"{Path(redacted(source)).name}: {_described(event)}", event.share)
         self._show_all()
 
+    def measured(self, source: str) -> Callable[[float], None]:
+        """Shows the share of a result that its report has measured."""
+        return told(self._screen, source, f"{Path(redacted(source)).name}: ")
+
     @contextmanager
     def ended(self, source: str, status: str) -> Iterator[None]:
         """Count a scene that has ended; its outcome may be printed inside."""
@@ -104,6 +108,24 @@ class BatchProgress:
             share = (ended + sum(self._shares.values())) / max(self._scenes, 1)
         text = f"{ended}/{self._scenes} scenes" + (f" ({failed} failed)" if failed else "")
         self._screen.show(_ALL, text, share)
+
+
+def told(screen: Screen, key: str = _ALL, name: str = "") -> Callable[[float], None]:
+    """Shows the share of a result that a report has measured.
+
+    Args:
+        screen: Where.
+        key: The row.
+        name: What stands before, to tell rows apart.
+    """
+
+    def show(share: float) -> None:
+        if share < 1:
+            screen.show(key, f"{name}measuring the result", share)
+        else:
+            screen.show(key, f"{name}drawing the pictures")
+
+    return show
 
 
 def _described(event: Progress) -> str:

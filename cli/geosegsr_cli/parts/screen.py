@@ -168,19 +168,28 @@ class _Terminal(_Rows):
     def _started(self) -> Live:
         from rich.live import Live
 
+        from geosegsr_cli.parts.above import Above
+
         live = Live(
             console=self._console,
             get_renderable=self._drawn,
             refresh_per_second=_REFRESHES_PER_S,
             transient=True,
             redirect_stdout=False,
+            redirect_stderr=False,
         )
         live.start(refresh=True)
+        self._usual = sys.stderr
+        sys.stderr = cast(TextIO, Above(self._console, self._usual))
         return live
+
+    def _stop(self) -> None:
+        sys.stderr = self._usual
+        self._live.stop()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        self._live.stop()
+        self._stop()
         try:
             yield
         finally:
@@ -190,7 +199,7 @@ class _Terminal(_Rows):
 
     def close(self) -> None:
         super().close()
-        self._live.stop()
+        self._stop()
         _close(self._stream)
 
     def _drawn(self) -> Any:
