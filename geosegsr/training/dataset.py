@@ -31,6 +31,8 @@ from geosegsr.training.sensing import degradation_of, find_sensor
 from geosegsr.training.sharpness import report_soft_images
 from geosegsr.training.start import grouping_of
 
+_CLEAN = 0.3
+"""Share of sharp and clean lr where the sensor was found and is told; below one half, validation is of the sensor."""
 _FEW = 4
 """With fewer validation tiles than this, small differences between scores mean little."""
 
@@ -125,7 +127,7 @@ def _scenes(config: TrainConfig) -> Dataset:
     policy = radiometry_policy(scenes, data, config.seed)
     sensor = find_sensor(scenes, policy, scale) if config.find_sensor else None
     if sensor is not None:
-        config = replace(config, degradation=degradation_of(sensor, scenes[0]))
+        config = replace(config, degradation=_with_clean(config, degradation_of(sensor, scenes[0])))
     sources = [SceneSource(scene, policy, scale) for scene in scenes]
     notes = [f"{counted(len(scenes), 'image')}, {counted(scenes[0].count, 'band')} of {scenes[0].dtype}"]
     if data.val:
@@ -149,6 +151,16 @@ def _scenes(config: TrainConfig) -> Dataset:
     tiles = _tiles(config, val_sources, val_parts)
     found = _dataset(patches, tiles, policy, scenes[0], scale, notes)
     return replace(found, degradation=config.degradation, sensor=sensor)
+
+
+def _with_clean(config: TrainConfig, made: Degradation) -> Degradation:
+    """A degradation that was found from the images, with a share of patches that it leaves out.
+
+    A network that is told of the sensor sees sharp and clean lr, too: otherwise it forgets what it did with these.
+    """
+    clean = is_clean(SensorDescriptor.of_degradation(made, config.model.scale))
+    untold = config.model.preset not in (AUTO_PRESET, "compact-sensor")
+    return made if clean or untold else replace(made, clean=_CLEAN)
 
 
 def _mixture(config: TrainConfig) -> Dataset:

@@ -24,7 +24,7 @@ from geosegsr.training.rivals import score_of_bundled
 from geosegsr.training.run_folder import RunFolder
 from geosegsr.training.trackers import Trackers
 from geosegsr.training.validation import Score, Validation, span_of
-from geosegsr.training.wise import Between, nearest_that_keeps
+from geosegsr.training.wise import Between, gained_over, nearest_that_keeps
 
 _GAIN = 0.01
 """Smallest rise of a score that counts as a gain, in dB."""
@@ -190,7 +190,7 @@ class Selection:
         found = nearest_that_keeps(
             lambda: build_network(self._config, len(data.network_bands), data.network_bands, data.patches),
             lambda: load_network(self._folder.best),
-            (start, best),
+            (gained_over(start, best, bundled), best),
             validate,
             keep,
         )

@@ -31,7 +31,7 @@ class Between:
     score: Score
     """Its score on the validation tiles."""
     kept: float
-    """Its gain over the start, as a share of the gain of the trained weights; above 1 if it is better than they are."""
+    """Its gain, as a share of the gain of the trained weights; above 1 if it is better than they are."""
 
 
 def interpolated(start: Network, trained: Network, share: float) -> Network:
@@ -50,6 +50,13 @@ def interpolated(start: Network, trained: Network, share: float) -> Network:
     return trained.eval()
 
 
+def gained_over(start: Score, best: Score, bundled: Score | None) -> Score:
+    """The score that a gain is counted from: that of the start, or of a bundled model that is better and was beaten."""
+    if bundled is None or not start.main < bundled.main < best.main:
+        return start
+    return bundled
+
+
 def nearest_that_keeps(
     start: Callable[[], Network],
     trained: Callable[[], Network],
@@ -62,7 +69,7 @@ def nearest_that_keeps(
     Args:
         start: Builds the network that the run started from.
         trained: Loads the trained network.
-        scores: Of start and trained; the second is higher.
+        scores: Where the gain is counted from, and of the trained network; the second is higher.
         validate: Scores a network on the same tiles.
         keep: Share of the gain that must be kept, 0 to 1.
 

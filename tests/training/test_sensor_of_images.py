@@ -1,5 +1,6 @@
 """The sensor of the training images, found from them."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +14,7 @@ from geosegsr.sensor.degradation import Degradation
 from geosegsr.sensor.descriptor import BICUBIC, SensorDescriptor, blur_of, response
 from geosegsr.training import sensing
 from geosegsr.training.config import resolve_config
-from geosegsr.training.dataset import as_found
+from geosegsr.training.dataset import as_found, prepare_data
 from geosegsr.training.loop import train
 from geosegsr.training.run_folder import RunFolder
 from geosegsr.training.sensing import degradation_of, sensor_toml
@@ -71,6 +72,19 @@ def test_a_run_trains_for_the_sensor_that_it_finds(tmp_path, monkeypatch):
     given = train(tiny_config(images), tmp_path / "given").model
     assert Degradation.from_dict(read_card(given).degradation) == Degradation()
     assert (tmp_path / "given" / "sensor.toml").read_text().startswith("# given")
+
+
+def test_a_network_that_is_told_of_a_found_sensor_sees_clean_lr_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(sensing, "sense", lambda *_: Sensing((SOFT,), ESTIMATED))
+    images = folder_of(tmp_path / "images")
+    told = {"model.preset": "compact-sensor", "model.changes": {}}
+    shares = {
+        preset: prepare_data(tiny_config(images, find_sensor=True, **changes)).degradation.clean
+        for preset, changes in (("compact", {}), ("compact-sensor", told))
+    }
+    assert shares == {"compact": 0.0, "compact-sensor": 0.3}
+    made = prepare_data(tiny_config(images, find_sensor=True, **told)).degradation
+    assert made.at_rest() == replace(made, clean=0.0).at_rest()  # validated on the sensor
 
 
 def test_soft_images_choose_the_network_for_any_sensor():

@@ -9,7 +9,7 @@ from geosegsr.models.segsr.network import SeGSR, preset
 from geosegsr.training.events import Noted, Validated
 from geosegsr.training.loop import train
 from geosegsr.training.validation import Score
-from geosegsr.training.wise import SHARES, interpolated, nearest_that_keeps
+from geosegsr.training.wise import SHARES, gained_over, interpolated, nearest_that_keeps
 
 
 def network(value):
@@ -48,6 +48,14 @@ def test_the_nearest_weights_that_keep_enough_are_taken(keep, share):
     if found is not None:
         assert found.kept == pytest.approx(share, abs=1e-3)
         assert level(found.network) == pytest.approx(share)
+
+
+def test_the_gain_is_counted_from_the_strongest_that_is_beaten():
+    start, bundled, best = (Score(value, None) for value in (27.5, 27.6, 27.7))
+    assert gained_over(start, best, bundled) == bundled
+    assert gained_over(start, best, None) == start
+    assert gained_over(bundled, best, start) == bundled  # the start is better than the bundled model
+    assert gained_over(start, bundled, best) == start  # nobody beats the bundled model
 
 
 def test_a_run_from_given_weights_ends_nearer_to_them(tmp_path):
