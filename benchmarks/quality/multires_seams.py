@@ -6,6 +6,7 @@ Jumps between neighbouring pixels, as in `geosegsr.evaluation.seams`, are compar
 all other lines that lie alike in coarse pixels of RATIO x RATIO: a border of a coarse pixel is not the same as its middle.
 Printed for each band: the ratio, 1 without seams, and how far it varies where there are no borders, as the standard deviation
 of the same mean over lines drawn by chance. Bands of the finest raster are the input itself: their ratio is that of the ground.
+The last number is that of the coarse pixels' own borders, relative to the lines inside them.
 """
 
 from __future__ import annotations
@@ -69,16 +70,18 @@ def main() -> None:
     rng = np.random.default_rng(0)
     with rasterio.open(options.result) as source:
         for name in options.bands.split(",") if options.bands else source.descriptions:
-            at, chance = [], []
+            at, chance, grid = [], [], []
             for found in lines(source, source.descriptions.index(name) + 1):
                 borders = np.arange(options.block, len(found) - 1, options.block)
                 at.append(ratio_at(found, borders, options.ratio))
+                inside = np.arange(len(found)) % options.ratio != 0
+                grid.append(np.nanmean(found[~inside]) / np.nanmean(found[inside]))
                 drawn = rng.integers(3, len(found) - 1, (_DRAWS, len(borders)))
                 chance.append(
                     np.nanmean(np.stack([ratio_at(found, draw, options.ratio) for draw in drawn]), axis=1)
                 )
             print(
-                f"{name}: {np.concatenate(at).mean():.3f}, by chance {np.mean(chance):.3f} +- {np.mean(chance, 0).std():.3f}"
+                f"{name}: {np.concatenate(at).mean():.3f}, by chance {np.mean(chance):.3f} +- {np.mean(chance, 0).std():.3f}, coarse pixels {np.mean(grid):.3f}"
             )
 
 
