@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +25,7 @@ _loading = threading.Lock()
 _BUILT_IN = (BUNDLED, *interpolation.KERNELS)
 FOREIGN_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".onnx", ".pt2", ".ts")
 """Of files that hold networks of other projects; theirs may be .safetensors too."""
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 _FOLDER = Path(__file__).resolve().parents[1] / "weights"
 
 
@@ -54,6 +56,10 @@ def resolve_upscaler(
     if not isinstance(model, str | Path):
         found = model
     elif str(model) in interpolation.KERNELS:
+        if not _DEVICE.fullmatch(device):
+            raise ConfigError(
+                f"Cannot run on device '{device}': a device is auto, cpu, cuda or cuda:N. Pass --device auto."
+            )
         found = interpolation.Interpolator(str(model), scale)
     elif model == BUNDLED or Path(model).suffix == ".safetensors" or is_file(model):
         path = bundled_checkpoint(scale) if model == BUNDLED else Path(model)

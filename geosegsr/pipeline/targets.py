@@ -120,6 +120,10 @@ def check_name(target: Path) -> None:
             f"Cannot write '{address}': results go to local folders and to object stores. Pass -o with a local path, or "
             "with s3://BUCKET/KEY, gs://BUCKET/KEY or az://CONTAINER/KEY."
         )
+    if name == "-":
+        raise SceneError(
+            "Cannot write '-': a COG is not written to standard output. Pass -o with a file's name, such as result.tif."
+        )
     if target.suffix.lower() not in _SUFFIXES:
         shown = address if in_store else name
         kept = target.stem if _IMAGE_SUFFIX.fullmatch(target.suffix) else target.name

@@ -34,6 +34,7 @@ _CHUNK = 1024
 # it is reprojected.
 _FAR = 2.0
 _NEAR = 0.02
+_NO_PLAIN_GEOMETRY = (shapely.errors.ShapelyError, NotImplementedError)
 _POINTS_A_SIDE = 50  # between two of them, a curved side leaves its box by far less than this margin
 _EWKT = re.compile(r"\s*SRID=(\d{1,6});", re.IGNORECASE)
 
@@ -183,8 +184,10 @@ def _load_geometry(source: str) -> tuple[Any, CRS | None]:
         refuse_tangles([geometry])
         code = "EPSG:4326" if is_geojson else f"EPSG:{srid[1]}" if srid else None
         return geometry, _parse_crs(code)
+    except NotImplementedError as error:  # curves
+        raise _not_plain(_shortened(source), error) from error
     except (shapely.errors.ShapelyError, UnicodeDecodeError) as error:
-        shown = source if len(source) <= 80 else source[:77] + "..."
+        shown = _shortened(source)
         # Only text with brackets was meant as coordinates, so that the parser's reason helps.
         said = " ".join(str(error).removeprefix("ParseException: ").split())[:200]
         reason = f" ({said})" if said and set(source) & set("({") else ""
@@ -193,6 +196,10 @@ def _load_geometry(source: str) -> tuple[Any, CRS | None]:
             f"Cannot use area of interest '{shown}': {found} neither WKT nor GeoJSON{reason}. "
             "Pass --aoi FILE or WKT."
         ) from error
+
+
+def _shortened(source: str) -> str:
+    return source if len(source) <= 80 else source[:77] + "..."
 
 
 def _read_text(path: Path) -> str:
@@ -219,12 +226,8 @@ def _read_vector_file(path: Path) -> tuple[Any, CRS | None]:
             f"Cannot read area of interest '{path}': {str(error).partition(';')[0].rstrip('.')}. "
             "Pass --aoi with a vector file."
         ) from error
-    except shapely.errors.ShapelyError as error:
-        reason = " ".join(str(error).removeprefix("ParseException: ").split())
-        raise ConfigError(
-            f"Cannot use area of interest '{path}': it holds geometries that are no plain polygons ({reason}). "
-            "Pass --aoi with polygons of straight edges: ogr2ogr -nlt CONVERT_TO_LINEAR OUT IN."
-        ) from error
+    except _NO_PLAIN_GEOMETRY as error:
+        raise _not_plain(str(path), error) from error
     shapes = [shape for shape in found if shape is not None]
     if not shapes:
         raise ConfigError(
@@ -232,6 +235,14 @@ def _read_vector_file(path: Path) -> tuple[Any, CRS | None]:
         )
     refuse_tangles(shapes)
     return _union(shapes), _parse_crs(meta["crs"])
+
+
+def _not_plain(shown: str, error: Exception) -> ConfigError:
+    reason = " ".join(str(error).removeprefix("ParseException: ").split()).rstrip(".")
+    return ConfigError(
+        f"Cannot use area of interest '{shown}': it holds geometries that are no plain polygons ({reason}). "
+        "Pass --aoi with polygons of straight edges: ogr2ogr -nlt CONVERT_TO_LINEAR OUT IN."
+    )
 
 
 def _union(shapes: list[Any]) -> Any:

@@ -63,7 +63,11 @@ def try_creation_options(
         return
     # Blocks so small that there is an overview. In GDAL's own threads errors would only go to the terminal.
     alone = {**for_metadata(options, metadata), "BLOCKSIZE": "128", "NUM_THREADS": "1"}
-    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), MemoryFile(ext=".tif") as trial:
+    # Without the sidecar that GDAL would write beside the trial: a result has none.
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_PAM_ENABLED=False),
+        MemoryFile(ext=".tif") as trial,
+    ):
         try:
             source = MemoryFile(result_vrt(small, dtype, [], has_mask=has_mask), ext=".vrt")
             with source:
@@ -103,7 +107,9 @@ def _unsuitable(
     changed: bool = False,
 ) -> ConfigError:
     remedy = "Pass other --co KEY=VALUE"
-    if changed and not differs_from_default(options):  # no option can help
+    if changed and "crs: " in reason:
+        remedy = "Reproject the source first, such as by gdalwarp -t_srs EPSG:4326"
+    elif changed and not differs_from_default(options):  # no option can help
         remedy = "Remove what would change from a copy of the source, with gdal_edit or gdal_translate, and pass the copy"
     return ConfigError(
         f"Cannot write a COG of {len(metadata.bands)} {dtype} bands with {shown_options(options)}: {reason}. {remedy}."

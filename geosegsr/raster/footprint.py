@@ -111,8 +111,12 @@ def _rows_go_south(metadata: Metadata) -> bool:
 
 def _on_the_globe(
     lon: NDArray[np.float64], lat: NDArray[np.float64], *, tolerance: float
-) -> shapely.Geometry:
-    """A ring of points as polygons within [-180, 180]; those less than the tolerance (metres) off go."""
+) -> shapely.Geometry | None:
+    """A ring of points as polygons within [-180, 180]; those less than the tolerance (metres) off go.
+
+    None for a ring that crosses itself, as beyond the ends of a projection.
+    """
+    lat = np.clip(lat, -90, 90)
     unrolled = np.unwrap(np.append(lon, lon[0]), period=360)
     if np.ptp(unrolled[:-1]) > 360 - _DECIMALS and abs(unrolled[-1] - unrolled[0]) < 180:
         return shapely.box(-180, lat.min(), 180, lat.max())
@@ -122,6 +126,13 @@ def _on_the_globe(
         ring = shapely.Polygon(np.column_stack([lon, lat]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", antimeridian.FixWindingWarning)
-        fixed = shapely.set_precision(antimeridian.fix_polygon(ring, great_circle=False), _DECIMALS)
-    parts = [orient(part) for part in shapely.get_parts(fixed)]
+        try:
+            fixed = antimeridian.fix_polygon(ring, great_circle=False)
+        except ValueError:  # points that it takes for one
+            fixed = ring
+    if not fixed.is_valid:
+        return None
+    rounded = shapely.set_precision(fixed, _DECIMALS)
+    # Of pixels less than a millimetre wide nothing would be left.
+    parts = [orient(part) for part in shapely.get_parts(fixed if rounded.is_empty else rounded)]
     return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)

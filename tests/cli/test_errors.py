@@ -228,6 +228,10 @@ AREAS = [
     (["--aoi", "{scene}"], ["'{scene}'", "--aoi with a vector file"]),
     (["--aoi", "LINESTRING (463300 5426300, 463400 5426200)"], ["LineString", "--aoi with polygons"]),
     (["--aoi", "POINT (463300 5426300)"], ["Point", "--aoi with polygons"]),
+    (
+        ["--aoi", "CURVEPOLYGON (CIRCULARSTRING (0 0, 9 0, 9 9, 0 9, 0 0))"],
+        ["no plain polygons", "CONVERT_TO_LINEAR"],
+    ),
     (["--aoi", "POLYGON EMPTY"], ["empty", "--aoi with polygons"]),
     (["--aoi", TRIANGLE, "--window", 0, 0, 5, 5], ["only one of --aoi, --bbox and --window"]),
 ]
@@ -266,6 +270,7 @@ MODELS = [
     (["--range", 5, 5], ["range 5 to 5", "--range LO HI"]),
     (["--range", 9, 1], ["range 9 to 1", "--range LO HI"]),
     (["--range", "nan", 1], ["range nan to 1", "--range LO HI"]),
+    (["--model", "nearest", "--device", "gpu"], ["device 'gpu'", "--device auto"]),
     (["--model", "bicubick"], ["'bicubick'", "nearest, bilinear, bicubic, lanczos", "--model"]),
     (["--model", "."], ["'.'", "--model"]),
     (["--model", "missing.safetensors"], ["'missing.safetensors'"]),

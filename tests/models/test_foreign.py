@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from pathlib import Path
 
@@ -285,6 +286,14 @@ def test_damaged_files_end_in_one_line(name, content, said, tmp_path):
         resolve_upscaler(path, 4, device="cpu")
     assert "\n" not in str(refused.value)
     assert name in str(refused.value)
+
+
+def test_a_cut_program_is_refused_without_a_traceback(tmp_path, caplog):
+    whole = exported(Reach().eval(), tmp_path / "network.pt2").read_bytes()
+    (tmp_path / "cut.pt2").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match="cannot be loaded"):
+        load_foreign(tmp_path / "cut.pt2", device="cpu", trusted=True)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_foreign_tensors_and_other_purposes_are_refused(tmp_path):

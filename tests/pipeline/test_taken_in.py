@@ -8,7 +8,7 @@ import pytest
 import rasterio
 import rioxarray  # noqa: F401 - registers the .rio accessor
 import xarray as xr
-from command_line import run_here
+from command_line import assert_refused, run_here
 from scipy import ndimage
 
 import geosegsr
@@ -32,10 +32,10 @@ def ground(bands, side, low, high, dtype, seed=0):
     return (low + (noise - noise.min()) / np.ptp(noise) * (high - low)).astype(dtype)
 
 
-def write(path, values, names=(), **profile):
+def write(path, values, names=(), crs_of_file="EPSG:32632", **profile):
     with rasterio.open(
         path, "w", driver="GTiff", count=len(values), height=values.shape[1], width=values.shape[2], dtype=values.dtype,
-        crs="EPSG:32632", transform=rasterio.Affine(10, 0, 600000, 0, -10, 5000000), **profile,
+        crs=crs_of_file, transform=rasterio.Affine(10, 0, 600000, 0, -10, 5000000), **profile,
     ) as target:  # fmt: skip
         target.write(values)
         for band, name in enumerate(names, 1):
@@ -305,3 +305,15 @@ def test_names_of_control_points_are_left_out_with_a_warning(tmp_path, capfd):
         assert [(point.col, point.row, point.x, point.z) for point in points] == [
             (2 * col, 2 * row, x, 3) for col, row, x in corners
         ]
+
+
+def test_a_crs_that_a_tiff_cannot_hold_is_refused_before_the_work(tmp_path, capfd):
+    """Of a rotated pole, as climate models use it: GDAL keeps it in a sidecar, and a result has none."""
+    pole = "+proj=ob_tran +o_proj=longlat +o_lon_p=0 +o_lat_p=39.25 +lon_0=18 +to_meter=0.0174532925199433"
+    source = write(tmp_path / "in.tif", ground(3, 40, 0, 255, np.uint8), crs_of_file=pole)
+    with rasterio.open(source) as file:
+        assert file.crs is not None
+    for more in (["--dry-run"], []):
+        out = run_here(capfd, "upscale", source, "-o", tmp_path / "out.tif", "-m", "nearest", *more)
+        assert_refused(out, 1, "crs: ", "gdalwarp -t_srs EPSG:4326")
+    assert not list(tmp_path.glob("out*"))

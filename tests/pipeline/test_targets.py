@@ -39,6 +39,11 @@ def test_another_suffix_is_refused_with_the_right_name(name: str, better: str) -
     assert f"Name it '{better}'." in str(caught.value)
 
 
+def test_standard_output_is_no_place_for_a_cog() -> None:
+    with pytest.raises(SceneError, match=r"standard output. Pass -o with a file's name"):
+        check_name(Path("-"))
+
+
 @pytest.mark.parametrize(
     "name",
     ["https://a.org/x.tif?sig=S", "ftp://a.org/x.tif", "/vsicurl/https://a.org/x.tif", "/vsimem/x.tif"],

@@ -293,6 +293,18 @@ def test_a_raster_of_the_whole_earth(crs: str, transform: Affine, size: tuple[in
     assert (west, east) == (-180, 180) and south < -85 and north > 85
 
 
+def test_a_raster_smaller_than_a_millimetre_has_its_place() -> None:
+    outline = footprint(grid("EPSG:4326", Affine(1e-12, 0, 10, 0, -1e-12, 50)))
+    assert outline is not None and outline.is_valid
+    assert np.allclose(bounding_box(outline), (10, 50, 10, 50), atol=1e-9)
+
+
+def test_beyond_the_ends_of_a_projection_and_of_the_earth() -> None:
+    assert footprint(grid("EPSG:32633", Affine(1e9, 0, 0, 0, -1e9, 0))) is None
+    outline = footprint(grid("EPSG:4326", Affine(1, 0, -180, 0, -1, 95)))
+    assert outline is not None and bounding_box(outline)[3] == 90
+
+
 @pytest.mark.parametrize(
     ("crs", "side", "metres"),
     [("EPSG:32633", 10, 10), ("EPSG:2263", 1, 0.305), ("EPSG:3857", 10, 6.59), ("EPSG:4326", 0.0001, 11.1)],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -23,9 +25,12 @@ def torch_program(path: Path, device: torch.device, dtype: torch.dtype = torch.f
     """
     exported = path.suffix.lower() == ".pt2"
     try:
-        network = (
-            torch.export.load(path).module() if exported else torch.jit.load(path, map_location="cpu").eval()
-        )
+        with _without_traceback():
+            network = (
+                torch.export.load(path).module()
+                if exported
+                else torch.jit.load(path, map_location="cpu").eval()
+            )
         network.to(device, dtype)
     except Exception as error:  # of any kind: it is the file's own code that runs
         raise CheckpointError(f"its program cannot be loaded ({error})") from error
@@ -37,6 +42,18 @@ def torch_program(path: Path, device: torch.device, dtype: torch.dtype = torch.f
         return sr
 
     return Program("torch.export" if exported else "TorchScript", call, bands=_bands(call, device, dtype))
+
+
+@contextmanager
+def _without_traceback() -> Iterator[None]:
+    """torch.export logs the traceback of a fault before it raises another."""
+    logger = logging.getLogger("torch.export")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _bands(call: Callable[[Tensor], Tensor], device: torch.device, dtype: torch.dtype) -> int:
