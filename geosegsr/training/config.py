@@ -159,7 +159,7 @@ class ValidationConfig(Checked):
     """Whether the bundled model is scored on the same tiles at the end; the run's model has to be better."""
     keep: Annotated[float, bounds(gt=0, le=1)] = 0.7
     """Share of the gain over given start weights, or over a better bundled model, that weights nearer to the start must keep to
-    become the model: they have forgotten less, by default less than 0.1 dB of old sources where it was measured. 1: the best
+    become the model: they have forgotten less, by default less than 0.1 dB of most old sources, where it was measured. 1: the best
     weights become the model."""
     pictures: Annotated[int, bounds(1)] = 4
     """Tiles shown in the picture of each validation."""
