@@ -112,7 +112,7 @@ def stages_of(planned: Plan) -> tuple[dict[str, Callable[[], Any]], int]:
     known = np.ones(seen.shape[1:], bool)
     rounded = to_dtype(dn, rendering.dtype)
     fine = np.ones(rounded.shape, bool)
-    data = block_bytes(rounded, None, packed=True)
+    data = block_bytes(rounded, None, packed=False)
 
     def agree() -> None:
         for band, lr_band in zip(dn, seen, strict=True):
@@ -128,7 +128,7 @@ def stages_of(planned: Plan) -> tuple[dict[str, Callable[[], Any]], int]:
         "rounding": lambda: to_dtype(dn, rendering.dtype),
         "statistics": lambda: [BandStatistics.of(*pair) for pair in zip(rounded, fine, strict=True)],
         "checksums": lambda: (pixel_checksum(rounded, None), hashlib.sha256(data).digest()),
-        "block file": lambda: block_bytes(rounded, None, packed=True),
+        "block file": lambda: block_bytes(rounded, None, packed=False),
     }
     return stages, rounded.size
 
