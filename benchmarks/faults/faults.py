@@ -8,6 +8,7 @@ python benchmarks/faults/faults.py --workdir FOLDER fsync                  what 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import platform
 import random
@@ -15,7 +16,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -74,24 +74,20 @@ def kill(args: argparse.Namespace) -> None:
 
 
 def fill(args: argparse.Namespace) -> None:
-    """Disks too small for the run, made larger for the same command."""
+    """Disks too small for the run, made larger for the same command; a row for each."""
+    ground = functools.cache(lambda name: kills.Ground.of(name, args.workdir))
     names = tuple(kills.CASES)
-    grounds = {name: kills.Ground.of(name, args.workdir) for name in names}
-    ways: Counter[tuple[str, str]] = Counter()
     rng = random.Random(args.seed)
+    print("| way | disk, kB | on the small disk | on the larger one |\n|---|---|---|---|")
     for number in range(args.count):
-        name = names[number % len(names)]
-        ground = grounds[name]
-        most = 2 * ground.wanted.stat().st_size // 1000  # job and result together
-        with small_disk(args.workdir / "disk", rng.randrange(SMALL, most)) as disk:
-            outcome = run(*ground.command(disk / "out.tif"))
-            ways[name, ending(outcome, disk)] += 1
+        found = ground(name := names[number % len(names)])
+        size = rng.randrange(SMALL, 2 * found.wanted.stat().st_size // 1000)  # job and result together
+        with small_disk(args.workdir / "disk", size) as disk:
+            first = ending(run(*found.command(disk / "out.tif")), disk)
             subprocess.run(["mount", "-o", "remount,size=200m", "tmpfs", str(disk)], check=True)
-            again = run(*ground.command(disk / "out.tif"), "--overwrite")
-            lost = again.code != 0 or cog_differences(disk / "out.tif", ground.wanted)
-            ways[name, "lost" if lost else "finished by the same command"] += 1
-    for (name, way), count in ways.items():
-        print(f"| {name} | {way} | {count} |")
+            again = run(*found.command(disk / "out.tif"), "--overwrite")
+            lost = again.code != 0 or cog_differences(disk / "out.tif", found.wanted)
+            print(f"| {name} | {size} | {first} | {'LOST' if lost else 'finished, the same'} |", flush=True)
 
 
 def ending(outcome: command_line.Outcome, disk: Path) -> str:

@@ -42,6 +42,12 @@ _READERS = {
     ".avif": ("AVIF",), ".heic": ("HEIF",), ".kea": ("KEA",), ".fits": ("FITS",),
 }  # fmt: skip
 """Drivers, any of which reads the format; builds of GDAL leave some out."""
+_PAGE = "It is a web page: check the address that it was downloaded from, and whether that needs a login."
+_IN_ITS_PLACE = {
+    b"version https://git-lfs": "It is a pointer of Git LFS: fetch the file itself with git lfs pull.",
+    b"<!doctype html": _PAGE,
+    b"<html": _PAGE,
+}
 _IMAGES = (".tif", ".tiff", ".jp2", ".img", ".nitf", ".ntf", ".vrt", ".png", ".jpg", ".jpeg")
 _handles = threading.local()
 
@@ -156,6 +162,16 @@ def _missing_driver(path: str) -> str:
     )
 
 
+def _in_its_place(path: str) -> str:
+    """What to do about a file that a download left in the place of another; "" for other files."""
+    try:
+        with Path(path).open("rb") as file:
+            begin = file.read(200).lstrip().lower()
+    except OSError:
+        return ""
+    return next((needed for mark, needed in _IN_ITS_PLACE.items() if begin.startswith(mark)), "")
+
+
 def _inside_archive(path: str) -> str:
     """What to do about an archive that is no product; "" for other files."""
     archive = Archive.of(path) if prefix_of(path) else None
@@ -182,7 +198,9 @@ def _cannot_open(path: str, error: Exception) -> SceneError:
     if not remote and is_file(path) and not Path(path).stat().st_size:
         return SceneError(f"Cannot open '{path}' as a raster: the file is empty. Copy or download it again.")
     reason = gdal_reason(error).removeprefix(f"'{path}' ").removeprefix(f"'{gdal_name(path)}' ")
-    needed = advice(reason) if remote else _inside_archive(path) or _missing_driver(path)
+    needed = (
+        advice(reason) if remote else _inside_archive(path) or _in_its_place(path) or _missing_driver(path)
+    )
     if not remote and path.lower().endswith(".json"):
         needed = "It is no STAC item either, of type 'Feature' with 'stac_version' and 'assets'. Pass one, or a raster."
     return SceneError(

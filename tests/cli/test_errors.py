@@ -102,6 +102,16 @@ def write_text(path: Path) -> Path:
     return path
 
 
+def write_web_page(path: Path) -> Path:
+    path.write_text("\n<!DOCTYPE html><html><body>Please log in</body></html>")
+    return path
+
+
+def write_pointer(path: Path) -> Path:
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    return path
+
+
 def write_nothing(path: Path) -> Path:
     return path
 
@@ -117,6 +127,8 @@ def write_empty(path: Path) -> Path:
         (write_nothing, ["no such file", "Check the path"]),
         (write_text, ["as a raster", "not recognized"]),
         (write_empty, ["as a raster"]),
+        (write_web_page, ["not recognized", "web page", "login"]),
+        (write_pointer, ["not recognized", "git lfs pull"]),
         (factory.write_truncated, ["at rows 0-256, columns 0-256", "damaged, incomplete", "copy it again"]),
         (factory.write_palette, ["colour table", "gdal_translate -expand rgb"]),
         (factory.write_complex, ["complex64", "Convert it to real numbers"]),
