@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -146,7 +147,7 @@ def nodata_of(source: Any, bands: tuple[int, ...], override: float | None, path:
                 f"Cannot use nodata {override:g} for '{path}': no {dtype} pixel can have that value. "
                 f"Pass --nodata with a whole number from {np.iinfo(dtype).min} to {np.iinfo(dtype).max}."
             )
-        return float(override)
+        return _as_read(float(override), dtype)
     declared = source.nodatavals
     found = {declared[band - 1] for band in bands}
     if len({str(value) for value in found}) > 1:
@@ -159,6 +160,14 @@ def nodata_of(source: Any, bands: tuple[int, ...], override: float | None, path:
     if nodata is not None and not fits(nodata, dtype):
         warn(f"'{path}' declares nodata {nodata:g}, which no {dtype} pixel can have: nodata is ignored")
         return None
+    return None if nodata is None else _as_read(nodata, dtype)
+
+
+def _as_read(nodata: float, dtype: np.dtype[Any]) -> float:
+    """What GDAL reads where a TIFF of that dtype holds a value: the largest float32 for one that only rounds to it."""
+    largest = float(np.finfo(np.float32).max)
+    if dtype == np.float32 and math.isclose(abs(nodata), largest, rel_tol=1e-6):
+        return math.copysign(largest, nodata)
     return nodata
 
 

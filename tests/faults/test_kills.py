@@ -9,6 +9,7 @@ import kills
 import pytest
 
 SEED = 14
+QUICK = ("one cell", "cells", "one cell", "plain blocks and a mask")
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +18,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], kills.Re
     ground = functools.cache(lambda case: kills.Ground.of(case, folder))
 
     def recover(number: int) -> kills.Recovery:
-        kill = kills.Kill.drawn(SEED, number, tuple(kills.CASES))
+        kill = kills.Kill.drawn(SEED, number, QUICK)
         return kills.recover(kill, ground(kill.case), folder)
 
     return recover

@@ -166,14 +166,19 @@ class Ground:
         return ground
 
     def undisturbed(self, victim: str) -> Path:
-        """The result to expect. A network rounds differently on two cores a block, which one worker alone has."""
-        if "network" not in self.source.name or victim != "client with workers":
+        """The result to expect. In float32 a network rounds differently on two cores a block, which one worker alone has.
+
+        With a scheduler, the tags leave the choice of a device to the workers.
+        """
+        if "network" not in self.source.name or victim not in ("client with workers", "scheduler"):
             return self.wanted
-        alone = self.wanted.with_name(f"one-worker-{self.source.name}")
-        if not alone.exists():
-            outcome = run(*self.command(alone), *WORKERS[victim])
+        other = self.wanted.with_name(f"{victim.replace(' ', '-')}-{self.source.name}")
+        if not other.exists():
+            with cluster(victim == "scheduler") as (_, address):
+                where = ("--scheduler", address) if address else WORKERS[victim]
+                outcome = run(*self.command(other), *where)
             assert outcome.code == 0, outcome.err
-        return alone
+        return other
 
     def command(self, target: Path) -> tuple[object, ...]:
         """What to type."""
