@@ -189,7 +189,7 @@ def _load_geometry(source: str) -> tuple[Any, CRS | None]:
     except (shapely.errors.ShapelyError, UnicodeDecodeError) as error:
         shown = _shortened(source)
         # Only text with brackets was meant as coordinates, so that the parser's reason helps.
-        said = " ".join(str(error).removeprefix("ParseException: ").split())[:200]
+        said = _said(error)[:200]
         reason = f" ({said})" if said and set(source) & set("({") else ""
         found = "it holds" if is_file else "it is not a file, and"
         raise ConfigError(
@@ -237,8 +237,13 @@ def _read_vector_file(path: Path) -> tuple[Any, CRS | None]:
     return _union(shapes), _parse_crs(meta["crs"])
 
 
+def _said(error: Exception) -> str:
+    """What a parser of geometries says, in one line."""
+    return " ".join(str(error).removeprefix("ParseException: ").split())
+
+
 def _not_plain(shown: str, error: Exception) -> ConfigError:
-    reason = " ".join(str(error).removeprefix("ParseException: ").split()).rstrip(".")
+    reason = _said(error).rstrip(".")
     return ConfigError(
         f"Cannot use area of interest '{shown}': it holds geometries that are no plain polygons ({reason}). "
         "Pass --aoi with polygons of straight edges: ogr2ogr -nlt CONVERT_TO_LINEAR OUT IN."

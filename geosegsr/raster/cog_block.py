@@ -85,7 +85,7 @@ class TiledFormat:
         """
         nodata = metadata.nodata
         if nodata is not None and nodata == nodata and float(nodata_marker(nodata, dtype)) != nodata:
-            return None  # such as -3.4028235e+38, which rasterio does not set for float32
+            return None  # such as 0.1, which no float32 is
         shape = metadata.height, metadata.width
         tiles = {key: value for key, value in options.items() if key in TILE_OPTIONS}
         wanted = len(overview_shapes(*shape, options))

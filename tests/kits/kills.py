@@ -94,6 +94,11 @@ def _write_masked(path: Path, size: tuple[int, int]) -> Path:
     return factory.write_scene(path, array, mask=~factory.blob(size))
 
 
+def where(victim: str, address: str) -> tuple[object, ...]:
+    """Options of a run with such a victim; the address of its scheduler, or "" without one."""
+    return ("--scheduler", address) if address else WORKERS.get(victim, ())
+
+
 @dataclass(frozen=True)
 class Kill:
     """Who is killed when; from the seed and the number alone."""
@@ -175,8 +180,7 @@ class Ground:
         other = self.wanted.with_name(f"{victim.replace(' ', '-')}-{self.source.name}")
         if not other.exists():
             with cluster(victim == "scheduler") as (_, address):
-                where = ("--scheduler", address) if address else WORKERS[victim]
-                outcome = run(*self.command(other), *where)
+                outcome = run(*self.command(other), *where(victim, address))
             assert outcome.code == 0, outcome.err
         return other
 
@@ -190,10 +194,7 @@ def recover(kill: Kill, ground: Ground, folder: Path) -> Recovery:
     target = folder / f"out-{kill.number}.tif"
     command = ground.command(target)
     with cluster(kill.victim == "scheduler") as (scheduler, address):
-        options = WORKERS.get(kill.victim, ())
-        if address:
-            options = ("--scheduler", address)
-        process = start(*command, *options, start_new_session=True)
+        process = start(*command, *where(kill.victim, address), start_new_session=True)
         said = Lines(process)
         wait_for(kill, process, said, target)
         victim = process.pid if kill.victim.startswith("client") else None
@@ -208,9 +209,8 @@ def recover(kill: Kill, ground: Ground, folder: Path) -> Recovery:
         end_all(process.pid)
     ended = "hung" if hung else {-signal.SIGKILL: "killed", 0: "went on"}.get(code, "refused")
     with cluster(kill.victim == "scheduler") as (_, address):
-        options = ("--scheduler", address) if address else options
         over = ("--overwrite",) if code == 0 or target.exists() else ()
-        outcome = run(*command, *options, *over, "--json")
+        outcome = run(*command, *where(kill.victim, address), *over, "--json")
     again = "finished" if outcome.code == 0 else outcome.err.strip()[-500:]
     differences = []
     resumed = 0
