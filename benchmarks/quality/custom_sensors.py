@@ -100,7 +100,7 @@ def trained(
         **({"schedule.steps": options.steps} if options.steps else {"schedule.minutes": options.minutes}),
         **({"data.val": [str(root / sensor.val)]} if sensor.val else {}),
         "validation.tiles": 24,
-        "validation.keep": options.keep,
+        "validation.forget": options.forget,
         "find_sensor": True,
         "threads": options.threads,
     }
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int)
-    parser.add_argument("--keep", type=float, default=0.7)
+    parser.add_argument("--forget", type=float, default=0.02)
     parser.add_argument("--only", nargs="*", choices=SENSORS, default=list(SENSORS))
     parser.add_argument("--random", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--out", type=Path, default=Path("runs") / "custom_sensors")

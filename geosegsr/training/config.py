@@ -157,10 +157,10 @@ class ValidationConfig(Checked):
     """A run ends when this many validations in a row gain less than 0.01 dB over the one before them; 0: never."""
     bundled: bool = True
     """Whether the bundled model is scored on the same tiles at the end; the run's model has to be better."""
-    keep: Annotated[float, bounds(gt=0, le=1)] = 0.7
-    """Share of the gain over given start weights, or over a better bundled model, that weights nearer to the start must keep to
-    become the model: they have forgotten less, by default less than 0.1 dB of most old sources, where it was measured. 1: the best
-    weights become the model."""
+    forget: Annotated[float, bounds(gt=0)] = 0.02
+    """What sharp and clean scenes of the run's ground may lose by a start from given weights, in dB, by an estimate; other ground
+    lost up to five times as much, where it was measured. If the best weights lose more, weights nearer to the start become the
+    model, as long as they beat what the best ones beat."""
     pictures: Annotated[int, bounds(1)] = 4
     """Tiles shown in the picture of each validation."""
 

@@ -29,7 +29,7 @@ from geosegsr.training.selection import Selection
 from geosegsr.training.stop import stop_requests
 from geosegsr.training.trackers import Trackers, check_trackers
 from geosegsr.training.validation import Score
-from geosegsr.training.wise import SHARES
+from geosegsr.training.wise import VALIDATIONS
 
 Values = TypeVarTuple("Values")
 
@@ -225,7 +225,7 @@ class _Loop:
         """Fit the validations, which take `cost` seconds each, and the bundled model on the same tiles into a run of minutes."""
         self.validation_s = cost
         plan = self.config.validation
-        nearer = len(SHARES) if plan.keep < 1 and self.config.model.init != RANDOM else 0
+        nearer = 0 if self.config.model.init == RANDOM else VALIDATIONS
         self.clock.reserve = cost * (1 + nearer + (_BUNDLED_AT_THE_END if plan.bundled else 0))
         self.timetable = Timetable(self.config.validation, self.config.schedule, cost)
 

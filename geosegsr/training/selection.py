@@ -17,6 +17,7 @@ from geosegsr.models.interpolation import repeat_pixels
 from geosegsr.training.config import RANDOM, TrainConfig
 from geosegsr.training.dataset import Dataset
 from geosegsr.training.events import Noted, Reporter, Validated
+from geosegsr.training.memory import Memory
 from geosegsr.training.network import Network, build_network, load_network, save_model, save_network
 from geosegsr.training.overview import overview, sensor_text
 from geosegsr.training.report import Overview, write_report
@@ -24,7 +25,7 @@ from geosegsr.training.rivals import score_of_bundled
 from geosegsr.training.run_folder import RunFolder
 from geosegsr.training.trackers import Trackers
 from geosegsr.training.validation import Score, Validation, span_of
-from geosegsr.training.wise import Between, gained_over, nearest_that_keeps
+from geosegsr.training.wise import Between, farthest_that_remembers, interpolated
 
 _GAIN = 0.01
 """Smallest rise of a score that counts as a gain, in dB."""
@@ -147,8 +148,8 @@ class Selection:
     def write_model(self, network: Network, bundled: Score | None = None) -> Score | None:
         """Write the model of the finished run.
 
-        It has the best weights, or weights nearer to the start where they keep most of the gain. Without validation it has
-        those of `network`.
+        It has the best weights, or weights nearer to the start where the best ones have forgotten too much. Without
+        validation it has those of `network`.
 
         Args:
             network: With the weights at the end of the run.
@@ -174,31 +175,28 @@ class Selection:
         return self.between.score
 
     def _nearer_to_the_start(self, bundled: Score | None) -> Between | None:
-        """Weights between start and best that keep most of the gain, and beat what the best ones beat."""
-        best, start, validation, keep = self.best, self.start, self._validation, self._config.validation.keep
-        given = self._config.model.init != RANDOM
-        if best is None or start is None or validation is None or not given or keep == 1:
+        """Weights between start and best that have forgotten less, and beat what the best ones beat."""
+        best, start, validation = self.best, self.start, self._validation
+        if best is None or start is None or validation is None or self._config.model.init == RANDOM:
             return None
         if best.main <= start.main:
             return None
-        device, data = self._accelerator.device, self._data
+        device, data, baseline = self._accelerator.device, self._data, validation.baseline
+        beaten = best.falls_short_of(baseline, start, bundled)
 
-        def validate(network: Network) -> Score:
-            with self._accelerator.autocast():
-                return validation.run(network.to(device), device)[0]
+        def origin() -> Network:
+            bands = data.network_bands
+            return build_network(self._config, len(bands), bands, data.patches).eval().to(device)
 
-        found = nearest_that_keeps(
-            lambda: build_network(self._config, len(data.network_bands), data.network_bands, data.patches),
-            lambda: load_network(self._folder.best),
-            (gained_over(start, best, bundled), best),
-            validate,
-            keep,
-        )
-        if found is None:
-            return None
-        behind = found.score.falls_short_of(validation.baseline, start, bundled)
-        worse = behind is not None and best.falls_short_of(validation.baseline, start, bundled) != behind
-        return None if worse else found
+        with self._accelerator.autocast():
+            memory = Memory(validation, origin(), device)
+            return farthest_that_remembers(
+                lambda share: interpolated(origin(), load_network(self._folder.best).to(device), share),
+                memory.lost,
+                self._config.validation.forget,
+                lambda network: validation.run(network, device)[0],
+                lambda score: score.falls_short_of(baseline, start, bundled) in (None, beaten),
+            )
 
     def _write_between(self, between: Between) -> None:
         assert self._validation is not None
@@ -206,12 +204,11 @@ class Selection:
         steps = int(card.metrics["steps"])
         metrics = _metrics(steps, between.score, self._validation.baseline, self.start)
         said = (
-            f"Its weights lie {between.share:g} of the way from its start to the trained ones: "
-            f"{min(between.kept, 1):.0%} of the gain, and less of what the start knew is lost."
+            f"Its weights lie {between.share:g} of the way from its start to the trained ones: sharp and clean scenes of such "
+            f"ground lose about {between.lost:.2f} dB, and of other ground up to five times as much."
         )
-        card = replace(
-            card, metrics={**metrics, "trained_share": between.share}, notes=f"{card.notes} {said}".strip()
-        )
+        metrics |= {"trained_share": between.share, "forgotten": between.lost}
+        card = replace(card, metrics=metrics, notes=f"{card.notes} {said}".strip())
         save_network(self._folder.model, between.network, card)
         self._reporter.tell(Noted(f"{said} The trained weights are in '{self._folder.best}'."))
 

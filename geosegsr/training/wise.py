@@ -1,6 +1,6 @@
-"""Weights between those of the start and the trained ones: nearly all of the gain, and less is forgotten.
+"""Weights between those of the start and the trained ones: they gain less, and forget much less.
 
-    start ---0.4---0.6---0.8--- trained
+    start ---0.1---0.2--- ... ---0.9--- trained
 
 Source:
     WiSE-FT: Wortsman et al., "Robust fine-tuning of zero-shot models", 2022.
@@ -8,16 +8,17 @@ Source:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import torch
 
 from geosegsr.training.network import Network
 from geosegsr.training.validation import Score
 
-SHARES = (0.4, 0.5, 0.6, 0.7, 0.8)
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """How far candidates lie from the start, 0, towards the trained weights, 1."""
+VALIDATIONS = 6
+"""What the search takes in most runs, in validations."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Between:
     """How far it is from the start, 0, to the trained weights, 1."""
     score: Score
     """Its score on the validation tiles."""
-    kept: float
-    """Its gain, as a share of the gain of the trained weights; above 1 if it is better than they are."""
+    lost: float
+    """What it has forgotten, by `geosegsr.training.memory`, in dB."""
 
 
 def interpolated(start: Network, trained: Network, share: float) -> Network:
@@ -45,43 +46,41 @@ def interpolated(start: Network, trained: Network, share: float) -> Network:
     state, other = trained.state_dict(), start.state_dict()
     for name, values in state.items():
         if values.is_floating_point():
-            state[name] = torch.lerp(other[name].to(values), values, share)
+            state[name] = other[name].to(values).lerp(values, share)
     trained.load_state_dict(state)
     return trained.eval()
 
 
-def gained_over(start: Score, best: Score, bundled: Score | None) -> Score:
-    """The score that a gain is counted from: that of the start, or of a bundled model that is better and was beaten."""
-    if bundled is None or not start.main < bundled.main < best.main:
-        return start
-    return bundled
-
-
-def nearest_that_keeps(
-    start: Callable[[], Network],
-    trained: Callable[[], Network],
-    scores: tuple[Score, Score],
+def farthest_that_remembers(
+    between: Callable[[float], Network],
+    lost: Callable[[Network], float],
+    limit: float,
     validate: Callable[[Network], Score],
-    keep: float,
+    enough: Callable[[Score], bool],
 ) -> Between | None:
-    """The weights nearest to the start that keep most of the gain of the trained ones.
+    """The weights that gain most and forget no more than is allowed.
+
+    What is forgotten grows like the square of the share, so that of the trained weights tells how far one may go. Where
+    weights so near to the start are not good enough, the nearest ones are taken that are.
 
     Args:
-        start: Builds the network that the run started from.
-        trained: Loads the trained network.
-        scores: Where the gain is counted from, and of the trained network; the second is higher.
-        validate: Scores a network on the same tiles.
-        keep: Share of the gain that must be kept, 0 to 1.
+        between: Builds the network whose weights lie that share of the way from the start to the trained ones.
+        lost: What a network has forgotten, in dB.
+        limit: Most that may be forgotten, in dB.
+        validate: Scores a network.
+        enough: Whether a score beats all that the trained weights beat.
 
     Returns:
-        None if none of `SHARES` keeps as much.
+        None where the trained weights themselves remember enough, or where nothing before them is good enough.
     """
-    first, last = scores
-    origin = start()
-    for share in SHARES:
-        network = interpolated(origin, trained(), share)
+    whole = lost(between(1.0))
+    if whole <= limit:
+        return None
+    farthest = math.sqrt(limit / whole)
+    begin = max(sum(share <= farthest for share in SHARES) - 1, 0)
+    for share in SHARES[begin:]:
+        network = between(share)
         score = validate(network)
-        kept = (score.main - first.main) / (last.main - first.main)
-        if kept >= keep:
-            return Between(network, share, score, kept)
+        if enough(score):
+            return Between(network, share, score, lost(network))
     return None
