@@ -10,6 +10,7 @@ import numpy as np
 
 from geosegsr.errors import BandError, SceneError, UnsuitableError
 from geosegsr.notices import warn
+from geosegsr.raster.texts import band_names
 
 _MOST_BANDS = 4096  # imaging spectrometers have hundreds; a header of a few bytes can claim 65,535
 _MOST_BLOCK_BYTES = (
@@ -127,9 +128,10 @@ def _number(source: Any, band: int | str, path: str) -> int:
     """The 1-based number of a band that may be named."""
     if not isinstance(band, str):
         return band
-    found = [number for number, name in enumerate(source.descriptions, 1) if name == band]
+    names = band_names(source, path)
+    found = [number for number, name in enumerate(names, 1) if name == band]
     if len(found) != 1:
-        known = ", ".join(name for name in source.descriptions if name)
+        known = ", ".join(name for name in names if name)
         has = f"the names of its bands are {known}" if known else "its bands have no names"
         raise BandError(
             f"Cannot find a band '{band}' in '{path}': {has}. "

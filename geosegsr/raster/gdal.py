@@ -105,6 +105,10 @@ def reading(path: str | Path, window: Window | None = None, name: str | None = N
         ) from _shown(path, error)
     except (RasterioError, CRSError) as error:
         raise SceneError(f"Cannot read '{named}'{where}: {gdal_reason(error)}.") from _shown(path, error)
+    except UnicodeDecodeError as error:
+        raise SceneError(
+            f"Cannot read '{named}'{where}: it holds text that is not UTF-8. Leave that out: gdal_translate -nomd IN OUT.tif."
+        ) from _shown(path, error)
 
 
 def read_pixels(path: str, window: Window, name: str, read: Callable[[Any], NDArray[Any]]) -> NDArray[Any]:

@@ -43,6 +43,7 @@ tries again. Dropped connections are tried again, too; the delay doubles each ti
 
 _IDENTIFYING = {"content-length": "size", "last-modified": "modified", "etag": "etag"}
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/")
+_WITH_QUERY = re.compile(r"/vsicurl\?|(/vsicurl/)?https?://[^?]*\?")
 _RANGE_PATIENCE_S = 10
 _RETRY = re.compile(r"HTTP error code: (\d+) - (\S+)\. Retrying again")
 _seen: dict[str, dict[str, str]] = {}
@@ -73,11 +74,12 @@ def network_options(path: str = "") -> dict[str, str]:
     """NETWORK_DEFAULTS without those that the environment or GDAL's configuration sets.
 
     Args:
-        path: What is read. Beside a path of GDAL's that carries options, such as /vsicurl?url=..., no other files are
-            looked for: GDAL would append their suffixes to the last option, and search without end.
+        path: What is read. Beside one that carries options or a query, such as /vsicurl?url=... or a signed address, no
+            other files are looked for: GDAL would append their names to the last option, search without end, and ask
+            other addresses with the signature. Python's other threads stand still until the server answers.
     """
     get = rasterio_env.get_gdal_config
-    alone = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"} if path.startswith("/vsicurl?") else {}
+    alone = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"} if _WITH_QUERY.match(path) else {}
     wanted = NETWORK_DEFAULTS | alone | store_options()
     return {name: value for name, value in wanted.items() if get(name) is None}
 

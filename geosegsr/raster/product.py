@@ -17,6 +17,7 @@ from rasterio.crs import CRS
 from geosegsr.errors import BandError, SceneError, did_you_mean
 from geosegsr.raster.gdal import reading
 from geosegsr.raster.kinds import BandKind
+from geosegsr.raster.texts import band_units
 from geosegsr.raster.vrt import GDAL_TYPES, add_tags, colour_name
 
 _ENOUGH_BANDS = 3
@@ -259,7 +260,7 @@ def _header(band: ProductBand) -> dict[str, Any]:
             "scale": source.scales[at],
             "offset": source.offsets[at],
             "nodata": source.nodatavals[at],
-            "unit": source.units[at],
+            "unit": band_units(source, band.path)[at],
         }
 
 

@@ -26,6 +26,7 @@ from geosegsr.raster import band_files, landsat, sentinel2, stac_assets
 from geosegsr.raster.archive import Archive, prefix_of
 from geosegsr.raster.gdal import reading
 from geosegsr.raster.product import Grid, Part, Product, ProductBand, parts_of
+from geosegsr.raster.texts import band_names
 
 _ZARR = (".zgroup", ".zarray", "zarr.json")
 """Files at the top of a Zarr store, which GDAL opens by the folder's name."""
@@ -135,7 +136,7 @@ def subdatasets(path: str) -> tuple[Part, ...]:
     for name in names[:_MOST_SUBDATASETS]:
         with suppress(SceneError), reading(name) as source:
             grid = Grid(source.height, source.width, source.crs, source.transform)
-            titles = [text or f"band {n}" for n, text in enumerate(source.descriptions, 1)]
+            titles = [text or f"band {n}" for n, text in enumerate(band_names(source, name), 1)]
             bands = tuple(ProductBand(title, name, n) for n, title in enumerate(titles, 1))
             found.append(Part(path, part_of_subdataset(name), bands, grid, subdataset=name))
     return tuple(found)

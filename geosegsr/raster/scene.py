@@ -26,16 +26,13 @@ from geosegsr.raster.fitness import (
 )
 from geosegsr.raster.gdal import read_pixels, reading, renew, rio_window
 from geosegsr.raster.kinds import asked_kinds, telling_name
-from geosegsr.raster.metadata import BandMetadata, Metadata, is_outdated
+from geosegsr.raster.metadata import BandMetadata, Metadata
 from geosegsr.raster.nodata import is_invalid
 from geosegsr.raster.products import locate
+from geosegsr.raster.texts import band_names, band_units, tags_of
 from geosegsr.raster.window import Window
 
 AlphaPolicy = Literal["auto", "mask", "image"]
-# Domains that describe the file's encoding or pixel grid, which change, or that are read elsewhere.
-_OWN_DOMAINS = {
-    "COLOR_PROFILE", "DERIVED_SUBDATASETS", "GEOLOCATION", "IMAGE_STRUCTURE", "RPC", "SUBDATASETS", "rio_creation_kwds",
-}  # fmt: skip
 _SAMPLE_SIDE = 1024
 _LARGE_BLOCK = 1024 * 1024  # pixels
 # A mask is mostly empty and full, even if it fades at its edges; an image is mostly in between, at many levels.
@@ -345,10 +342,15 @@ def _looks_like_image(source: Any, band: int) -> bool:
 
 
 def _metadata(source: Any, bands: list[int], nodata: float | None, path: str | Path) -> Metadata:
-    (gcps, gcps_crs), colours, names = source.gcps, source.colorinterp, source.descriptions
-    units, scales, offsets = source.units, source.scales, source.offsets
+    (gcps, gcps_crs), colours, scales, offsets = (
+        source.gcps,
+        source.colorinterp,
+        source.scales,
+        source.offsets,
+    )
+    names, units = band_names(source, str(path)), band_units(source, str(path))
     has_transform = not gcps and source.transform != Affine.identity()
-    tags = _tags(source, 0)
+    tags = tags_of(source, 0, str(path))
     if not (source.crs or gcps_crs):
         tags.pop("AREA_OR_POINT", None)  # without a CRS, GDAL loses "Area", and for "Point" it invents one
     metadata = Metadata(
@@ -369,7 +371,7 @@ def _metadata(source: Any, bands: list[int], nodata: float | None, path: str | P
                 unit=units[band - 1],
                 scale=scales[band - 1],
                 offset=offsets[band - 1],
-                tags=_tags(source, band),
+                tags=tags_of(source, band, str(path)),
                 colour_table=_colour_table(source, band),
             )
             for band in bands
@@ -385,16 +387,3 @@ def _colour_table(source: Any, band: int) -> tuple[tuple[int, ...], ...]:
         return ()
     entries: dict[int, tuple[int, ...]] = source.colormap(band)
     return tuple(entries.get(value, (0, 0, 0, 255)) for value in range(max(entries, default=-1) + 1))
-
-
-def _tags(source: Any, band: int) -> dict[str, str]:
-    """Tags of the default domain, and those of others as "domain.key": a copy into a COG loses other domains.
-
-    What no longer holds on another grid is left out, documents (xml:XMP and the like) are no tags, and a TIFF keeps neither empty
-    values nor white space before others.
-    """
-    tags = dict(source.tags(band))
-    for domain in source.tag_namespaces(band):
-        if domain and domain not in _OWN_DOMAINS and not domain.startswith(("xml:", "json:")):
-            tags.update({f"{domain}.{key}": value for key, value in source.tags(band, ns=domain).items()})
-    return {key: value.lstrip() for key, value in tags.items() if value.strip() and not is_outdated(key)}

@@ -285,6 +285,14 @@ def test_an_archive_counts(tmp_path: Path) -> None:
 # Options.
 
 
+def test_nothing_is_looked_for_beside_a_signed_address(
+    server: Server, target: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """No folder is listed either: its address would carry the signature."""
+    assert command(capfd, server, target).code == 0
+    assert set(server.requests) == {f"/scene.tif{QUERY}"}
+
+
 def test_options_of_the_user_count(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in NETWORK_DEFAULTS:
         monkeypatch.delenv(name, raising=False)

@@ -324,7 +324,7 @@ def _judge(status: int, text: str, *, several: bool = False) -> str:
     lines = [line for line in text.splitlines() if not line.startswith("Warning: ")]
     if code == 0:
         return "result" if not lines else "untidy"
-    if code == 1:
+    if code == 1 or (several and code == 2):  # of a list that is none, as of an option that is wrong
         tidy = all(
             line.startswith("Error: ") and line.endswith((".", "?")) and len(line) < 2000 for line in lines
         )

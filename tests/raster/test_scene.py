@@ -1,12 +1,14 @@
 """What a scene says of itself, read once; what cannot be upscaled is refused by name."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import scene_factory as factory
 from rasterio._env import get_gdal_config
 
+from geosegsr.errors import GeoSegSRWarning
 from geosegsr.raster.bands import colour_of
 from geosegsr.raster.gdal import reading
 from geosegsr.raster.scene import Scene
@@ -77,3 +79,25 @@ def test_alpha_is_a_mask_unless_it_looks_like_an_image(tmp_path: Path) -> None:
     nir = Scene.open(factory.write_nir_as_alpha(tmp_path / "nir.tif"))
     assert nir.alpha_band is None and nir.count == 4 and nir.alpha_looks_like_image
     assert Scene.open(factory.write_nir_as_alpha(tmp_path / "nir.tif"), alpha="mask").alpha_band == 4
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ({"descriptions": ["GRUEN"]}, "the names of its bands are left out"),
+        ({"units": ["GRUEN"]}, "the units of its bands are left out"),
+        ({"namespaces": {"GRUEN": {"a": "b"}}}, "tags outside the default domain are left out"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_text_that_is_not_utf8_is_left_out(written: dict[str, Any], said: str, tmp_path: Path) -> None:
+    """Of programs that write Latin-1: a traceback before."""
+    path = factory.write_scene(
+        tmp_path / "in.tif", np.ones((1, 20, 20), np.uint8), tags={"kept": "yes"}, **written
+    )
+    path.write_bytes(path.read_bytes().replace(b"GRUEN", b"GR\xdcN "))
+    with pytest.warns(GeoSegSRWarning, match=said):
+        scene = Scene.open(path)
+    (band,) = scene.metadata.bands
+    assert band.description is None and not band.unit
+    assert scene.metadata.tags["kept"] == "yes" and not any("N ." in key for key in scene.metadata.tags)
