@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import re
 import threading
 import time
@@ -43,7 +44,7 @@ tries again. Dropped connections are tried again, too; the delay doubles each ti
 
 _IDENTIFYING = {"content-length": "size", "last-modified": "modified", "etag": "etag"}
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/")
-_WITH_QUERY = re.compile(r"/vsicurl\?|(/vsicurl/)?https?://[^?]*\?")
+_ADDRESS = re.compile(r"(/vsicurl/)?https?://")
 _RANGE_PATIENCE_S = 10
 _RETRY = re.compile(r"HTTP error code: (\d+) - (\S+)\. Retrying again")
 _seen: dict[str, dict[str, str]] = {}
@@ -79,8 +80,11 @@ def network_options(path: str = "") -> dict[str, str]:
             other addresses with the signature. Python's other threads stand still until the server answers.
     """
     get = rasterio_env.get_gdal_config
-    alone = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"} if _WITH_QUERY.match(path) else {}
-    wanted = NETWORK_DEFAULTS | alone | store_options()
+    with_query = _ADDRESS.match(path) and ("?" in path or os.environ.get(VARIABLE))
+    alone = path.startswith("/vsicurl?") or with_query
+    wanted = (
+        NETWORK_DEFAULTS | ({"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"} if alone else {}) | store_options()
+    )
     return {name: value for name, value in wanted.items() if get(name) is None}
 
 

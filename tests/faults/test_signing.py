@@ -82,6 +82,13 @@ def test_a_link_that_expires_is_renewed(
     assert json.loads(outcome.out)["status"] == "done"
 
 
+def test_nothing_is_looked_for_beside_an_address_that_is_signed(server: Server, command: Path) -> None:
+    """GDAL would list its folder, with the signature."""
+    assert Scene.open(server.url("scene.tif")).height == 512
+    asked = [path for path in server.requests if SECRET in path]
+    assert asked and all(path.startswith("/scene.tif?") for path in asked)
+
+
 def test_links_inside_a_vrt_document_are_renewed(server: Server, command: Path) -> None:
     document = (
         '<VRTDataset rasterXSize="512" rasterYSize="512"><VRTRasterBand dataType="UInt16" band="1"><SimpleSource>'
