@@ -50,6 +50,15 @@ def single_threaded_blas() -> Iterator[None]:
                 _limit.restore_original_limits()
 
 
+def start_with_one_blas_thread() -> None:
+    """Have OpenBLAS start without threads of its own, in a process that computes blocks and has not loaded numpy.
+
+    Each copy of the library otherwise starts a thread per core, which waits busily before it sleeps: a twentieth of the CPU
+    time of a large interpolation. A value of OPENBLAS_NUM_THREADS in the environment is left alone.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
 def _take_control() -> None:
     """Let this thread set the limit: newer versions of threadpoolctl obey only the first thread that did."""
     for library in _controller().lib_controllers:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from geosegsr import files
-from geosegsr.cpu import keep_freed_memory
+from geosegsr.cpu import keep_freed_memory, start_with_one_blas_thread
 from geosegsr.stores.address import address_of
 from geosegsr_cli.parts import batch
 from geosegsr_cli.parts.beside import Beside, beside_options, describe
@@ -259,6 +259,7 @@ def command(
     treated as if it were upscaled alone.
     """
     verbosity(quiet, verbose)
+    start_with_one_blas_thread()
     keep_freed_memory(of_any_size=True)
     dst = _named_output(dst, src)
     with shown("finding the scenes", quiet=quiet, as_json=as_json):  # this loads GDAL
