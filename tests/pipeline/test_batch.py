@@ -127,10 +127,9 @@ def test_what_is_said_to_people(scenes: Path, tmp_path: Path, upscale: Callable[
     outcome = upscale(*args)
     assert outcome.code == 1
     assert outcome.out.startswith(f"{tmp_path}/out/e_x2.tif: 80 x 68 pixels, 2 bands uint8")
-    first, *rest, last = outcome.said
+    first, *summary = outcome.said
     assert first.startswith(f"Error: Cannot open '{scenes / 'a.tif'}' as a raster")
-    assert [line.split() for line in rest[1:]] == [["done", "1"], ["failed", "1"]]
-    assert last.strip().startswith(f"{scenes / 'a.tif'}: Cannot open")
+    assert [line.split() for line in summary[1:]] == [["done", "1"], ["failed", "1"]]
     again = upscale(*args)
     assert again.out == f"{tmp_path}/out/e_x2.tif: skipped, it is finished\n"
     quiet = upscale(*args, "-q")

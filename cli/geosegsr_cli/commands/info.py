@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from geosegsr_cli.parts.options import Nodata, band_kind_option, json_option, one_line, print_json, verbosity
+from geosegsr_cli.parts.options import Nodata, band_kind_option, json_option, paragraph, print_json, verbosity
 from geosegsr_cli.parts.screen import shown
 
 
@@ -44,7 +44,7 @@ def command(file: str, nodata: Any, band_kinds: Any, alpha: Any, sensor: bool, a
         print_json(facts)
         return
     for name, value in [*_parts(facts), *(_lines(facts) if "bands" in facts else ())]:
-        click.echo(one_line(f"{name:<11}{value}"))
+        click.echo(paragraph(f"{name:<11}{value}", 11))
 
 
 def _sensor(file: str, **options: Any) -> str:

@@ -10,8 +10,9 @@ import click
 from geosegsr import files
 from geosegsr.cpu import keep_freed_memory, start_with_one_blas_thread
 from geosegsr.stores.address import address_of
-from geosegsr_cli.parts import batch
-from geosegsr_cli.parts.beside import Beside, beside_options, describe
+from geosegsr_cli.parts import batch, single
+from geosegsr_cli.parts.asked import Asked
+from geosegsr_cli.parts.beside import Beside, beside_options
 from geosegsr_cli.parts.foreign import foreign_options, opened
 from geosegsr_cli.parts.groups import GroupedCommand
 from geosegsr_cli.parts.options import (
@@ -21,20 +22,13 @@ from geosegsr_cli.parts.options import (
     Nodata,
     Scale,
     band_kind_option,
-    human_bytes,
-    human_seconds,
     json_option,
-    paragraph,
-    print_json,
     verbosity,
 )
-from geosegsr_cli.parts.progress import ProgressBar, told
-from geosegsr_cli.parts.screen import open_screen, shown
+from geosegsr_cli.parts.screen import shown
 
 if TYPE_CHECKING:
-    from geosegsr.models.contract import Upscaler
-    from geosegsr.pipeline.batch import Unsuitable
-    from geosegsr.pipeline.task import Request
+    from geosegsr.pipeline.batch import OnError, Unsuitable
     from geosegsr.workers.scheduler import Scheduler
 
 
@@ -223,7 +217,7 @@ def command(
     dst: str | None,
     listed: TextIO | None,
     pattern: str | None,
-    on_error: str | None,
+    on_error: OnError | None,
     exclude: tuple[str, ...],
     unsuitable: Unsuitable | None,
     scale: int,
@@ -248,7 +242,7 @@ def command(
     model_range: tuple[float, float] | None,
     preview_name: str | None,
     report_name: str | None,
-    **options: Any,
+    **pixels: Any,
 ) -> None:
     """Upscale the raster SRC into a Cloud-Optimized GeoTIFF on the same ground.
 
@@ -265,43 +259,42 @@ def command(
     with shown("finding the scenes", quiet=quiet, as_json=as_json):  # this loads GDAL
         is_batch = batch.is_folder(dst) or not batch.is_one_file(src, listed)
     _refuse_misplaced(dst, is_batch, uncertainty, pattern or on_error or exclude or unsuitable)
-    how: dict[str, Any] = {"creation": dict(creation), "stac": stac, "acquired": acquired}
-    how |= {"overwrite": overwrite, "resume": not no_resume}
     network = opened(
         model, trust_model=trust_model, model_range=model_range,
-        device=options["device"], precision=options["precision"],
+        device=pixels["device"], precision=pixels["precision"],
     )  # fmt: skip
-    at = _scheduler(scheduler, scheduler_ca, scheduler_cert, scheduler_key)
-    beside = Beside(preview_name, report_name, overwrite)
-    run: dict[str, Any] = how | {
-        "workers": workers,
-        "scheduler": at,
-        "quiet": quiet,
-        "beside": beside,
-        "scratch": scratch,
-    }
-    if is_batch:
-        with shown("finding the scenes", quiet=quiet, as_json=as_json):
-            scenes = batch.scenes_of(
-                src, listed, dst, pattern,
-                exclude=exclude, scale=scale, model=model, separate=options["separate"],
-            )  # fmt: skip
-        beside.check(scenes, several=True, separate=options["separate"])
-        if dry_run:
-            request = _request(scale, network, options, how, scratch)
-            well = batch.estimate(scenes, request, unsuitable=unsuitable or "fail", as_json=as_json)
-        else:
-            run |= {"on_error": on_error or "skip", "unsuitable": unsuitable or "fail"}
-            well = batch.run_batch(scenes, scale, network, as_json=as_json, **run, **options)
-        click.get_current_context().exit(0 if well else 1)
-    beside.check([(src[0], Path(dst))], several=False, separate=options["separate"])
-    if dry_run:
-        _estimate(
-            _request(scale, network, options, how, scratch), src[0], Path(dst), uncertainty, as_json=as_json
+    asked = Asked(
+        scale=scale,
+        model=network,
+        pixels=pixels,
+        files={
+            "creation": dict(creation),
+            "stac": stac,
+            "acquired": acquired,
+            "overwrite": overwrite,
+            "resume": not no_resume,
+        },
+        workers=workers,
+        scheduler=_scheduler(scheduler, scheduler_ca, scheduler_cert, scheduler_key),
+        scratch=scratch,
+        beside=Beside(preview_name, report_name, overwrite),
+        as_json=as_json,
+        quiet=quiet,
+    )
+    if not is_batch:
+        asked.beside.check([(src[0], Path(dst))], several=False, separate=asked.separate)
+        (single.estimate if dry_run else single.run_single)(asked, src[0], dst, uncertainty)
+        return
+    with shown("finding the scenes", quiet=quiet, as_json=as_json):
+        scenes = batch.scenes_of(
+            src, listed, dst, pattern, exclude=exclude, scale=scale, model=model, separate=asked.separate
         )
+    asked.beside.check(scenes, several=True, separate=asked.separate)
+    if dry_run:
+        well = batch.estimate(asked, scenes, unsuitable or "fail")
     else:
-        run |= {"uncertainty": uncertainty}
-        _upscale(src[0], dst, scale, network, as_json=as_json, **run, **options)
+        well = batch.run_batch(asked, scenes, on_error or "skip", unsuitable or "fail")
+    click.get_current_context().exit(0 if well else 1)
 
 
 def _named_output(dst: str | None, src: tuple[str, ...]) -> str:
@@ -338,63 +331,3 @@ def _scheduler(address: str | None, *files: str | None) -> Scheduler | None:
     from geosegsr.workers.scheduler import Scheduler
 
     return Scheduler(address, *files)
-
-
-def _request(
-    scale: int, model: str | Upscaler, options: Any, how: dict[str, Any], scratch: Path | None
-) -> Request:
-    from geosegsr.pipeline.staging import Staging
-    from geosegsr.pipeline.task import Request
-
-    return Request(scale, model, options, **how, staging=Staging.at(scratch))
-
-
-def _upscale(
-    src: str,
-    dst: str,
-    scale: int,
-    model: str | Upscaler,
-    *,
-    as_json: bool,
-    quiet: bool,
-    beside: Beside,
-    **options: Any,
-) -> None:
-    with ProgressBar(open_screen(quiet=quiet, as_json=as_json)) as bar:
-        from geosegsr.pipeline.upscale import upscale
-
-        report = upscale(src, dst, scale, model, progress=None if quiet else bar, **options)
-    if not (as_json or quiet):
-        click.echo(paragraph(batch.describe(report), 2))
-    written = {}
-    if beside.wanted:
-        with shown("looking at the result", quiet=quiet, as_json=as_json) as screen:
-            written = beside.write(src, Path(dst), report.uncertainty, progress=told(screen))
-    if as_json:
-        print_json(report.to_dict() | written)
-    elif not quiet:
-        for line in describe(written):
-            click.echo(paragraph(line, 2))
-
-
-def _estimate(request: Request, src: str, dst: Path, uncertainty: Path | None, *, as_json: bool) -> None:
-    from geosegsr.pipeline.dry_run import dry_run
-
-    with shown("measuring a few tiles", as_json=as_json):
-        expected = dry_run(request, src, dst, uncertainty)
-    if as_json:
-        print_json(expected.to_dict())
-        return
-    click.echo(
-        f"output   {expected.width} x {expected.height} pixels, {expected.bands} bands {expected.dtype}"
-    )
-    if expected.finished:
-        click.echo("work     none: the result is finished")
-        return
-    again = expected.tiles_computed / expected.tiles
-    click.echo(
-        f"work     {expected.blocks} blocks, {expected.tiles} tiles, each computed at most {again:.2f} times on average"
-    )
-    click.echo(f"memory   up to {human_bytes(expected.memory_bytes)}")
-    click.echo(f"disk     about {human_bytes(expected.disk_bytes)} while it runs")
-    click.echo(f"time     about {human_seconds(expected.seconds)} on this machine")

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from geosegsr import files
+from geosegsr.errors import redacted
+from geosegsr_cli.parts.asked import Asked
 from geosegsr_cli.parts.beside import Beside
 from geosegsr_cli.parts.beside import describe as describe_beside
 from geosegsr_cli.parts.options import human_bytes, human_seconds, one_line, paragraph, print_json
@@ -19,10 +21,8 @@ from geosegsr_cli.parts.progress import BatchProgress
 from geosegsr_cli.parts.screen import shown
 
 if TYPE_CHECKING:
-    from geosegsr.models.contract import Upscaler
-    from geosegsr.pipeline.batch import Outcome, Unsuitable
+    from geosegsr.pipeline.batch import OnError, Outcome, Unsuitable
     from geosegsr.pipeline.report import Report
-    from geosegsr.pipeline.task import Request
 
 _ORDER = ("done", "skipped", "unsuitable", "failed", "stopped")
 
@@ -103,49 +103,42 @@ def _read(lines: Iterable[str]) -> list[str]:
 
 
 def run_batch(
-    scenes: Sequence[tuple[str, Path]],
-    scale: int,
-    model: str | Upscaler,
-    *,
-    as_json: bool,
-    quiet: bool,
-    beside: Beside,
-    **options: Any,
+    asked: Asked, scenes: Sequence[tuple[str, Path]], on_error: OnError, unsuitable: Unsuitable
 ) -> bool:
     """Upscale all scenes and print the outcome of each; return whether all succeeded."""
     from geosegsr.pipeline.batch import upscale_batch
 
     began = time.monotonic()
-    progress = BatchProgress(len(scenes), quiet=quiet, as_json=as_json)
+    progress = BatchProgress(len(scenes), quiet=asked.quiet, as_json=asked.as_json)
     outcomes: list[Outcome] = []
     try:
-        for outcome in upscale_batch(scenes, scale, model, progress=None if quiet else progress, **options):
-            outcome, written = _with_beside(outcome, beside, progress)
+        for outcome in upscale_batch(
+            scenes, asked.scale, asked.model,
+            on_error=on_error, unsuitable=unsuitable, progress=None if asked.quiet else progress, **asked.keywords,
+        ):  # fmt: skip
+            outcome, written = _with_beside(outcome, asked.beside, progress)
             outcomes.append(outcome)
             with progress.ended(outcome.source, outcome.status):
-                _say(outcome, written, as_json=as_json, quiet=quiet)
+                _say(outcome, written, as_json=asked.as_json, quiet=asked.quiet)
     finally:
         progress.close()
-        if not quiet:
+        if not asked.quiet:
             _summarise(outcomes, len(scenes), time.monotonic() - began)
     return all(outcome.status in ("done", "skipped", "unsuitable") for outcome in outcomes)
 
 
-def estimate(
-    scenes: Sequence[tuple[str, Path]], request: Request, *, unsuitable: Unsuitable, as_json: bool
-) -> bool:
+def estimate(asked: Asked, scenes: Sequence[tuple[str, Path]], unsuitable: Unsuitable) -> bool:
     """Print what all scenes would take; return whether all of them can be done."""
     from geosegsr.pipeline.dry_run import dry_run_batch
 
-    with shown("measuring a few tiles", as_json=as_json):
-        expected = dry_run_batch(request, scenes, unsuitable)
-    if as_json:
+    with shown("measuring a few tiles", as_json=asked.as_json):
+        expected = dry_run_batch(asked.request(), scenes, unsuitable)
+    if asked.as_json:
         print_json(expected.to_dict())
         return not expected.failures
-    for reason in expected.failures.values():
-        click.echo(f"Error: {one_line(reason)}", err=True)
-    for reason in expected.unsuitable.values():
-        click.echo(one_line(f"Left out: {reason}"), err=True)
+    for said, reasons in (("Error", expected.failures), ("Left out", expected.unsuitable)):
+        for source, reason in reasons.items():
+            click.echo(paragraph(f"{said}: {_with_source(source, reason)}", 2, err=True), err=True)
     finished = f"; {expected.finished} finished" if expected.finished else ""
     failed = f"; {len(expected.failures)} cannot be done" if expected.failures else ""
     click.echo(f"scenes   {expected.scenes} to do{finished}{failed}")
@@ -191,10 +184,14 @@ def _say(outcome: Outcome, written: dict[str, Any], *, as_json: bool, quiet: boo
         click.echo(paragraph(describe(outcome.report), 2))
         for line in describe_beside(written):
             click.echo(paragraph(line, 2))
-    if outcome.status == "unsuitable":
-        click.echo(paragraph(f"Left out: {outcome.error}", 2, err=True), err=True)
-    elif outcome.error is not None:
-        click.echo(paragraph(f"Error: {outcome.error}", 2, err=True), err=True)
+    if outcome.error is not None:
+        said = "Left out" if outcome.status == "unsuitable" else "Error"
+        click.echo(paragraph(f"{said}: {_with_source(outcome.source, outcome.error)}", 2, err=True), err=True)
+
+
+def _with_source(source: str, reason: str) -> str:
+    """A reason that names its scene: the summary at the end does not repeat it."""
+    return reason if redacted(source) in redacted(reason) else f"{source}: {reason}"
 
 
 def _summarise(outcomes: Sequence[Outcome], scenes: int, seconds: float) -> None:
@@ -202,9 +199,6 @@ def _summarise(outcomes: Sequence[Outcome], scenes: int, seconds: float) -> None
     click.echo(f"{scenes} scene{'' if scenes == 1 else 's'} in {human_seconds(seconds)}", err=True)
     for status in _ORDER:
         if counts[status]:
-            click.echo(f"  {status:<9}{counts[status]:>6}", err=True)
+            click.echo(f"  {status:<10}{counts[status]:>6}", err=True)
     if len(outcomes) < scenes:
-        click.echo(f"  {'not done':<9}{scenes - len(outcomes):>6}", err=True)
-    for outcome in outcomes:
-        if outcome.error is not None:
-            click.echo(paragraph(f"  {outcome.source}: {outcome.error}", 4, err=True), err=True)
+        click.echo(f"  {'not done':<10}{scenes - len(outcomes):>6}", err=True)
