@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geosegsr.errors import CheckpointError, ConfigError
+from geosegsr.errors import CheckpointError, ConfigError, MissingPackageError
 from geosegsr.models.card import ModelCard
 from geosegsr.models.checkpoint import check_new_file, save_checkpoint
 from geosegsr.models.segsr.blank import without_weights
@@ -119,6 +119,7 @@ def read_saved(path: Path, pick: Callable[[Any], dict[str, Tensor]]) -> dict[str
 
     Raises:
         CheckpointError: It cannot be read, or would run code.
+        MissingPackageError: `pick` needs one.
     """
     try:
         return pick(_contents(path))
@@ -131,6 +132,8 @@ def read_saved(path: Path, pick: Callable[[Any], dict[str, Tensor]]) -> dict[str
         ) from error
     except CheckpointError as error:
         raise CheckpointError(f"Cannot read '{path}': {error}") from error
+    except MissingPackageError:  # a ValueError, too
+        raise
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"Cannot read '{path}': it is damaged, or not a file of tensors.") from error
 

@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 from command_line import environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,6 +98,19 @@ def test_what_needs_an_extra_says_what_to_type(typed: str, extra: str, tmp_path:
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
     assert done.returncode == 1 and line.endswith(f"Run pip install 'geosegsr[{extra}]'."), done.stderr
     assert not list(tmp_path.glob("*.tif"))
+
+
+@pytest.mark.parametrize(
+    "typed", [f"upscale {SCENE} -o TARGET.tif -m FILE", "convert FILE -o TARGET.safetensors"]
+)
+def test_a_network_of_another_project_says_what_to_type(typed: str, tmp_path: Path) -> None:
+    torch.save({"params": {"body.weight": torch.zeros(3)}}, tmp_path / "network.pth")
+    typed = typed.replace("FILE", str(tmp_path / "network.pth")).replace("TARGET", str(tmp_path / "out"))
+    done = command(typed)
+    assert done.returncode == 1 and done.stderr.endswith("Run pip install 'geosegsr[spandrel]'.\n"), (
+        done.stderr
+    )
+    assert not list(tmp_path.glob("out*"))
 
 
 OPEN = (
