@@ -18,7 +18,7 @@ from qgis.core import (
 from . import command
 
 COMMAND_SETTING = "geosegsr/command"
-SCALES = (2, 3, 4, 8)
+SCALES = ["2", "3", "4", "8"]
 
 
 class Provider(QgsProcessingProvider):
@@ -97,7 +97,7 @@ class Upscale(_Algorithm):
     def initAlgorithm(self, config=None):
         self.addParameter(QgsProcessingParameterRasterLayer("INPUT", "Raster"))
         self.addParameter(
-            QgsProcessingParameterEnum("SCALE", "Scale", [f"x{scale}" for scale in SCALES], defaultValue=2)
+            QgsProcessingParameterEnum("SCALE", "Scale", SCALES, defaultValue="4", usesStaticStrings=True)
         )
         self.addParameter(
             QgsProcessingParameterString(
@@ -113,7 +113,7 @@ class Upscale(_Algorithm):
         arguments = command.upscale_arguments(
             self._source(parameters, "INPUT", context),
             output,
-            scale=SCALES[self.parameterAsEnum(parameters, "SCALE", context)],
+            scale=int(self.parameterAsEnumString(parameters, "SCALE", context)),
             model=self.parameterAsString(parameters, "MODEL", context),
             options=self.parameterAsString(parameters, "OPTIONS", context),
         )
