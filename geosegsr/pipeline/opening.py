@@ -63,6 +63,11 @@ def _open_source(src: str | Path, options: PlanOptions) -> tuple[Scene, Intake]:
         log.info("%s: %s", scene.path, line)
     if scene.metadata.crs is None and scene.metadata.gcps_crs is None and not scene.metadata.rpcs:
         warn(f"'{scene.path}' has no coordinate reference system; neither will the result")
+    if shown := scene.metadata.shown:
+        warn(
+            f"'{scene.path}' is shown {shown} by its EXIF orientation, and its pixels stay as they are stored. "
+            "To turn them first: magick IN -auto-orient OUT.tif"
+        )
     if lost := scene.metadata.in_tiff()[1]:
         warn(f"the result leaves out {lost} of '{scene.path}': a GeoTIFF holds none")
     if scene.alpha_looks_like_image:

@@ -68,6 +68,7 @@ def describe(
         "valid_share": round(float(valid.mean()), 4),
         "alpha_looks_like_image": scene.alpha_looks_like_image,
         "white_is_zero": _has_white_zero(scene),
+        "shown": metadata.shown,
         "undeclared_nodata": None
         if collar is None
         else {"value": collar.value, "share": round(collar.share, 4)},

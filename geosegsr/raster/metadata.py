@@ -21,6 +21,11 @@ _OLD_COLOURS = {
 _GDAL = tuple(int(part) for part in __gdal_version__.split(".")[:2])
 TIFF_COLOURS = {colour.name for colour in ColorInterp} if _GDAL >= (3, 10) else _OLD_COLOURS
 """Colour interpretations that this GDAL writes into a TIFF and reads back."""
+_TURNED = {
+    "2": "mirrored", "3": "upside down", "4": "mirrored and upside down", "5": "turned and mirrored",
+    "6": "turned to the right", "7": "turned and mirrored", "8": "turned to the left",
+}  # fmt: skip
+"""How EXIF's orientations are shown."""
 _NETCDF_GRID = {"GeoTransform", *(f"geospatial_{axis}_resolution" for axis in ("lat", "lon", "x", "y"))}
 _NETCDF_PIXELS = {"resolution", "spatial_resolution", "actual_range"}
 """Attributes whose names mean something else outside netCDF."""
@@ -97,6 +102,12 @@ class Metadata:
         if self.rpcs and not _rpcs_hold(self.rpcs):
             return "its rational polynomial coefficients are incomplete or not finite. Remove them with gdal_edit -unsetrpc"
         return ""
+
+    @property
+    def shown(self) -> str:
+        """How photo software turns the pixels, such as "turned to the right"; "" if not, or if a georeference places them."""
+        placed = self.crs or self.gcps_crs or self.rpcs or self.transform is not None
+        return "" if placed else _TURNED.get(self.tags.get("EXIF_Orientation", ""), "")
 
     def in_tiff(self) -> tuple[Metadata, str]:
         """What a TIFF can hold of it, and what is left out, in words; "" for nothing."""

@@ -180,6 +180,25 @@ def test_what_only_needs_a_warning(
     assert left_in(folder) == ["out.tif"]
 
 
+@pytest.mark.parametrize(
+    ("orientation", "placed", "shown"),
+    [("6", False, "turned to the right"), ("1", False, ""), ("6", True, "")],
+)
+def test_a_photo_that_is_shown_turned_is_named(
+    orientation: str, placed: bool, shown: str, folder: Path, upscale: Run, tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Once by `info` and once by `upscale`; a georeference says where the pixels lie, whatever EXIF says."""
+    place = {} if placed else {"crs": None, "transform": None}
+    scene = factory.write_plain(tmp_path / "photo.tif", tags={"EXIF_Orientation": orientation}, **place)
+    said = run_here(capfd, "info", scene).out
+    assert said.count("EXIF orientation") == said.count(f"shown {shown} by") == bool(shown)
+    outcome = upscale(scene, "--model", "bicubic")
+    assert outcome.code == 0
+    warned = [line for line in outcome.warned if "EXIF" in line]
+    assert len(warned) == bool(shown) and all(f"is shown {shown} by" in line for line in warned)
+
+
 USAGE = [
     (["--scale", "0"], ["--scale", "cannot upscale by 0", "2, 3, 4, 8"]),
     (["--scale", "1.5"], ["--scale", "cannot upscale by 1.5", "2, 3, 4, 8"]),

@@ -93,6 +93,13 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append(
             ("note", "0 is shown as white (MINISWHITE); a result shows it as black, with the same values")
         )
+    if facts["shown"]:
+        lines.append(
+            (
+                "note",
+                f"shown {facts['shown']} by its EXIF orientation; a result keeps its pixels as they are stored",
+            )
+        )
     return lines
 
 
