@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -122,6 +123,24 @@ def peak_memory(process: subprocess.Popen[Any]) -> int:
         peak = max(peak, tree_memory(watched))
         time.sleep(INTERVAL)
     return peak
+
+
+def own_peak(pid: int) -> int:
+    """Wait for a process to end; its own resident bytes at their highest.
+
+    What the kernel says of a child that has ended (ru_maxrss) is at least what its parent held when it was started.
+    """
+    peak = 0
+    while True:
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+        except FileNotFoundError:
+            return peak
+        found = re.search(r"VmHWM:\s+(\d+) kB", status)
+        if found is None:  # it has ended, and nobody has asked for its exit status yet
+            return peak
+        peak = int(found[1]) * 1024
+        time.sleep(INTERVAL)
 
 
 def measure(command: Sequence[str], result: Path) -> Measurement:

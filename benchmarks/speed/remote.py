@@ -11,7 +11,6 @@ highest.
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ from datetime import date
 from pathlib import Path
 
 import rasterio.shutil
-from memory import GEOSEGSR, ROOT, commit, machine, write_scene
+from memory import GEOSEGSR, ROOT, commit, machine, own_peak, write_scene
 
 sys.path.insert(0, str(ROOT / "tests" / "kits"))
 from command_line import environment
@@ -51,12 +50,12 @@ def measure(
         env={**environment(), **settings},
         stdout=subprocess.DEVNULL,
     )
-    _, status, used = os.wait4(process.pid, 0)
-    if os.waitstatus_to_exitcode(status):
+    peak = own_peak(process.pid)
+    if process.wait():
         raise SystemExit("the command failed")
     return (
         f"{len(server.requests)} requests, {server.sent / size:.2f} of the file, "
-        f"{time.perf_counter() - began:.1f} s, peak {used.ru_maxrss / 1024:.0f} MB"
+        f"{time.perf_counter() - began:.1f} s, peak {peak / 1e6:.0f} MB"
     )
 
 

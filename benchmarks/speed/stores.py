@@ -31,7 +31,7 @@ from datetime import date
 from pathlib import Path
 
 from cog import SCALE, Spent, write_scene
-from memory import GEOSEGSR, ROOT, commit, machine
+from memory import GEOSEGSR, ROOT, commit, machine, own_peak
 
 sys.path.insert(0, str(ROOT / "tests" / "kits"))
 from command_line import environment
@@ -44,15 +44,17 @@ TARGET = f"s3://{BUCKET}/{KEY}"
 
 def client(source: Path, target: str, *more: str, model: str = "bicubic") -> subprocess.Popen[bytes]:
     command = [*GEOSEGSR, "upscale", str(source), "-o", target, "--scale", str(SCALE), "--quiet"]
-    how = () if model == "bundled" else ("--model", model, "--sensor", "bicubic")
+    # On a cluster, "auto" is what the tags of a result say of its device.
+    how = ("--device", "cpu") if model == "bundled" else ("--model", model, "--sensor", "bicubic")
     return subprocess.Popen([*command, *how, *more], env=environment())
 
 
 def spent(process: subprocess.Popen[bytes], began: float) -> Spent:
+    peak = own_peak(process.pid)
     _, status, used = os.wait4(process.pid, 0)
     if os.waitstatus_to_exitcode(status):
         raise SystemExit("the client failed")
-    return Spent(used.ru_utime + used.ru_stime, time.perf_counter() - began, used.ru_maxrss / 1024)
+    return Spent(used.ru_utime + used.ru_stime, time.perf_counter() - began, peak / 1e6)
 
 
 def one(server: S3Server, folder: Path, side: int, model: str, *, cluster: bool) -> None:

@@ -160,7 +160,7 @@ class ValidationConfig(Checked):
     forget: Annotated[float, bounds(gt=0)] = 0.02
     """What sharp and clean scenes of the run's ground may lose by a start from given weights, in dB, by an estimate; other ground
     lost up to five times as much, where it was measured. If the best weights lose more, weights nearer to the start become the
-    model, as long as they beat what the best ones beat."""
+    model, as long as they keep a quarter of the gain over the strongest that was beaten."""
     pictures: Annotated[int, bounds(1)] = 4
     """Tiles shown in the picture of each validation."""
 

@@ -29,6 +29,8 @@ from geosegsr.training.wise import Between, farthest_that_remembers, interpolate
 
 _GAIN = 0.01
 """Smallest rise of a score that counts as a gain, in dB."""
+_KEPT = 0.25
+"""Share of the gain of the best weights that weights nearer to the start must keep, counted from the strongest that was beaten."""
 
 
 class Selection:
@@ -175,14 +177,16 @@ class Selection:
         return self.between.score
 
     def _nearer_to_the_start(self, bundled: Score | None) -> Between | None:
-        """Weights between start and best that have forgotten less, and beat what the best ones beat."""
+        """Weights between start and best that have forgotten less, and keep a share of the gain over the strongest rival."""
         best, start, validation = self.best, self.start, self._validation
         if best is None or start is None or validation is None or self._config.model.init == RANDOM:
             return None
         if best.main <= start.main:
             return None
-        device, data, baseline = self._accelerator.device, self._data, validation.baseline
-        beaten = best.falls_short_of(baseline, start, bundled)
+        device, data = self._accelerator.device, self._data
+        rivals = [rival.main for rival in (validation.baseline, start, bundled) if rival is not None]
+        strongest = max(rival for rival in rivals if rival < best.main)
+        wanted = strongest + _KEPT * (best.main - strongest)
 
         def origin() -> Network:
             bands = data.network_bands
@@ -195,7 +199,7 @@ class Selection:
                 memory.lost,
                 self._config.validation.forget,
                 lambda network: validation.run(network, device)[0],
-                lambda score: score.falls_short_of(baseline, start, bundled) in (None, beaten),
+                lambda score: score.main >= wanted,
             )
 
     def _write_between(self, between: Between) -> None:

@@ -68,7 +68,7 @@ def farthest_that_remembers(
         lost: What a network has forgotten, in dB.
         limit: Most that may be forgotten, in dB.
         validate: Scores a network.
-        enough: Whether a score beats all that the trained weights beat.
+        enough: Whether a score is good enough.
 
     Returns:
         None where the trained weights themselves remember enough, or where nothing before them is good enough.
