@@ -6,6 +6,10 @@ the package.
 
     python benchmarks/quality/scenes.py                                     the scenes of ../shared/imagery/scenes
     python benchmarks/quality/scenes.py FOLDER --scales 2 4 --only rotated
+    python benchmarks/quality/scenes.py --by-gdal                           and compare each with the COG that GDAL makes
+
+With --by-gdal each result is made a second time, of plain blocks by GDAL's COG driver, and all pixels of all levels, all
+masks and all TIFF tags must be the same.
 """
 
 from __future__ import annotations
@@ -18,8 +22,8 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +35,16 @@ from rio_cogeo.cogeo import cog_validate
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "kits"))
 
-from metadata_oracle import metadata_differences  # noqa: E402 - it lies in tests/kits/
+from comparison import cog_differences  # noqa: E402 - it lies in tests/kits/
+from metadata_oracle import metadata_differences  # noqa: E402
 
 COMMAND = [sys.executable, "-c", "from geosegsr_cli.main import main; main()"]
+BY_GDAL = [
+    sys.executable,
+    "-c",
+    "from geosegsr.raster.cog_block import TiledFormat; TiledFormat.of = classmethod(lambda *a, **k: None); "
+    "from geosegsr_cli.main import main; main()",
+]
 GOOD = ("ok", "refused")
 """Outcomes that leave the exit status at 0."""
 
@@ -73,14 +84,14 @@ HEAD = "| scene | scale | outcome | output | valid COG | seconds | note |\n|---|
 
 
 def run_upscale(
-    source: Path, result: Path, scale: int, model: str, timeout: float
+    source: Path, result: Path, scale: int, model: str, timeout: float, command: Sequence[str] = COMMAND
 ) -> subprocess.CompletedProcess[str]:
     """Run `geosegsr upscale` on one scene, quietly."""
     paths = [str(ROOT), str(ROOT / "cli"), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     options = ["upscale", str(source), "-o", str(result), "--scale", str(scale), "--model", model, "-q"]
     return subprocess.run(
-        [*COMMAND, *options], env=environment, capture_output=True, text=True, timeout=timeout, check=False
+        [*command, *options], env=environment, capture_output=True, text=True, timeout=timeout, check=False
     )
 
 
@@ -146,6 +157,15 @@ def judge_result(source: Path, result: Path, scale: int, seconds: float) -> Row:
     return Row(source.name, scale, "ok" if right else "WRONG", size, "yes" if valid else "NO", seconds, note)
 
 
+def beside_gdal(row: Row, source: Path, result: Path, arguments: argparse.Namespace) -> Row:
+    """The row, with what differs from the COG that GDAL makes of the same pixels."""
+    other = result.with_name(f"{result.stem}_by_gdal.tif")
+    done = run_upscale(source, other, row.scale, arguments.model, arguments.timeout, BY_GDAL)
+    problems = cog_differences(result, other) if done.returncode == 0 else [done.stderr.strip()]
+    other.unlink(missing_ok=True)
+    return replace(row, outcome="WRONG", note="; ".join(["unlike GDAL's", *problems])) if problems else row
+
+
 def rows(arguments: argparse.Namespace, folder: Path) -> Iterator[Row]:
     """One row for each scene and scale, as they get done (and deletes its result, unless --workdir)."""
     for source in sorted(arguments.scenes.glob("*.tif")):
@@ -153,7 +173,12 @@ def rows(arguments: argparse.Namespace, folder: Path) -> Iterator[Row]:
             continue
         for scale in arguments.scales:
             result = folder / f"{source.stem}_x{scale}.tif"
-            yield judge(source, result, scale, arguments.model, arguments.timeout)
+            row = judge(source, result, scale, arguments.model, arguments.timeout)
+            yield (
+                beside_gdal(row, source, result, arguments)
+                if arguments.by_gdal and row.outcome == "ok"
+                else row
+            )
             if not arguments.workdir:
                 result.unlink(missing_ok=True)
 
@@ -167,6 +192,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--model", default="bicubic")
     parser.add_argument("--only", default="", help="part of a file name")
     parser.add_argument("--workdir", type=Path, help="keep the results in this folder")
+    parser.add_argument("--by-gdal", action="store_true", help="compare with the COGs that GDAL makes")
     parser.add_argument("--timeout", type=float, default=1800, help="seconds for one scene at one scale")
     return parser.parse_args()
 
