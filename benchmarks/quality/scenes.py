@@ -174,11 +174,9 @@ def rows(arguments: argparse.Namespace, folder: Path) -> Iterator[Row]:
         for scale in arguments.scales:
             result = folder / f"{source.stem}_x{scale}.tif"
             row = judge(source, result, scale, arguments.model, arguments.timeout)
-            yield (
-                beside_gdal(row, source, result, arguments)
-                if arguments.by_gdal and row.outcome == "ok"
-                else row
-            )
+            if arguments.by_gdal and row.outcome == "ok":
+                row = beside_gdal(row, source, result, arguments)
+            yield row
             if not arguments.workdir:
                 result.unlink(missing_ok=True)
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 import rasterio.shutil
-from memory import GEOSEGSR, LAYOUT, ROOT, SAMPLE, commit, machine
+from memory import GEOSEGSR, LAYOUT, ROOT, SAMPLE, commit, machine, own_peak
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
@@ -88,14 +88,13 @@ def spent(command: list[str], target: Path) -> Spent:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        peak = own_peak(process.pid)
     wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
     target.unlink()
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Spent(cpu, wall, used.ru_maxrss / 1000)
+    return Spent(cpu, wall, peak / 1e6)
 
 
 def main() -> None:

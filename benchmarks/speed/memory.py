@@ -125,22 +125,26 @@ def peak_memory(process: subprocess.Popen[Any]) -> int:
     return peak
 
 
-def own_peak(pid: int) -> int:
-    """Wait for a process to end; its own resident bytes at their highest.
+def high_water(process: int | str = "self") -> int:
+    """A process's own resident bytes at their highest so far; 0 if it has ended.
 
-    What the kernel says of a child that has ended (ru_maxrss) is at least what its parent held when it was started.
+    ru_maxrss is at least what the parent of the process held when it started it.
     """
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except FileNotFoundError:
+        return 0
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(found[1]) * 1024 if found else 0  # without it, nobody has asked for the exit status yet
+
+
+def own_peak(pid: int) -> int:
+    """Wait for a process to end; its own resident bytes at their highest."""
     peak = 0
-    while True:
-        try:
-            status = Path(f"/proc/{pid}/status").read_text()
-        except FileNotFoundError:
-            return peak
-        found = re.search(r"VmHWM:\s+(\d+) kB", status)
-        if found is None:  # it has ended, and nobody has asked for its exit status yet
-            return peak
-        peak = int(found[1]) * 1024
+    while found := high_water(pid):
+        peak = found
         time.sleep(INTERVAL)
+    return peak
 
 
 def measure(command: Sequence[str], result: Path) -> Measurement:

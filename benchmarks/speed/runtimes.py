@@ -10,7 +10,6 @@ onnxruntime and OpenVINO run the file that `geosegsr export` writes. What does n
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from memory import GEOSEGSR
+from memory import GEOSEGSR, high_water
 
 SIDE = 274
 REPEATS = 6
@@ -65,7 +64,7 @@ def measured(open_runtime: Callable[[Path], Callable[[Any], Any]], exported: Pat
         began = time.process_time()
         run(tile)
         took.append(time.process_time() - began)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+    peak = high_water() / 1e6
     difference = np.abs(np.asarray(result) - torch_runtime("fp32")(exported)(tile)).max()
     return f"{ready:.1f} | {min(took):.3f} | {peak:.0f} | {difference:.1e}"
 

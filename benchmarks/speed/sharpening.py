@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+from memory import own_peak
 
 from geosegsr.raster.scene import Scene
 from geosegsr.raster.window import Window
@@ -75,12 +76,15 @@ def upscaled(rasters: Sequence[Path], folder: Path, sides: Sequence[int], scale:
     )
     target = folder / f"x{scale}.tif"
     how = [sys.executable, "-W", "ignore", "-c", code, str(granule), str(target), str(scale)]
-    done = subprocess.run([*how, "nearest" if scale == 1 else model], stdout=subprocess.PIPE, check=True)
+    command = [*how, "nearest" if scale == 1 else model]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        peak = own_peak(process.pid)
+        said = process.communicate()[0].strip()
+    if process.returncode:
+        raise SystemExit("upscale failed")
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    print(
-        f"upscale --scale {scale}: {used.ru_utime + used.ru_stime:.0f} s of CPU, peak {used.ru_maxrss / 1e6:.2f} GB"
-    )
-    print(done.stdout.decode().strip())
+    print(f"upscale --scale {scale}: {used.ru_utime + used.ru_stime:.0f} s of CPU, peak {peak / 1e9:.2f} GB")
+    print(said)
 
 
 @contextmanager

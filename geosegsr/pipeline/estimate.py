@@ -119,12 +119,17 @@ def _few_tiles(grid: TileGrid) -> TileGrid:
     """The grid with blocks of a few tiles, where they have many."""
     if max(block.tiles for block in grid.blocks) <= _MOST_TILES:
         return grid
-    return grid.with_blocks(_TILES_A_SIDE * (grid.rows.tile - grid.rows.overlap))
+    return _in_blocks(grid, _TILES_A_SIDE)
+
+
+def _in_blocks(grid: TileGrid, tiles: int) -> TileGrid:
+    """The grid with blocks of so many tiles a side."""
+    return grid.with_blocks(tiles * (grid.rows.tile - grid.rows.overlap))
 
 
 def _load_model(planned: Plan, keeper: FolderKeeper, run_id: str) -> None:
     """Compute a block of one tile from the middle: the first call of a model takes longer than others."""
-    grid = planned.grid.with_blocks(planned.grid.rows.tile - planned.grid.rows.overlap)
+    grid = _in_blocks(planned.grid, 1)
     one = replace(planned, rendering=replace(planned.rendering, grid=grid))
     compute_block(one, {}, keeper, run_id, len(grid.blocks) // 2)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import os
 import re
 import threading
 import time
@@ -27,7 +26,7 @@ from rasterio.errors import RasterioError
 from geosegsr.errors import GeoSegSRWarning, SceneError, redact_record
 from geosegsr.files import is_remote
 from geosegsr.notices import warn
-from geosegsr.raster.signing import VARIABLE, expire, signed
+from geosegsr.raster.signing import VARIABLE, expire, has_query, signed
 from geosegsr.raster.store_options import store_options
 
 NETWORK_DEFAULTS = {
@@ -44,7 +43,6 @@ tries again. Dropped connections are tried again, too; the delay doubles each ti
 
 _IDENTIFYING = {"content-length": "size", "last-modified": "modified", "etag": "etag"}
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/")
-_ADDRESS = re.compile(r"(/vsicurl/)?https?://")
 _RANGE_PATIENCE_S = 10
 _RETRY = re.compile(r"HTTP error code: (\d+) - (\S+)\. Retrying again")
 _seen: dict[str, dict[str, str]] = {}
@@ -80,11 +78,9 @@ def network_options(path: str = "") -> dict[str, str]:
             other addresses with the signature. Python's other threads stand still until the server answers.
     """
     get = rasterio_env.get_gdal_config
-    with_query = _ADDRESS.match(path) and ("?" in path or os.environ.get(VARIABLE))
-    alone = path.startswith("/vsicurl?") or with_query
-    wanted = (
-        NETWORK_DEFAULTS | ({"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"} if alone else {}) | store_options()
-    )
+    alone = path.startswith("/vsicurl?") or has_query(path)
+    beside = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"} if alone else {}
+    wanted = NETWORK_DEFAULTS | beside | store_options()
     return {name: value for name, value in wanted.items() if get(name) is None}
 
 

@@ -342,12 +342,8 @@ def _looks_like_image(source: Any, band: int) -> bool:
 
 
 def _metadata(source: Any, bands: list[int], nodata: float | None, path: str | Path) -> Metadata:
-    (gcps, gcps_crs), colours, scales, offsets = (
-        source.gcps,
-        source.colorinterp,
-        source.scales,
-        source.offsets,
-    )
+    (gcps, gcps_crs), colours = source.gcps, source.colorinterp
+    scales, offsets = source.scales, source.offsets
     names, units = band_names(source, str(path)), band_units(source, str(path))
     has_transform = not gcps and source.transform != Affine.identity()
     tags = tags_of(source, 0, str(path))

@@ -20,6 +20,7 @@ VARIABLE = "GEOSEGSR_SIGN"
 _PATIENCE_S = 60
 _ADDRESS = r"https?://[^\s<>\"'?]+(?:\?[^\s<>\"']*)?"
 _WHOLE = re.compile(rf"((?:/vsicurl/)?)({_ADDRESS})")
+_BEGIN = re.compile(r"(?:/vsicurl/)?https?://")
 _IN_VRT = re.compile(rf"(?<=>)((?:/vsicurl/)?)({_ADDRESS})(?=<)")
 _links: dict[str, tuple[str, float]] = {}  # by address without its query: the link, and when it was made
 _lock = threading.Lock()
@@ -48,6 +49,11 @@ def signed(path: str) -> str:
         return _IN_VRT.sub(link, path)
     whole = _WHOLE.fullmatch(path)
     return path if whole is None else link(whole)
+
+
+def has_query(path: str) -> bool:
+    """Whether GDAL opens an address with a query: its own, or that of a new signature."""
+    return _BEGIN.match(path) is not None and ("?" in path or bool(os.environ.get(VARIABLE)))
 
 
 def expire(path: str, began: float) -> bool:

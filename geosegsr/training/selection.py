@@ -188,15 +188,12 @@ class Selection:
         strongest = max(rival for rival in rivals if rival < best.main)
         wanted = strongest + _KEPT * (best.main - strongest)
 
-        def origin() -> Network:
-            bands = data.network_bands
-            return build_network(self._config, len(bands), bands, data.patches).eval().to(device)
-
+        bands = data.network_bands
+        origin = build_network(self._config, len(bands), bands, data.patches).eval().to(device)
         with self._accelerator.autocast():
-            memory = Memory(validation, origin(), device)
             return farthest_that_remembers(
-                lambda share: interpolated(origin(), load_network(self._folder.best).to(device), share),
-                memory.lost,
+                lambda share: interpolated(origin, load_network(self._folder.best).to(device), share),
+                Memory(validation, origin, device).lost,
                 self._config.validation.forget,
                 lambda network: validation.run(network, device)[0],
                 lambda score: score.main >= wanted,
