@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import rasterio
+import rasterio.shutil
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
@@ -236,19 +237,21 @@ def _cog_bytes(values: NDArray[Any], mask: NDArray[np.bool_] | None, form: Tiled
     with (
         rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, COG_TMP_COMPRESSION="NONE"),
         MemoryFile(ext=".tif") as memory,
-    ):
-        with memory.open(
-            driver="COG", count=bands, height=height, width=width, dtype=values.dtype,
-            transform=_SOMEWHERE, nodata=form.nodata, **options,
-        ) as target:  # fmt: skip
-            target.colorinterp = [ColorInterp[band.colorinterp] for band in form.bands]
-            for number, band in enumerate(form.bands, 1):
-                if band.colour_table:
-                    target.write_colormap(number, dict(enumerate(band.colour_table)))
-            target.update_tags(TIFFTAG_SOFTWARE=_BLOCK_MARK)
-            target.write(values)
-            if mask is not None:
-                target.write_mask(mask)
+        # A dataset of the driver COG would be compressed while it is closed, and all other threads would wait for that.
+        rasterio.open(
+            "block", "w", driver="MEM", count=bands, height=height, width=width, dtype=values.dtype,
+            transform=_SOMEWHERE, nodata=form.nodata,
+        ) as source,
+    ):  # fmt: skip
+        source.colorinterp = [ColorInterp[band.colorinterp] for band in form.bands]
+        for number, band in enumerate(form.bands, 1):
+            if band.colour_table:
+                source.write_colormap(number, dict(enumerate(band.colour_table)))
+        source.update_tags(TIFFTAG_SOFTWARE=_BLOCK_MARK)
+        source.write(values)
+        if mask is not None:
+            source.write_mask(mask)
+        rasterio.shutil.copy(source, memory.name, driver="COG", **options)
         return bytes(memory.getbuffer())
 
 
