@@ -67,9 +67,11 @@ class Interpolator:
         if self.name == "nearest":
             return repeat_pixels(lr, self.scale)
         n, c, h, w = lr.shape
+        enlarged = np.empty((n, c, h * self.scale, w * self.scale), dtype=lr.dtype)
         with single_threaded_blas():
-            planes = [_enlarge(plane, self.name, self.scale) for plane in lr.reshape(n * c, h, w)]
-        return np.stack(planes).reshape(n, c, h * self.scale, w * self.scale)
+            for place in np.ndindex(n, c):
+                _enlarge(lr[place], self.name, self.scale, enlarged[place])
+        return enlarged
 
 
 def is_repetition(upscaler: Upscaler) -> bool:
@@ -82,7 +84,7 @@ def repeat_pixels(array: NDArray[Any], scale: int) -> NDArray[Any]:
     return np.repeat(np.repeat(array, scale, axis=-1), scale, axis=-2)
 
 
-def _enlarge(plane: FloatArray, name: str, scale: int) -> FloatArray:
+def _enlarge(plane: FloatArray, name: str, scale: int, out: FloatArray) -> None:
     """One band, (h, w) -> (scale*h, scale*w): down the rows, then along the columns."""
     halo = KERNELS[name][0]
     matrix = _kernel_matrix(name, scale, plane.dtype.str)
@@ -94,12 +96,10 @@ def _enlarge(plane: FloatArray, name: str, scale: int) -> FloatArray:
         taps = padded[start : start + _CHUNK + 2 * halo]
         np.matmul(matrix[:rows], taps, out=tall[start * scale : start * scale + rows])
     padded = np.pad(tall, ((0, 0), (halo, halo + -w % _CHUNK)), mode="edge")
-    out = np.empty((h * scale, w * scale), dtype=plane.dtype)
     for start in range(0, w, _CHUNK):
         cols = min(_CHUNK, w - start) * scale
         taps = padded[:, start : start + _CHUNK + 2 * halo]
-        out[:, start * scale : start * scale + cols] = taps @ matrix[:cols].T
-    return out
+        np.matmul(taps, matrix[:cols].T, out=out[:, start * scale : start * scale + cols])
 
 
 @lru_cache(maxsize=32)

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
 import rasterio.shutil
 from affine import Affine
 from rasterio.io import MemoryFile
 
 from geosegsr.context import Share
 from geosegsr.errors import SceneError, VerificationError
-from geosegsr.raster.cog_block import BlockFile, TiledFormat
+from geosegsr.raster.cog_block import SMALL_BYTES, BlockFile, TiledFormat
 from geosegsr.raster.cog_gdal import for_metadata, pixel_bytes, writing
 from geosegsr.raster.cog_levels import overview_shapes
 from geosegsr.raster.cog_tiles import Source, Span, assembled, levels_of
@@ -27,6 +28,8 @@ from geosegsr.raster.window import Window
 
 _HEAD = 1 << 14  # bytes at a COG's begin that hold its directories, unless it is large
 _PIECE = 1 << 23  # bytes copied at a time
+_MOST_OPEN = 128
+"""Block files that GDAL holds open for small overviews, which it reads twice: a file that was closed is decoded again."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +197,11 @@ def _write_small_overviews(
 
     options = {**result.options, "STATISTICS": "NO"}
     first = form.levels + 1 if form.extra else form.levels
-    with ExitStack() as stack:
+    height, width = shapes[first - 1]
+    env: dict[str, int | str] = {"GDAL_MAX_DATASET_POOL_SIZE": _MOST_OPEN}
+    if pixel_bytes(replace(shrunk, height=height, width=width), result.dtype) < SMALL_BYTES:
+        env["COG_TMP_COMPRESSION"] = "NONE"
+    with rasterio.Env(**env), ExitStack() as stack:
         smaller = []
         if form.extra:
             options["OVERVIEWS"] = "AUTO"

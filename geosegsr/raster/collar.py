@@ -85,8 +85,8 @@ def _equal(values: NDArray[Any], value: float) -> NDArray[np.bool_]:
 
 
 def _share_along_border(marked: NDArray[np.bool_]) -> float:
-    """The share of the pixels that are marked and connected to the border; 0 if many others are marked, or all are."""
-    if marked.all() or not marked.any():
+    """The share of the pixels that are marked and connected to the border; 0 if it is small, many others are marked, or all are."""
+    if marked.all() or np.mean(marked) < _LEAST_SHARE:
         return 0.0
     regions, _ = scipy.ndimage.label(marked)
     edge = np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]])

@@ -279,9 +279,12 @@ class TileGrid:
         return all(axis.is_even(unit) for axis in (self.rows, self.cols))
 
     def before(self, index: int) -> tuple[int, ...]:
-        """Blocks to compute before this one, if possible: those above and to the left, whose tiles it shares."""
+        """Blocks to compute before this one, if possible: those above and to the left whose tiles it shares."""
         _, across = self.block_shape
-        return (index - across,) * (index >= across) + (index - 1,) * (index % across > 0)
+        block, blocks = self.blocks[index], self.blocks
+        above = index >= across and block.tile_rows.start < blocks[index - across].tile_rows.stop
+        left = index % across > 0 and block.tile_cols.start < blocks[index - 1].tile_cols.stop
+        return (index - across,) * above + (index - 1,) * left
 
     @cached_property
     def block_shape(self) -> tuple[int, int]:

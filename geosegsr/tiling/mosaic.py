@@ -97,9 +97,12 @@ class Mosaic:
         """
         grid, scale = self.grid, self.cache.scale
         whole = grid.computed_window(self.block)
-        planes = np.zeros((self.call.planes, whole.height * scale, whole.width * scale), dtype=self.dtype)
+        tiles = self._wanted()
+        everywhere = sum(map(len, tiles.values())) == self.block.tiles
+        shape = self.call.planes, whole.height * scale, whole.width * scale
+        planes = (np.empty if everywhere else np.zeros)(shape, dtype=self.dtype)
         covered = np.zeros((whole.height, whole.width), dtype=bool)
-        rows, computed = Fold(planes, axis=1), self._computed(whole)
+        rows, computed = Fold(planes, axis=1), self._computed(tiles, whole)
         for tile_row in self.block.tile_rows:
             first, stop = _clip(grid.rows, tile_row, whole.row, whole.row_stop)
             start, end = ((row - whole.row) * scale for row in (first, stop))
@@ -120,15 +123,20 @@ class Mosaic:
             rows.add(strips[1], weights[fresh - start :], fresh)
         return planes, covered
 
-    def _computed(self, whole: Window) -> dict[int, Iterator[tuple[int, Window, FloatArray]]]:
+    def _wanted(self) -> dict[int, list[tuple[int, int]]]:
+        """For each row of tiles those with wanted pixels: their rows and columns."""
+        return {
+            row: [(row, col) for col in self.block.tile_cols if self._is_wanted((row, col))]
+            for row in self.block.tile_rows
+        }
+
+    def _computed(
+        self, rows: dict[int, list[tuple[int, int]]], whole: Window
+    ) -> dict[int, Iterator[tuple[int, Window, FloatArray]]]:
         """For each row of tiles its wanted ones, to be asked for in this order: column, window of the region, and output there.
 
         What is not kept is computed when it is asked for, in batches that go on from one row to the next.
         """
-        rows = {
-            row: [(row, col) for col in self.block.tile_cols if self._is_wanted((row, col))]
-            for row in self.block.tile_rows
-        }
         parts = {
             tile: self.grid.support_window(*tile).intersection(whole)
             for tiles in rows.values()

@@ -114,6 +114,7 @@ def render_block(
                 residuals[slot] = residual
             if uncertainty is not None:
                 uncertainty[slot] = band.finished_uncertainty(scale)
+        del band  # so that its planes are not held while the next group is computed
     return Rendered(image, uncertainty, tuple(residuals), counts)
 
 
