@@ -89,9 +89,9 @@ def keep_freed_memory(*, of_any_size: bool = False) -> None:
         of_any_size: Whether allocations of more than 32 MiB are kept, too. Freed memory below one that is still in use is
             then never returned, so this is for processes that do nothing else.
     """
-    if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
+    if any(name.startswith("MALLOC_") for name in os.environ):
         return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = _of_glibc("mallopt")
     if mallopt is None:
         return
     mallopt(_MMAP_THRESHOLD, _LARGEST_MAPPED_APART)
@@ -99,3 +99,14 @@ def keep_freed_memory(*, of_any_size: bool = False) -> None:
     mallopt(_ARENA_MAX, 1)
     if of_any_size:
         mallopt(_MMAP_MAX, 0)
+
+
+def return_freed_memory() -> None:
+    """Give all memory that `keep_freed_memory` has glibc keep back to the system, where what follows needs other memory."""
+    trim = _of_glibc("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
+def _of_glibc(function: str) -> Any:
+    return getattr(ctypes.CDLL(None), function, None) if sys.platform == "linux" else None

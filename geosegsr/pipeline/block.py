@@ -85,7 +85,7 @@ def read_render_write(
     fine_alpha = None
     if alpha is not None and planned.scene.alpha_position is not None:
         fine_alpha = repeat_pixels(np.where(area[core.slices], alpha, 0).astype(alpha.dtype), planned.scale)
-    fine_wanted = repeat_pixels(wanted[kept][(slice(None), *core.slices)], planned.scale)
+    fine_wanted = _enlarged(wanted[kept][(slice(None), *core.slices)], planned.scale)
     output, parts = planned.block_windows[index], {}
     for kind, bands in _image_files(planned, len(image)):
         mask = np.any(fine_wanted[bands], axis=0) if planned.has_mask else None
@@ -119,6 +119,14 @@ def read_render_write(
     )
     keeper.finish(record, versions)
     return record
+
+
+def _enlarged(planes: NDArray[np.bool_], scale: int) -> NDArray[np.bool_]:
+    """Pixels repeated, (bands, h, w) -> (bands, scale * h, scale * w), to be read only: bands that are alike are one array."""
+    if not (planes == planes[0]).all():
+        return repeat_pixels(planes, scale)
+    one = repeat_pixels(planes[0], scale)
+    return np.broadcast_to(one, (len(planes), *one.shape))
 
 
 def _image_files(planned: Plan, bands: int) -> list[tuple[str, slice]]:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from geosegsr.context import Share, begin, on_step
+from geosegsr.cpu import return_freed_memory
 from geosegsr.errors import SceneError
 from geosegsr.files import exists
 from geosegsr.notices import warn
@@ -28,7 +29,7 @@ from geosegsr.pipeline.targets import has_item, write_item
 from geosegsr.pipeline.task import Product, Task
 from geosegsr.pipeline.worker_check import Preflight
 from geosegsr.raster.cog import write_cog
-from geosegsr.raster.cog_block import BlockFile
+from geosegsr.raster.cog_block import SMALL_BYTES, BlockFile
 from geosegsr.raster.cog_verify import verify_cog
 from geosegsr.raster.identity import source_identity
 from geosegsr.raster.metadata import Metadata
@@ -134,6 +135,8 @@ def _run(task: Task, job: Job, engine: Engine, seconds: dict[str, float], tell: 
         _compute(engine, task, job, tell)
         while not job.fetch():
             _compute(engine, task, job, tell)
+    if planned.output_bytes >= SMALL_BYTES:
+        return_freed_memory()  # the COG needs other memory than the blocks
     tell(_at(planned, resumed, "source"))
     if source_identity(planned.scene.path, planned.scene.files) != task.identity["source"]:
         raise SceneError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from geosegsr.raster.window import Window
 
 _HEAD = 1 << 14  # bytes at a COG's begin that hold its directories, unless it is large
 _PIECE = 1 << 23  # bytes copied at a time
+_CACHE_BYTES = 64 << 20
 _MOST_OPEN = 128
 """Block files that GDAL holds open for small overviews, which it reads twice: a file that was closed is decoded again."""
 
@@ -75,7 +77,7 @@ def join_blocks(part: Path, result: Result, blocks: Sequence[BlockFile], form: T
             ) from error
         written, share = 0, Share(len(head) + sum(span.stop - span.start for span in spans))
         with part.open("wb") as file:
-            for piece in _pieces(head, spans, readers):
+            for piece in _ahead(_pieces(head, spans, readers)):
                 file.write(piece)
                 written = zlib.crc32(piece, written)
                 share.add(len(piece))
@@ -89,17 +91,20 @@ def _laid_out(
     small: Path, result: Result, blocks: Sequence[BlockFile], form: TiledFormat
 ) -> tuple[bytes, list[_Reader], list[Span]]:
     """Head of the result, where its tiles are, and which of their bytes follow it; small overviews are written first."""
-    head, tile, inside = empty_cog(result), int(result.options["BLOCKSIZE"]), form.levels
-    readers = [_Reader(block.path) for block in blocks]
-    sources = [
-        Source(reader.levels[: inside + 1], 0, block.window.row // tile, block.window.col // tile)
-        for reader, block in zip(readers, blocks, strict=True)
-    ]
-    if len(levels_of(head)) > 1 + inside:
-        _write_small_overviews(small, result, blocks, form)
-        readers.append(_Reader(small))
-        sources.append(Source(readers[-1].levels[0 if form.extra else 1 :], inside + 1))
-    patched, spans = assembled(head, sources)
+    tile, inside = int(result.options["BLOCKSIZE"]), form.levels
+    metadata = result.metadata
+    with ThreadPoolExecutor(1) as beside:
+        head = beside.submit(empty_cog, result)
+        readers = [_Reader(block.path) for block in blocks]
+        sources = [
+            Source(reader.levels[: inside + 1], 0, block.window.row // tile, block.window.col // tile)
+            for reader, block in zip(readers, blocks, strict=True)
+        ]
+        if len(overview_shapes(metadata.height, metadata.width, result.options)) > inside:
+            _write_small_overviews(small, result, blocks, form)
+            readers.append(_Reader(small))
+            sources.append(Source(readers[-1].levels[0 if form.extra else 1 :], inside + 1))
+        patched, spans = assembled(head.result(), sources)
     return patched, readers, spans
 
 
@@ -109,6 +114,15 @@ def _pieces(head: bytes, spans: Sequence[Span], readers: Sequence[_Reader]) -> I
     for span in spans:
         for start in range(span.start, span.stop, _PIECE):
             yield readers[span.source].read(start, min(start + _PIECE, span.stop))
+
+
+def _ahead(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The same, each read by another thread while the one before it is used."""
+    with ThreadPoolExecutor(1) as beside:
+        coming = beside.submit(next, pieces, None)
+        while (piece := coming.result()) is not None:
+            coming = beside.submit(next, pieces, None)
+            yield piece
 
 
 class _Reader:
@@ -157,7 +171,7 @@ def empty_cog(result: Result) -> bytes:
     overviews = "NONE" if result.options["OVERVIEWS"].upper() == "NONE" else "AUTO"
     options = {**result.options, "OVERVIEWS": overviews, "SPARSE_OK": "YES", "NUM_THREADS": "1"}
     bare = replace(metadata, transform=None, crs=None, gcps=(), rpcs={}, tags={})
-    with ExitStack() as stack:
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), ExitStack() as stack:
 
         def memory(height: int, width: int) -> str:
             small = result_vrt(
@@ -198,7 +212,7 @@ def _write_small_overviews(
     options = {**result.options, "STATISTICS": "NO"}
     first = form.levels + 1 if form.extra else form.levels
     height, width = shapes[first - 1]
-    env: dict[str, int | str] = {"GDAL_MAX_DATASET_POOL_SIZE": _MOST_OPEN}
+    env: dict[str, int | str] = {"GDAL_MAX_DATASET_POOL_SIZE": _MOST_OPEN, "GDAL_CACHEMAX": _CACHE_BYTES}
     if pixel_bytes(replace(shrunk, height=height, width=width), result.dtype) < SMALL_BYTES:
         env["COG_TMP_COMPRESSION"] = "NONE"
     with rasterio.Env(**env), ExitStack() as stack:

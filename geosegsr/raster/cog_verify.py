@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -48,19 +49,21 @@ def verify_cog(
     bare = options["OVERVIEWS"].upper() == "NONE" or max(metadata.height, metadata.width) <= int(
         options["BLOCKSIZE"]
     )
-    written = _opened(path, alpha, strict=not bare)
-    if written.dtype != dtype:
-        _refuse(path, f"its dtype is {written.dtype} instead of {dtype}")
-    if differences := metadata.differences(written.metadata):
-        _refuse(path, f"its metadata differs (expected, found): {'; '.join(differences[:5])}")
     unread = [block for block in blocks if block.checksum is not None]
     pixel = len(metadata.bands) * dtype.itemsize
     share = Share(
         (0 if copied is None else path.stat().st_size)
         + sum(block.window.height * block.window.width * pixel for block in unread)
     )
-    if copied is not None and _checksum(path, share) != copied:
-        _refuse(path, "its bytes are not those copied from its blocks")
+    with ThreadPoolExecutor(1) as beside:
+        found = None if copied is None else beside.submit(copy_context().run, _checksum, path, share)
+        written = _opened(path, alpha, strict=not bare)
+        if found is not None and found.result() != copied:
+            _refuse(path, "its bytes are not those copied from its blocks")
+    if written.dtype != dtype:
+        _refuse(path, f"its dtype is {written.dtype} instead of {dtype}")
+    if differences := metadata.differences(written.metadata):
+        _refuse(path, f"its metadata differs (expected, found): {'; '.join(differences[:5])}")
     exact = keeps_bits(options, dtype)
 
     def check(block: BlockFile) -> None:
