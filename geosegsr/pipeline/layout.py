@@ -12,7 +12,7 @@ import numpy as np
 
 from geosegsr.context import begin
 from geosegsr.errors import ConfigError
-from geosegsr.models.contract import Upscaler, for_sensor
+from geosegsr.models.contract import Facts, Upscaler, for_sensor
 from geosegsr.models.interpolation import is_repetition
 from geosegsr.notices import warn
 from geosegsr.pipeline.options import RenderOptions
@@ -32,9 +32,12 @@ from geosegsr.tiling.render import Rendering
 
 log = logging.getLogger("geosegsr")
 
-_BLOCK_SIDES = 2048, 1024  # output pixels
-_ENOUGH_BLOCKS = 9
-"""Blocks wait for those above and to the left; with fewer blocks than this, often only one can run."""
+_LARGE_BLOCK, _SMALL_BLOCK = 2048, 1024  # sides, in output pixels
+_INTERPOLATED_TWICE, _ENLARGED_TWICE = 0.15, 0.06
+"""Share of a scene's side. A network of the preset `compact` takes some six times as long as a second compression."""
+_ENOUGH_BLOCKS, _MANY_BLOCKS = 9, 36
+"""The fewest blocks of one side, else they are cut smaller. Those of a network wait for others above and to the left, so that
+threads idle at the begin and the end, and take more memory."""
 
 
 @dataclass(frozen=True)
@@ -158,14 +161,19 @@ def _grid(
     grid = TileGrid.plan(
         region.height,
         region.width,
-        Tiling(tile, overlap, facts.halo, facts.multiple_of, facts.min_size, regular=facts.linear),
-        block=_block_side(options["block"], facts.scale, wanted),
+        Tiling(tile, overlap, facts.halo, facts.multiple_of, facts.min_size, _waste(facts)),
+        block=_block_side(options["block"], facts, wanted),
         wanted=wanted.shifted(-region.row, -region.col),
         margin=margin,
     )
     if creation is not None:
         grid = _fitted_to_cog(grid, raster, facts.scale, wanted, options["block"], creation)
     return grid, region
+
+
+def _waste(facts: Facts) -> float:
+    """What tiles may compute twice if their blocks become tiles of the COG in return, and are not compressed a second time."""
+    return _INTERPOLATED_TWICE if facts.linear else _ENLARGED_TWICE
 
 
 def _fitted_to_cog(
@@ -228,12 +236,16 @@ def samplings_by_band(
     return tuple(by_band)
 
 
-def _block_side(block: int | None, scale: int, wanted: Window) -> int:
+def _block_side(block: int | None, facts: Facts, wanted: Window) -> int:
     """Side of a block in lr pixels; an impossible side is passed on for the grid to refuse."""
-    side = block
+    side, scale = block, facts.scale
     if side is None:
-        # At a scale of 1 a block is sharpened, which takes many planes of its own size.
-        sides = _BLOCK_SIDES if scale > 1 else _BLOCK_SIDES[1:]
-        counts = {s: ceil(wanted.height * scale / s) * ceil(wanted.width * scale / s) for s in sides}
-        side = next((s for s in sides if counts[s] >= _ENOUGH_BLOCKS), sides[0])
+        fewest = {
+            _LARGE_BLOCK: _ENOUGH_BLOCKS if facts.linear else _MANY_BLOCKS,
+            _SMALL_BLOCK: _ENOUGH_BLOCKS,
+        }
+        if scale == 1:  # a block is sharpened, which takes many planes of its own size
+            del fewest[_LARGE_BLOCK]
+        counts = {s: ceil(wanted.height * scale / s) * ceil(wanted.width * scale / s) for s in fewest}
+        side = next((s for s in fewest if counts[s] >= fewest[s]), max(fewest))
     return side if side < 1 else max(1, side // scale)

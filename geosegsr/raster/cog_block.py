@@ -19,7 +19,7 @@ from rasterio.io import MemoryFile
 from rasterio.windows import Window as RasterioWindow
 
 from geosegsr.errors import SceneError, VerificationError
-from geosegsr.raster.cog_levels import TILE_OPTIONS, cells_of, levels_inside, overview_shapes
+from geosegsr.raster.cog_levels import TILE_OPTIONS, cells_of, levels_inside, one_more, overview_shapes
 from geosegsr.raster.cog_options import keeps_bits
 from geosegsr.raster.cog_tiles import levels_of
 from geosegsr.raster.gdal import GDALError, gdal_reason
@@ -93,7 +93,7 @@ class TiledFormat:
         for windows, cells in ((blocks, ()), (cut := cells_of(shape, options), tuple(cut))):
             levels = levels_inside(shape, windows, dtype, options, has_mask=has_mask)
             if levels is not None:
-                extra = wanted - levels if has_mask else 0
+                extra = wanted - levels if has_mask else one_more(shape, windows, levels, options)
                 return cls(levels, extra, tiles, metadata.bands, metadata.nodata, cells)
         return None
 
@@ -101,7 +101,7 @@ class TiledFormat:
     def key(self) -> dict[str, Any]:
         """What decides the bytes of the blocks, beside the pixels, as JSON."""
         cell = {"cell": max(self.cells[0].height, self.cells[0].width)} if self.cells else {}
-        return {"overviews": self.levels, **cell, **self.options}
+        return {"overviews": self.levels, "extra": self.extra, **cell, **self.options}
 
 
 def pixel_checksum(values: NDArray[Any], alpha: NDArray[Any] | None) -> int:

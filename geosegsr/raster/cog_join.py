@@ -192,8 +192,8 @@ def _write_small_overviews(
 ) -> None:
     """A COG by GDAL of those overviews of the result that are smaller than the ones that are copied.
 
-    Its pixels are the first of them where the blocks hold all of them. If they do not, its pixels are the overview before
-    the first, and GDAL computes the others.
+    Its pixels are the first of them where the blocks hold it, else the overview before the first. GDAL computes those that the
+    blocks do not hold.
     """
     metadata, folder = result.metadata, blocks[0].path.parent
     shapes = overview_shapes(metadata.height, metadata.width, result.options)
@@ -217,7 +217,7 @@ def _write_small_overviews(
         env["COG_TMP_COMPRESSION"] = "NONE"
     with rasterio.Env(**env), ExitStack() as stack:
         smaller = []
-        if form.extra:
+        if form.extra and form.levels + form.extra == len(shapes):
             options["OVERVIEWS"] = "AUTO"
             for level in range(first + 1, len(shapes) + 1):
                 smaller.append(str(stack.enter_context(MemoryFile(overview(level, ()), ext=".vrt")).name))

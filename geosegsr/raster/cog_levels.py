@@ -126,6 +126,19 @@ def levels_inside(
     return inside if inside == wanted or can_go_on else None
 
 
+def one_more(
+    shape: tuple[int, int], blocks: Sequence[Window], levels: int, options: Mapping[str, str]
+) -> int:
+    """1 where blocks without a mask can hold one more overview than `levels_inside` says, in parts of tiles; else 0.
+
+    The smaller ones are made from it instead of from one that is four times as large.
+    """
+    edges = {edge for block in blocks for edge in (block.row, block.col)} | set(shape)
+    wanted = len(overview_shapes(*shape, options))
+    averaged = options["OVERVIEW_RESAMPLING"].upper() == "AVERAGE"
+    return int(levels < wanted and averaged and all(edge % (2 << levels) == 0 for edge in edges))
+
+
 def _most_inside(height: int, width: int, options: Mapping[str, str]) -> int:
     return min(len(overview_shapes(height, width, options)), halvings(height), halvings(width))
 
