@@ -141,7 +141,7 @@ def test_provenance_and_the_report(tmp_path: Path) -> None:
         tags = after.tags()
     assert tags["GEOSEGSR_MODEL"] == "lanczos" and tags["GEOSEGSR_SCALE"] == "2"
     assert len(tags["GEOSEGSR_MODEL_HASH"]) == 64 and "not measured" in tags["GEOSEGSR_NOTE"]
-    assert json.loads(tags["GEOSEGSR_OPTIONS"])["tile"] == [27, 28]  # 64 x 48 pixels, by 3 x 2 tiles
+    assert json.loads(tags["GEOSEGSR_OPTIONS"])["tile"] == [32, 32]  # 64 x 48 pixels, by 3 x 2 tiles
     assert report.blocks > 1 and report.tiles_computed >= report.tiles > 1
     assert report.width == after.width and report.bytes == (tmp_path / "out.tif").stat().st_size
     assert json.loads(json.dumps(report.to_dict()))["seconds"]["total"] > 0
