@@ -19,7 +19,7 @@ from rasterio.io import MemoryFile
 
 from geosegsr.context import Share
 from geosegsr.errors import SceneError, VerificationError
-from geosegsr.raster.cog_block import SMALL_BYTES, BlockFile, TiledFormat
+from geosegsr.raster.cog_block import BlockFile, TiledFormat
 from geosegsr.raster.cog_gdal import for_metadata, pixel_bytes, writing
 from geosegsr.raster.cog_levels import overview_shapes
 from geosegsr.raster.cog_tiles import Source, Span, assembled, levels_of
@@ -211,10 +211,8 @@ def _write_small_overviews(
 
     options = {**result.options, "STATISTICS": "NO"}
     first = form.levels + 1 if form.extra else form.levels
-    height, width = shapes[first - 1]
-    env: dict[str, int | str] = {"GDAL_MAX_DATASET_POOL_SIZE": _MOST_OPEN, "GDAL_CACHEMAX": _CACHE_BYTES}
-    if pixel_bytes(replace(shrunk, height=height, width=width), result.dtype) < SMALL_BYTES:
-        env["COG_TMP_COMPRESSION"] = "NONE"
+    # Pixels of overviews with odd sides depend on how GDAL compresses its temporary files: that must stay as for the whole.
+    env = {"GDAL_MAX_DATASET_POOL_SIZE": _MOST_OPEN, "GDAL_CACHEMAX": _CACHE_BYTES}
     with rasterio.Env(**env), ExitStack() as stack:
         smaller = []
         if form.extra and form.levels + form.extra == len(shapes):
