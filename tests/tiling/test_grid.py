@@ -150,6 +150,13 @@ def test_a_margin_costs_no_more_tiles_than_it_must() -> None:
     assert wide.tiles_computed == plain.tiles_computed == wide.tiles + 2
 
 
+def test_blocks_wait_only_for_those_whose_tiles_they_share() -> None:
+    apart = grid_of(1024, 1024, tile=260, overlap=4, halo=2, block=512).with_blocks(512, 512)
+    assert [apart.before(index) for index in range(4)] == [(), (), (), ()]
+    shared = grid_of(1024, 1024, tile=288, overlap=32, halo=8, block=512).with_blocks(512, 512)
+    assert [shared.before(index) for index in range(4)] == [(), (0,), (0,), (1, 2)]
+
+
 def test_tile_sides_obey_the_models_rules() -> None:
     grid = grid_of(5, 70, tile=64, overlap=8, halo=0, block=64, multiple_of=16, min_size=32)
     assert grid.rows.tile == 32
