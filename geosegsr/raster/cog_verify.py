@@ -52,7 +52,7 @@ def verify_cog(
     unread = [block for block in blocks if block.checksum is not None]
     pixel = len(metadata.bands) * dtype.itemsize
     share = Share(
-        (0 if copied is None else path.stat().st_size)
+        (0 if copied is None else _size(path))
         + sum(block.window.height * block.window.width * pixel for block in unread)
     )
     with ThreadPoolExecutor(1) as beside:
@@ -105,11 +105,21 @@ def _opened(path: Path, alpha: AlphaPolicy, *, strict: bool) -> Scene:
 
 def _checksum(path: Path, share: Share) -> int:
     crc = 0
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            crc = zlib.crc32(chunk, crc)
-            share.add(len(chunk))
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                crc = zlib.crc32(chunk, crc)
+                share.add(len(chunk))
+    except OSError as error:
+        _refuse(path, f"it cannot be read again ({error.strerror})")
     return crc
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        _refuse(path, f"it cannot be read again ({error.strerror})")
 
 
 def _check_overview(path: Path, written: Scene) -> None:
