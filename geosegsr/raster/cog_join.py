@@ -171,6 +171,7 @@ def empty_cog(result: Result) -> bytes:
     overviews = "NONE" if result.options["OVERVIEWS"].upper() == "NONE" else "AUTO"
     options = {**result.options, "OVERVIEWS": overviews, "SPARSE_OK": "YES", "NUM_THREADS": "1"}
     bare = replace(metadata, transform=None, crs=None, gcps=(), rpcs={}, tags={})
+    # GDAL's settings belong to a thread, and this may be another than the caller's.
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), ExitStack() as stack:
 
         def memory(height: int, width: int) -> str:

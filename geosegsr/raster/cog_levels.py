@@ -136,7 +136,7 @@ def one_more(
     edges = {edge for block in blocks for edge in (block.row, block.col)} | set(shape)
     wanted = len(overview_shapes(*shape, options))
     averaged = options["OVERVIEW_RESAMPLING"].upper() == "AVERAGE"
-    return int(levels < wanted and averaged and all(edge % (2 << levels) == 0 for edge in edges))
+    return int(levels < wanted and averaged and all(halvings(edge) > levels for edge in edges if edge))
 
 
 def _most_inside(height: int, width: int, options: Mapping[str, str]) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
 from pathlib import Path
 from typing import Any, NoReturn
@@ -93,11 +94,9 @@ def _opened(path: Path, alpha: AlphaPolicy, *, strict: bool) -> Scene:
     """The file as a scene, once its layout is known to be that of a COG."""
     from rio_cogeo.cogeo import cog_validate  # loads pydantic and more, which no block needs
 
-    try:
+    with _reading(path):
         valid_layout, errors, remarks = cog_validate(str(path), strict=strict, quiet=True)
         written = Scene.open(path, alpha=alpha)
-    except (RasterioError, SceneError) as error:
-        _refuse(path, f"it cannot be read again ({gdal_reason(error)})")
     if not valid_layout:
         _refuse(path, f"it is not a valid COG ({'; '.join([*errors, *remarks])})")
     return written
@@ -105,21 +104,26 @@ def _opened(path: Path, alpha: AlphaPolicy, *, strict: bool) -> Scene:
 
 def _checksum(path: Path, share: Share) -> int:
     crc = 0
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                crc = zlib.crc32(chunk, crc)
-                share.add(len(chunk))
-    except OSError as error:
-        _refuse(path, f"it cannot be read again ({error.strerror})")
+    with _reading(path), path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            crc = zlib.crc32(chunk, crc)
+            share.add(len(chunk))
     return crc
 
 
 def _size(path: Path) -> int:
-    try:
+    with _reading(path):
         return path.stat().st_size
-    except OSError as error:
-        _refuse(path, f"it cannot be read again ({error.strerror})")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Refuse a file that cannot be read."""
+    try:
+        yield
+    except (RasterioError, SceneError, OSError) as error:
+        reason = getattr(error, "strerror", None) or gdal_reason(error)
+        _refuse(path, f"it cannot be read again ({reason})")
 
 
 def _check_overview(path: Path, written: Scene) -> None:
