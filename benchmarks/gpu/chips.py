@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,16 @@ LARGEST = 65535
 """The value of a chip's pixels that a network sees as 1; chips are uint16."""
 ZOOM = 1.34
 """Copies of chips are reduced by up to this, along each side: there are few images."""
-DEEP = ("s2", "landsat", "wv3")
+DEEP = ("s2", "s2_60m", "soft", "landsat", "wv3")
 """Sources with more than 8 bits."""
+SOFT = ("soft", "naip_rgbn", 6, (2.8, 12.0))
+"""A source without detail, as bands are that were resampled from coarser pixels: its name, and the source of which it takes one
+chip in how many, and the standard deviations of their Gaussians in hr pixels."""
 SHARES = {
-    "naip": 0.24, "naip_rgbn": 0.14, "naip_ndakota_rgbn": 0.02, "oam": 0.06, "oam_banepa_nepal": 0.03, "neon": 0.07,
-    "usgs": 0.05, "drone": 0.04, "drone_boruszyn_kap": 0.03, "drone_caliterra_tx": 0.03, "drone_lewis_oh": 0.03,
-    "drone_warsaw_kap": 0.05, "aerial_pawleys_sc": 0.02, "wv3_vegas_spacenet": 0.02, "wv3": 0.01, "photo": 0.06,
-    "s2": 0.08, "landsat": 0.04,
+    "naip": 0.18, "naip_rgbn": 0.09, "naip_ndakota_rgbn": 0.02, "oam": 0.05, "oam_banepa_nepal": 0.03, "neon": 0.06,
+    "usgs": 0.05, "drone": 0.05, "drone_boruszyn_kap": 0.03, "drone_caliterra_tx": 0.03, "drone_lewis_oh": 0.03,
+    "drone_warsaw_kap": 0.04, "aerial_pawleys_sc": 0.03, "wv3_vegas_spacenet": 0.02, "wv3": 0.01, "photo": 0.26,
+    "s2": 0.07, "s2_60m": 0.06, "soft": 0.015, "landsat": 0.04, "aerial_usgs-pacific": 0.03, "aerial_usgs-dunes": 0.02, "aerial_noaa-doodler": 0.02,
 }  # fmt: skip
 """How often a region comes from each source; 0.01 for others."""
 
@@ -50,9 +54,15 @@ class Chips:
         for owner, file in enumerate(files):
             # Torch cannot index uint16 on a GPU, so the same bits are kept as int16.
             own = torch.from_numpy(np.load(file).view(np.int16)).to(device)
-            versions = [own, *(zoomed(own) for _ in range(0 if file.stem == "s2" else copies))]
+            versions = [own, *(zoomed(own) for _ in range(0 if file.stem.startswith("s2") else copies))]
             chips += versions
             owners += [owner] * sum(map(len, versions))
+            if file.stem == SOFT[1]:
+                softened = softer(own[:: SOFT[2]])
+                chips.append(softened)
+                owners += [len(files)] * len(softened)
+        if len(files) in owners:
+            self.sources.append(SOFT[0])
         self.chips = torch.cat(chips)
         self.counts = torch.bincount(torch.tensor(owners)).tolist()
         owner_of = torch.tensor(owners, device=device)
@@ -78,9 +88,24 @@ def zoomed(chips: Tensor) -> Tensor:
     for part in chips.split(48):
         height, width = (round(CHIP / factor) for factor in (1 + (ZOOM - 1) * torch.rand(2)).tolist())
         x = F.interpolate(_unsigned(part), size=(height, width), mode="bicubic", antialias=True)
-        x = F.pad(x.clamp(0, LARGEST), (0, CHIP - width, 0, CHIP - height), mode="reflect").round().int()
-        parts.append(torch.where(x > LARGEST // 2, x - LARGEST - 1, x).to(torch.int16))
+        x = F.pad(x.clamp(0, LARGEST), (0, CHIP - width, 0, CHIP - height), mode="reflect")
+        parts.append(_signed(x))
     return torch.cat(parts)
+
+
+def softer(chips: Tensor) -> Tensor:
+    """Chips through Gaussians, each of another width."""
+    parts = []
+    for chip in chips:
+        sigma = SOFT[3][0] + (SOFT[3][1] - SOFT[3][0]) * float(torch.rand(()))
+        reach = math.ceil(3 * sigma)
+        at = torch.arange(-reach, reach + 1, device=chip.device)
+        kernel = torch.exp(-0.5 * (at / sigma) ** 2)
+        kernel = kernel / kernel.sum()
+        x = F.pad(_unsigned(chip)[:, None], (reach,) * 4, mode="reflect")  # (3, 1, h, w)
+        x = F.conv2d(F.conv2d(x, kernel[None, None, None]), kernel[None, None, :, None])
+        parts.append(_signed(x[:, 0]))
+    return torch.stack(parts)
 
 
 def varied(hr: Tensor) -> Tensor:
@@ -92,7 +117,13 @@ def varied(hr: Tensor) -> Tensor:
     grey, shuffled = (torch.rand(count, 1, 1, 1, device=device) < share for share in (0.08, 0.06))
     band = torch.randint(3, (count,), device=device)
     single = hr[torch.arange(count, device=device), band][:, None]  # (B, 1, side, side)
-    return torch.where(grey, single, torch.where(shuffled, hr[:, [2, 0, 1]], hr))
+    return torch.where(grey, single, torch.where(shuffled, hr.roll(1, 1), hr))
+
+
+def _signed(values: Tensor) -> Tensor:
+    """Numbers from 0 to LARGEST as int16 with the bits of uint16."""
+    whole = values.round().int()
+    return torch.where(whole > LARGEST // 2, whole - LARGEST - 1, whole).to(torch.int16)
 
 
 def _unsigned(bits: Tensor) -> Tensor:

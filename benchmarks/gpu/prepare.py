@@ -24,17 +24,20 @@ from PIL import Image
 
 from benchmarks.gpu.chips import CHIP, CORE, EDGE, LARGEST
 
-LARGEST_DN = {"s2": 10000, "wv3": 2047}
-"""DN of deep sources that a network sees as 1; percentiles for Landsat."""
+LARGEST_DN = {"wv3": 2047}
+"""DN that a network sees as 1; for others percentiles, of each band where there are thirteen."""
+COARSE = "s2_60m"
+"""The source of bands of Sentinel-2 that hold no detail of their own at 10 m."""
 COMPOSITES = {
     1: ((0, 0, 0),),
     4: ((0, 1, 2), (3, 0, 1), (3, 3, 3)),
     13: (
-        (3, 2, 1), (7, 2, 3), (3, 2, 1), (4, 5, 6), (8, 11, 12), (6, 8, 11), (12, 11, 3), (0, 9, 10),
-        (5, 5, 5), (7, 7, 7), (12, 12, 12), (0, 0, 0), (9, 9, 9),
+        *((band, band, band) for band in range(13)),
+        (3, 2, 1), (7, 2, 3), (3, 2, 1), (4, 5, 6), (8, 11, 12), (6, 8, 11), (12, 11, 3),
     ),
 }  # fmt: skip
 """By number of bands, those that are shown as red, green and blue; otherwise the first three."""
+COARSE_COMPOSITES = ((0, 0, 0), (9, 9, 9), (10, 10, 10), (10, 10, 10), (0, 9, 10))
 
 
 def main() -> None:
@@ -56,11 +59,12 @@ def main() -> None:
     for name in names:
         if name.startswith(("images/", "deep/")):
             members.setdefault(source_of(name), []).append(name)
+    members[COARSE] = [name for name in members.get("s2", ()) if "13band" in name]
     with Pool(args.processes) as pool:
         for source, own in sorted(members.items()):
             target = args.out / f"{source}.npy"
-            if not target.exists():
-                chips = np.concatenate(pool.map(partial(chips_of, args.pack), own, chunksize=4))
+            if own and not target.exists():
+                chips = np.concatenate(pool.map(partial(chips_of, args.pack, source), own, chunksize=4))
                 save_whole(chips, target)
                 print(f"{source}: {len(chips)} chips of {len(own)} images", flush=True)
     print(f"{time.perf_counter() - began:.1f} s")
@@ -72,12 +76,12 @@ def source_of(name: str) -> str:
     return "photo" if source.startswith("photo") else source
 
 
-def chips_of(pack: Path, name: str) -> NDArray[np.uint16]:
-    """All chips of one packed image, shape (chips, 3, CHIP, CHIP)."""
+def chips_of(pack: Path, source: str, name: str) -> NDArray[np.uint16]:
+    """All chips that a source takes of one packed image, shape (chips, 3, CHIP, CHIP)."""
     with zipfile.ZipFile(pack) as packed:
         data = io.BytesIO(packed.read(name))
     if name.endswith(".npy"):
-        return np.concatenate([cut(image) for image in composites(source_of(name), np.load(data))])
+        return np.concatenate([cut(image) for image in composites(source, np.load(data))])
     pixels = np.asarray(Image.open(data).convert("RGB")).transpose(2, 0, 1)
     return cut(pixels.astype(np.uint16) * (LARGEST // 255))
 
@@ -85,11 +89,15 @@ def chips_of(pack: Path, name: str) -> NDArray[np.uint16]:
 def composites(source: str, pixels: NDArray[np.generic]) -> Iterator[NDArray[np.uint16]]:
     """Three bands at a time of an image (bands, height, width), in the range of chips."""
     values = pixels.astype(np.float32)
-    low, high = (
-        (0, LARGEST_DN[source]) if source in LARGEST_DN else np.percentile(values[values > 0], [0.01, 99.95])
-    )
+    if source in LARGEST_DN:
+        low, high = 0, LARGEST_DN[source]
+    elif len(values) == 13:  # each band by itself, as `upscale` sees them
+        low, high = np.percentile(values, [0.1, 99.9], axis=(1, 2), keepdims=True)
+    else:
+        low, high = np.percentile(values[values > 0], [0.01, 99.95])
     whole = (((values - low) / (high - low)).clip(0, 1) * LARGEST).round().astype(np.uint16)
-    for bands in COMPOSITES.get(len(whole), ((0, 1, 2),)):
+    chosen = COARSE_COMPOSITES if source == COARSE else COMPOSITES.get(len(whole), ((0, 1, 2),))
+    for bands in chosen:
         yield whole[list(bands)]
 
 

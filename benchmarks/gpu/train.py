@@ -2,7 +2,8 @@
 
     python -m benchmarks.gpu.train runs/gpu/chips runs/gpu/x4.safetensors --scale 4 --seconds 465
     python -m benchmarks.gpu.train runs/gpu/chips runs/gpu/best.safetensors --scale 4 --width 128 --depths 11,11 --batch 64
-    python -m benchmarks.gpu.train runs/gpu/chips runs/gpu/x4b.safetensors --start runs/gpu/x4.safetensors --rate 8e-4
+    python -m benchmarks.gpu.train runs/gpu/chips runs/gpu/x4b.safetensors --start runs/gpu/x4.safetensors --rate 8e-4 --taught 0.5
+    python -m benchmarks.gpu.train runs/gpu/chips runs/gpu/x4-clean.safetensors --clean 1 --batch 64 --patch 64
     python -m benchmarks.gpu.train runs/gpu/chips runs/gpu/try.safetensors --device cpu --seconds 5 --batch 8
 
 `geosegsr upscale --model OUT.safetensors` opens the result. Needs torch, numpy, Pillow with AVIF, and safetensors.
@@ -23,12 +24,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.chips import CHIP, Chips, varied
-from benchmarks.gpu.degradations import Mix, blurred, chance, recorded
+from benchmarks.gpu.batches import batch
+from benchmarks.gpu.captured import CapturedStep
+from benchmarks.gpu.chips import Chips
+from benchmarks.gpu.degradations import wide
+from benchmarks.gpu.gradients import Gradients
 from benchmarks.gpu.muon import BatchedMuon
 from benchmarks.gpu.validation import read_images, validate
 from geosegsr.models.card import ModelCard
 from geosegsr.models.checkpoint import load_checkpoint, save_checkpoint
+from geosegsr.models.segsr.config import BICUBIC
 from geosegsr.models.segsr.network import SeGSR, preset
 from geosegsr.sensor.jpeg import YCC
 from geosegsr.training.equivariance import Equivariance
@@ -64,12 +69,13 @@ def main() -> None:
     training.run(chips)
 
 
-def arguments() -> argparse.Namespace:
+def arguments(*, out: bool = True) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("chips", type=Path, help="The folder that benchmarks.gpu.prepare wrote.")
-    parser.add_argument("out", type=Path, help="Checkpoint; OUT.json has scores, and OUT.state what a resumed run needs.")  # fmt: skip
+    if out:
+        parser.add_argument("out", type=Path, help="Checkpoint; OUT.json has scores, and OUT.state what a resumed run needs.")  # fmt: skip
     parser.add_argument("--scale", type=int, choices=SIZES, default=4)
     parser.add_argument("--seconds", type=float, default=465)
     parser.add_argument("--width", type=int, default=64)
@@ -79,14 +85,26 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--patch", type=int, help="lr pixels along a side; by scale.")
     parser.add_argument("--rate", type=float, default=2.5e-3)
     parser.add_argument(
-        "--clean", type=float, default=0.4, help="Share of patches by bicubic reduction alone."
+        "--clean",
+        type=float,
+        default=0.4,
+        help="Share of patches by bicubic reduction alone; with 1 the network is told nothing.",
     )
+    parser.add_argument("--taught", type=float, default=0, metavar="SHARE", help="Share that the start's own results, means over mirror images, have in the targets.")  # fmt: skip
     parser.add_argument("--copies", type=int, default=2, help="Reduced copies of each chip.")
-    parser.add_argument("--saves", type=int, default=3, help="Checkpoints and scores before the end.")
+    parser.add_argument(
+        "--saves", type=int, default=3, help="Checkpoints and scores before the end, of an eager run."
+    )
     parser.add_argument("--threads", type=int, default=2, help="Of each process; several share one machine.")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--eager", action="store_true", help="Do not capture the step as a graph of kernels.")
+    parser.add_argument(
+        "--compile", action="store_true", help="Compile units and modulations with torch.compile."
+    )
     parser.add_argument("--device", default="cuda")
     args = parser.parse_args()
+    if not out:
+        args.out = args.chips / "none.safetensors"
     batch, patch = SIZES[args.scale]
     args.batch, args.patch = args.batch or batch, args.patch or patch
     return args
@@ -99,10 +117,16 @@ class Training:
         """Start, or resume where the state of an interrupted run lies beside the checkpoint."""
         self.args, self.device = args, torch.device(args.device)
         self.network = starting_network(args).to(self.device).train()
+        self.network.to(memory_format=torch.channels_last)
         self.equivariance = Equivariance(self.network, "p4")
         if args.start is None:
             self.equivariance.start(trained=False)
         self.mean = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.teacher = copy.deepcopy(self.mean).to(torch.bfloat16) if args.taught else None
+        self.gradients = Gradients(self.network, self.equivariance)
+        if args.compile:
+            for module in (*self.network.units, *self.network.modulations):
+                module.compile()
         learning = [(name, p) for name, p in self.network.named_parameters() if p.requires_grad]
         self.muon = BatchedMuon((p, share_of(name)) for name, p in learning if is_matrix(name, p))
         groups = [
@@ -112,29 +136,41 @@ class Training:
             }
             for share in (1.0, TOWER_SHARE)
         ]
-        self.adamw = torch.optim.AdamW(groups, lr=args.rate, betas=(0.9, 0.99), weight_decay=0, fused=True)
+        on_gpu = self.device.type == "cuda"
+        self.adamw = torch.optim.AdamW(
+            groups, lr=args.rate, betas=(0.9, 0.99), weight_decay=0, fused=True, capturable=on_gpu
+        )
         self.step, self.spent = 0, 0.0
+        self.rate = torch.zeros((), device=self.device)
         self.images = read_images(args.chips / "val")
         self.state_file = args.out.with_suffix(".state")
         if self.state_file.exists():
             self.restore()
+        for group in self.adamw.param_groups:  # tensors, which a captured step reads anew each time
+            group["lr"] = torch.zeros((), device=self.device)
 
     def run(self, chips: Chips) -> None:
         """Train until the time is up; the first batch and step are not counted, since they choose kernels."""
         args = self.args
         torch.manual_seed(args.seed * 1_000_003 + self.step)
-        loss(self.network, *batch(chips, args)).backward()
-        self.network.zero_grad(set_to_none=True)
+        first = batch(chips, args)
+        captured = self.device.type == "cuda" and not args.eager
+        update = CapturedStep(self.update, first) if captured else self.update
+        parts = (
+            1 if captured else args.saves + 1
+        )  # a captured step did not survive a validation: docs/benchmarks-gpu.md
         self.wait()
         began = time.perf_counter() - self.spent
         state_kept = self.spent
-        saved = math.floor(self.spent / args.seconds * (args.saves + 1))
+        saved = math.floor(self.spent / args.seconds * parts)
         while self.spent < args.seconds:
-            value = self.one_step(*batch(chips, args))
+            self.set_rate()
+            value = update(*batch(chips, args))
+            self.follow()
             if self.step % 200 == 0 or self.step == 1:
                 print(f"step {self.step}, {self.spent:.0f} s: loss {self.finite(value):.2f}", flush=True)
             self.spent = time.perf_counter() - began
-            if self.spent * (args.saves + 1) > (saved + 1) * args.seconds and self.spent < args.seconds:
+            if self.spent * parts > (saved + 1) * args.seconds and self.spent < args.seconds:
                 saved += 1
                 self.save(chips.sources)
             if self.spent - state_kept > SECONDS_BETWEEN_STATES:
@@ -145,27 +181,39 @@ class Training:
         self.save(chips.sources)
         self.state_file.unlink(missing_ok=True)
 
-    def one_step(self, lr: Tensor, hr: Tensor, descriptor: Tensor) -> Tensor:
-        """Learn from one batch; the loss, in dB."""
+    def set_rate(self) -> None:
+        """Set the learning rate of the next step; the first are slow, and the last ones too."""
         share = min(self.spent / self.args.seconds, 1)
         warmth = min(1, (self.step + 1) / WARM_UP)
         rate = self.args.rate * warmth * max(0.5 * (1 + math.cos(math.pi * share)), 1e-3)
+        self.rate.fill_(rate)
         for group in self.adamw.param_groups:
-            group["lr"] = rate * group["share"]
+            group["lr"].fill_(rate * group["share"])
+
+    def update(self, lr: Tensor, hr: Tensor, descriptor: Tensor, deep: Tensor) -> Tensor:
+        """Learn from one batch; the loss, in dB. Nothing here waits for the device.
+
+        Images of more than 8 bits are not taught: bands without detail of their own show a teacher's faults most.
+        """
+        if self.teacher is not None:
+            hr = hr.lerp(mirrored_mean(self.teacher, lr, descriptor), self.args.taught * wide(~deep))
         value = loss(self.network, lr, hr, descriptor)
         value.backward()
-        self.equivariance.project_gradients()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0, foreach=True)
-        self.muon.step(rate)
+        self.gradients.average()
+        self.gradients.clip(1.0)
+        self.muon.step(self.rate)
         self.adamw.step()
-        self.network.zero_grad(set_to_none=True)
+        self.gradients.clear()
+        return value.detach()
+
+    def follow(self) -> None:
+        """Take a step into the moving average."""
         if self.step % 50 == 0:
             self.equivariance.project_weights()
         self.step += 1
         memory = min(0.999, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.mean.parameters()), list(self.network.parameters()), 1 - memory)
-        return value.detach()
 
     def finite(self, value: Tensor) -> float:
         """A loss as a number, if it is one."""
@@ -191,7 +239,7 @@ class Training:
             args.out.stem,
             degradation={"kernel": "bicubic"},
             grey=True,
-            told=TOLD,
+            told=TOLD if network.sensor is not None else {},
             trained_on=f"chips of {', '.join(sources)}, by benchmarks/gpu; {args.clean:.0%} of lr by antialiased bicubic "
             "reduction, the rest with blur, noise and JPEG compression that the network was told of",
             notes=f"{self.step} steps of {args.batch} patches of {args.patch} x {args.patch} pixels, "
@@ -236,10 +284,15 @@ def starting_network(args: argparse.Namespace) -> SeGSR:
         network, card = load_checkpoint(args.start)
         if card.scale != args.scale:
             raise SystemExit(f"Cannot go on from '{args.start}': it is for x{card.scale}. Pass --scale {card.scale}.")  # fmt: skip
-        return network
+        return network.specialise(BICUBIC) if args.clean == 1 else network
     depths = tuple(int(depth) for depth in args.depths.split(","))
     config = preset(
-        "compact", scale=args.scale, width=args.width, depths=depths, sensor_width=32, skip_every=2
+        "compact",
+        scale=args.scale,
+        width=args.width,
+        depths=depths,
+        sensor_width=0 if args.clean == 1 else 32,
+        skip_every=2,
     )
     return SeGSR(config)
 
@@ -249,50 +302,20 @@ def share_of(name: str) -> float:
     return TOWER_SHARE if name.startswith(("features", "localisation")) else 1.0
 
 
-def batch(chips: Chips, args: argparse.Namespace) -> tuple[Tensor, Tensor, Tensor]:
-    """Lr (B, 3, patch, patch), hr, and what the network is told of the sensor (B, 4).
-
-    lr is made with some pixels more than a patch, so that patches begin anywhere in a JPEG's blocks. What is told is as
-    uncertain as an estimate.
-    """
-    mix = Mix(
-        clean=args.clean, blurred=0.8, gaussian=0.34, box=0.08, sigma=1.32, sigma_alone=(0.05, 0.75),
-        noisy=0.45, packed=0.42, quality=(38, 98),
-    )  # fmt: skip
-    scale, patch = args.scale, args.patch
-    slack, reach = (8, 6) if scale < 8 else (4, 4)  # lr pixels; at x8 a chip has no room for more
-    region = (patch + slack + 2 * reach) * scale
-    if region > CHIP:
-        raise SystemExit(
-            f"Cannot train: a patch of {patch} lr pixels needs {region} hr pixels, and a chip has {CHIP}."
-        )
-    hr, deep = chips.regions(args.batch, region)
-    hr = varied(hr)
-    degraded = ~chance(mix.clean, args.batch, hr.device)
-    lr, mtf = blurred(hr, mix, degraded, scale, patch + slack, reach)
-    grey = (hr[:, :1] == hr[:, 1:]).all(3).all(2).all(1)
-    lr, noise, quantisation = recorded(lr, mix, degraded, deep, grey)
-    row, column = torch.randint(slack, (2,)).tolist()
-    lr = lr[..., row : row + patch, column : column + patch]
-    row, column = (row + reach) * scale, (column + reach) * scale
-    hr = hr[..., row : row + patch * scale, column : column + patch * scale]
-    return lr, hr, estimated(torch.cat([mtf, noise[:, None], quantisation[:, None]], 1), degraded)
-
-
-def estimated(truth: Tensor, degraded: Tensor) -> Tensor:
-    """Descriptors (B, 4) with the errors of an estimate; clean images are known to have no noise."""
-    errors = torch.randn_like(truth)
-    mtf = truth[:, :2] + errors[:, :2] * truth.new_tensor([0.02, 0.03])
-    noise = truth[:, 2] * torch.exp(0.12 * errors[:, 2])
-    noise = noise + 0.25 / 255 * torch.randn_like(noise).abs() * degraded
-    quantisation = truth[:, 3] * torch.exp(0.08 * errors[:, 3])
-    return torch.cat([mtf, noise[:, None], quantisation[:, None]], 1)
+@torch.inference_mode()
+def mirrored_mean(network: SeGSR, lr: Tensor, descriptor: Tensor) -> Tensor:
+    """Of the network's results for images and their mirror images, which no quarter turn gives."""
+    image = lr.to(memory_format=torch.channels_last)
+    flipped = image.flip(3)
+    mean: Tensor = (network(image, image, descriptor) + network(flipped, flipped, descriptor).flip(3)) / 2
+    return mean
 
 
 def loss(network: SeGSR, lr: Tensor, hr: Tensor, descriptor: Tensor) -> Tensor:
     """Negative PSNR in dB over bands and brightness, averaged over patches; see `geosegsr.training.losses.psnr`."""
     with torch.autocast(lr.device.type, torch.bfloat16):
-        sr = network(lr.to(memory_format=torch.channels_last), None, descriptor).float()
+        image = lr.to(memory_format=torch.channels_last)
+        sr = network(image, image, descriptor).float()  # the tower's bands are those of the image
     off = sr - hr
     luma = torch.einsum("c,nchw->nhw", off.new_tensor(YCC[0]), off)
     squares = 0.5 * off.square().mean((1, 2, 3)) + 0.5 * luma.square().mean((1, 2))

@@ -59,7 +59,8 @@ def validate(
 ) -> dict[str, tuple[float, float]]:
     """PSNR on Y in dB of the network and of bicubic enlargement, by "source/condition", means over images.
 
-    The network is told of the degradation as it was. A border of the scale, at least 4 pixels, is left out.
+    The network is told of the degradation as it was; one that is told nothing is measured without any. A border of the
+    scale, at least 4 pixels, is left out.
     """
     scale = network.config.scale
     generator = torch.Generator(device).manual_seed(1)
@@ -67,8 +68,9 @@ def validate(
     for source, pixels in images:
         height, width = (side // scale * scale for side in pixels.shape[1:])
         hr = pixels[None, :, :height, :width].float().to(device) / 255
+        told = network.sensor is not None
         for name, condition in CONDITIONS.items():
-            if source in ALL_CONDITIONS or name in ("clean", "mix"):
+            if name == "clean" or (told and (source in ALL_CONDITIONS or name == "mix")):
                 lr, descriptor = degraded(hr, condition, scale, generator)
                 with torch.autocast(device.type, torch.bfloat16):
                     sr = network(lr, None, descriptor)

@@ -55,7 +55,14 @@ TOLD_LICENCE = (
     "4.0 (OpenAerialMap contributors; NAIP selection by J. Ventura; Lomiri), CC BY 3.0 (Andrew Zaborowski), CC BY-SA 4.0 "
     "(SpaceNet / Maxar; Ubuntu MATE; Lomiri), open data (NEON, Copernicus), BSD-2 (P. Toffanin), MIT (D. Montero)"
 )
-TOLD_NOTES = "Detail is what such ground looks like, not what was there."
+GPU_NOTES = "Detail is what such ground looks like, not what was there."
+CLEAN_ON = (
+    "aerial RGB and near infrared (USDA NAIP of California and North Dakota, NOAA of South Carolina and other coasts), forest and "
+    "savanna (NEON), towns and villages (OpenAerialMap), coasts of California (USGS), drone and kite images of five places, "
+    "WorldView-3 of Las Vegas (SpaceNet), Sentinel-2 and Landsat scenes, more than 400 everyday photographs; "
+    "low-resolution sides by antialiased bicubic reduction"
+)
+CLEAN_LICENCE = f"{TOLD_LICENCE}; photographs and coasts as benchmarks/gpu/imagery.tsv lists them: public domain, CC0, CC BY, CC BY-SA, MIT and BSD-2"
 
 
 def main() -> None:
@@ -78,7 +85,8 @@ def main() -> None:
     network, card = load_checkpoint(checkpoint)
     average(network, [load_checkpoint(run / "model.safetensors")[0] for run in args.mean_with])
     if args.run.is_file():
-        said = {"trained_on": TOLD_ON, "licence": TOLD_LICENCE, "notes": TOLD_NOTES}
+        trained_on, licence = (TOLD_ON, TOLD_LICENCE) if card.told else (CLEAN_ON, CLEAN_LICENCE)
+        said = {"trained_on": trained_on, "licence": licence, "notes": GPU_NOTES}
     else:
         said = {"trained_on": TRAINED_ON, "licence": LICENCE, "notes": notes_of(args, card.scale)}
     said["notes"] += f" {args.remark}" if args.remark else ""

@@ -67,7 +67,7 @@ class Equivariance:
                 f"Cannot keep a trunk that is told of its sensor equivariant under {group}: its gains hold for fields of "
                 f"{GROUP} channels. Pass --set model.equivariance=p4."
             )
-        self._places = list(_places(network, order))
+        self.places = list(_places(network, order))
 
     def start(self, *, trained: bool) -> None:
         """Project the initial weights onto equivariant ones; random weights keep their norm.
@@ -78,7 +78,7 @@ class Equivariance:
         Raises:
             ConfigError: The weights of the checkpoint are not equivariant, and projecting would spoil them.
         """
-        for name, p, places in self._places:
+        for name, p, places in self.places:
             mean, length = _mean(p.data, places), float(p.data.norm())
             uneven = float((mean - p.data).norm()) > _TOLERATED * length
             if trained and uneven and not name.startswith("head"):
@@ -91,13 +91,13 @@ class Equivariance:
 
     def project_gradients(self) -> None:
         """Average the gradients over the group, so that a step keeps the weights equivariant."""
-        for _, p, places in self._places:
+        for _, p, places in self.places:
             if p.grad is not None:
                 p.grad.copy_(_mean(p.grad, places))
 
     def project_weights(self) -> None:
         """Average the trainable weights over the group, which removes the rounding errors of many steps."""
-        for _, p, places in self._places:
+        for _, p, places in self.places:
             if p.requires_grad:
                 p.data.copy_(_mean(p.data, places))
 
