@@ -29,7 +29,8 @@ class CapturedStep:
         self._inputs = [x.clone() for x in inputs]
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
-        with Constants():
+        self._constants = Constants()  # kept as long as the graph, which reads their memory
+        with self._constants:
             with torch.cuda.stream(stream):
                 for _ in range(WARM_UPS):
                     function(*self._inputs)
