@@ -33,7 +33,7 @@ def batch(chips: Chips, args: argparse.Namespace) -> tuple[Tensor, Tensor, Tenso
         raise SystemExit(
             f"Cannot train: a patch of {patch} lr pixels needs {region} hr pixels, and a chip has {CHIP}."
         )
-    hr, deep = chips.regions(args.batch, region)
+    hr, deep, _ = chips.regions(args.batch, region)
     hr = varied(hr)
     degraded = ~chance(mix.clean, args.batch, hr.device)
     lr, mtf = blurred(hr, mix, degraded, scale, patch + slack, reach)
@@ -50,11 +50,12 @@ def batch(chips: Chips, args: argparse.Namespace) -> tuple[Tensor, Tensor, Tenso
 def clean_batch(chips: Chips, args: argparse.Namespace) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As `batch`, for bicubic reduction alone: fewer steps, of which none waits for the device."""
     scale, patch = args.scale, args.patch
-    hr, deep = chips.regions(args.batch, (patch + 2 * CLEAN_REACH) * scale)
+    hr, deep, steps = chips.regions(args.batch, (patch + 2 * CLEAN_REACH) * scale)
     hr = varied(hr)
     down, told = clean_reduction(scale, patch, hr.device)
     lr = down @ hr @ down.T
-    lr = torch.where(wide(deep), lr, (lr * 255).round().clamp(0, 255) / 255)
+    lr = torch.where(wide(deep), lr, lr.clamp(0, 1))
+    lr = torch.where(wide(steps > 0), (lr / wide(steps)).round() * wide(steps), lr)
     edge = CLEAN_REACH * scale
     return lr, hr[..., edge:-edge, edge:-edge], told.expand(args.batch, -1), deep
 

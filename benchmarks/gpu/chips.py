@@ -17,6 +17,8 @@ EDGE = 24
 CHIP = CORE + 2 * EDGE
 LARGEST = 65535
 """The value of a chip's pixels that a network sees as 1; chips are uint16."""
+STEPS = "steps/{}.npy"
+"""File that says what one DN is in each chip of a source, where DN are coarse."""
 ZOOM = 1.34
 """Copies of chips are reduced by up to this, along each side: there are few images."""
 DEEP = ("s2", "s2_60m", "soft", "landsat", "wv3")
@@ -71,15 +73,26 @@ class Chips:
         ]
         self.weights = torch.tensor(chances, device=device)[owner_of]
         self.deep = torch.tensor([name in DEEP for name in self.sources], device=device)[owner_of]
+        self.steps = torch.where(self.deep, 0.0, 1 / 255)
+        for owner, name in enumerate(self.sources):
+            if (folder / STEPS.format(name)).exists():  # these sources have no reduced copies
+                self.steps[owner_of == owner] = torch.from_numpy(np.load(folder / STEPS.format(name))).to(
+                    device
+                )
 
-    def regions(self, count: int, side: int) -> tuple[Tensor, Tensor]:
-        """Regions (count, 3, side, side) in 0 to 1, and which of them have more than 8 bits (count,)."""
+    def regions(self, count: int, side: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw regions.
+
+        Returns:
+            Pixels (count, 3, side, side) in 0 to 1; which have more than 8 bits (count,); what one DN is, or 0 where that is too
+            fine to matter (count,).
+        """
         drawn = torch.multinomial(self.weights, count, replacement=True)
         windows = self.chips.unfold(2, side, 1).unfold(3, side, 1)
         rows, columns = (
             torch.randint(0, CHIP - side + 1, (count,), device=self.chips.device) for _ in range(2)
         )
-        return _unsigned(windows[drawn, :, rows, columns]) / LARGEST, self.deep[drawn]
+        return _unsigned(windows[drawn, :, rows, columns]) / LARGEST, self.deep[drawn], self.steps[drawn]
 
 
 def zoomed(chips: Tensor) -> Tensor:

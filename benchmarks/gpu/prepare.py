@@ -17,12 +17,13 @@ from collections.abc import Iterator
 from functools import partial
 from multiprocessing import Pool
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.gpu.chips import CHIP, CORE, EDGE, LARGEST
+from benchmarks.gpu.chips import CHIP, CORE, EDGE, LARGEST, STEPS
 
 LARGEST_DN = {"wv3": 2047}
 """DN that a network sees as 1; for others percentiles, of each band where there are thirteen."""
@@ -64,7 +65,11 @@ def main() -> None:
         for source, own in sorted(members.items()):
             target = args.out / f"{source}.npy"
             if own and not target.exists():
-                chips = np.concatenate(pool.map(partial(chips_of, args.pack, source), own, chunksize=4))
+                found = pool.map(partial(chips_of, args.pack, source), own, chunksize=4)
+                chips, steps = (np.concatenate(parts) for parts in zip(*found, strict=True))
+                if steps.any():
+                    (args.out / STEPS.format(source)).parent.mkdir(exist_ok=True)
+                    np.save(args.out / STEPS.format(source), steps)
                 save_whole(chips, target)
                 print(f"{source}: {len(chips)} chips of {len(own)} images", flush=True)
     print(f"{time.perf_counter() - began:.1f} s")
@@ -76,29 +81,39 @@ def source_of(name: str) -> str:
     return "photo" if source.startswith("photo") else source
 
 
-def chips_of(pack: Path, source: str, name: str) -> NDArray[np.uint16]:
-    """All chips that a source takes of one packed image, shape (chips, 3, CHIP, CHIP)."""
+def chips_of(pack: Path, source: str, name: str) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
+    """All chips that a source takes of one packed image, shape (chips, 3, CHIP, CHIP), and what one DN is in each."""
     with zipfile.ZipFile(pack) as packed:
         data = io.BytesIO(packed.read(name))
     if name.endswith(".npy"):
-        return np.concatenate([cut(image) for image in composites(source, np.load(data))])
-    pixels = np.asarray(Image.open(data).convert("RGB")).transpose(2, 0, 1)
-    return cut(pixels.astype(np.uint16) * (LARGEST // 255))
-
-
-def composites(source: str, pixels: NDArray[np.generic]) -> Iterator[NDArray[np.uint16]]:
-    """Three bands at a time of an image (bands, height, width), in the range of chips."""
-    values = pixels.astype(np.float32)
-    if source in LARGEST_DN:
-        low, high = 0, LARGEST_DN[source]
-    elif len(values) == 13:  # each band by itself, as `upscale` sees them
-        low, high = np.percentile(values, [0.1, 99.9], axis=(1, 2), keepdims=True)
+        images = composites(source, np.load(data))
     else:
-        low, high = np.percentile(values[values > 0], [0.01, 99.95])
-    whole = (((values - low) / (high - low)).clip(0, 1) * LARGEST).round().astype(np.uint16)
+        pixels = np.asarray(Image.open(data).convert("RGB")).transpose(2, 0, 1)
+        images = iter([(pixels.astype(np.uint16) * (LARGEST // 255), 0.0)])
+    chips, steps = [], []
+    for image, step in images:
+        chips.append(cut(image))
+        steps.append(np.full(len(chips[-1]), step, np.float32))
+    return np.concatenate(chips), np.concatenate(steps)
+
+
+def composites(source: str, pixels: NDArray[np.generic]) -> Iterator[tuple[NDArray[np.uint16], float]]:
+    """Three bands at a time of an image (bands, height, width), in the range of chips, and what one DN is if that matters."""
+    values = pixels.astype(np.float32)
+    apart = len(values) == 13  # each band by its own range, as `upscale` sees them
+    if source in LARGEST_DN:
+        ends: NDArray[Any] = np.array([0, LARGEST_DN[source]])
+    elif apart:
+        ends = np.percentile(values, [0.1, 99.9], axis=(1, 2))
+    else:
+        ends = np.percentile(values[values > 0], [0.01, 99.95])
+    low, high = np.broadcast_to(np.reshape(ends, (2, -1)), (2, len(values)))  # of each band
+    fine = (values - low[:, None, None]) / (high - low)[:, None, None]
+    whole = (fine.clip(0, 1) * LARGEST).round().astype(np.uint16)
     chosen = COARSE_COMPOSITES if source == COARSE else COMPOSITES.get(len(whole), ((0, 1, 2),))
     for bands in chosen:
-        yield whole[list(bands)]
+        single = apart and len(set(bands)) == 1
+        yield whole[list(bands)], 1 / float(high[bands[0]] - low[bands[0]]) if single else 0.0
 
 
 def cut(image: NDArray[np.uint16]) -> NDArray[np.uint16]:
