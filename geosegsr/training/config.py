@@ -33,7 +33,7 @@ GROUPS = "groups"
 RANDOM = "none"
 """The `init` of a network with random weights."""
 BUNDLED_PRESETS = {"compact": "sharp and clean scenes", "compact-sensor": "any sensor"}
-"""Presets whose shape a bundled network of each scale has, and what these networks are for."""
+"""Presets that have a bundled network for each scale, and what these networks are for."""
 FOREIGN = "foreign"
 """Name of the recipe of runs that start from another project's network, and the preset of such runs."""
 _TUNING = "fine_tuning"
@@ -55,7 +55,7 @@ class ModelConfig(Checked):
     """Fields of the network's configuration that shall differ from the preset."""
     init: str = RANDOM
     """What to start from: a checkpoint, also a converted one of another project, "bundled" or "none" (random weights).
-    `resolve_config` takes "bundled" by default, where a bundled network has the preset's shape."""
+    `resolve_config` takes "bundled" by default, where the preset has a bundled network."""
     train: Annotated[str, one_of(("all", "trunk", "lora"))] = "all"
     """What is trained: "all", "trunk" (all but the tower) or "lora" (the tower's adapters only)."""
     equivariance: Annotated[str, one_of(EQUIVARIANCES)] = "none"
@@ -283,7 +283,7 @@ def _starts_foreign(wanted: Mapping[str, Any]) -> bool:
 
 
 def _init_of(model: Any) -> Any:
-    """What a network starts from: as the section says, or the bundled weights where they have its shape."""
+    """What a network starts from: as the section says, or the bundled weights of the preset."""
     if not isinstance(model, Mapping):
         return RANDOM
     alike = (
