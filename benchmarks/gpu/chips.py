@@ -30,7 +30,8 @@ SHARES = {
     "naip": 0.18, "naip_rgbn": 0.09, "naip_ndakota_rgbn": 0.02, "oam": 0.05, "oam_banepa_nepal": 0.03, "neon": 0.06,
     "usgs": 0.05, "drone": 0.05, "drone_boruszyn_kap": 0.03, "drone_caliterra_tx": 0.03, "drone_lewis_oh": 0.03,
     "drone_warsaw_kap": 0.04, "aerial_pawleys_sc": 0.03, "wv3_vegas_spacenet": 0.02, "wv3": 0.01, "photo": 0.26,
-    "s2": 0.10, "s2_60m": 0.08, "soft": 0.015, "landsat": 0.04, "aerial_usgs-pacific": 0.03, "aerial_usgs-dunes": 0.02, "aerial_noaa-doodler": 0.02,
+    "s2": 0.10, "s2_60m": 0.08, "soft": 0.015, "landsat": 0.04, "aerial_usgs-pacific": 0.03,
+    "aerial_usgs-dunes": 0.02, "aerial_noaa-doodler": 0.02,
 }  # fmt: skip
 """How often a region comes from each source; 0.01 for others."""
 
