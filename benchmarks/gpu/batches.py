@@ -20,13 +20,13 @@ def batch(chips: Chips, args: argparse.Namespace) -> tuple[Tensor, Tensor, Tenso
     lr is made with some pixels more than a patch, so that patches begin anywhere in a JPEG's blocks. What is told is as
     uncertain as an estimate.
     """
+    if args.clean == 1:
+        return clean_batch(chips, args)
     mix = Mix(
         clean=args.clean, blurred=0.8, gaussian=0.34, box=0.08, sigma=1.32, sigma_alone=(0.05, 0.75),
         noisy=0.45, packed=0.42, quality=(38, 98),
     )  # fmt: skip
     scale, patch = args.scale, args.patch
-    if args.clean == 1:
-        return clean_batch(chips, args)
     slack, reach = (8, 6) if scale < 8 else (4, 4)  # lr pixels; at x8 a chip has no room for more
     region = (patch + slack + 2 * reach) * scale
     if region > CHIP:
@@ -48,24 +48,24 @@ def batch(chips: Chips, args: argparse.Namespace) -> tuple[Tensor, Tensor, Tenso
 
 
 def clean_batch(chips: Chips, args: argparse.Namespace) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """As `batch`, for bicubic reduction alone: fewer steps, of which none waits for the device."""
+    """As `batch`, for bicubic reduction alone, of which a network is told nothing; no step waits for the device."""
     scale, patch = args.scale, args.patch
     hr, deep, steps = chips.regions(args.batch, (patch + 2 * CLEAN_REACH) * scale)
     hr = varied(hr)
-    down, told = clean_reduction(scale, patch, hr.device)
+    down = clean_reduction(scale, patch, hr.device)
     lr = down @ hr @ down.T
     lr = torch.where(wide(deep), lr, lr.clamp(0, 1))
     lr = torch.where(wide(steps > 0), (lr / wide(steps)).round() * wide(steps), lr)
     edge = CLEAN_REACH * scale
-    return lr, hr[..., edge:-edge, edge:-edge], told.expand(args.batch, -1), deep
+    return lr, hr[..., edge:-edge, edge:-edge], hr.new_zeros(args.batch, 4), deep
 
 
 @lru_cache(maxsize=1)
-def clean_reduction(scale: int, patch: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The matrix (patch, (patch + 2 CLEAN_REACH) scale) of antialiased bicubic reduction, and what is told of it (1, 4)."""
+def clean_reduction(scale: int, patch: int, device: torch.device) -> Tensor:
+    """The matrix of antialiased bicubic reduction, (patch, (patch + 2 CLEAN_REACH) * scale)."""
     kind = torch.full((1,), BICUBIC, device=device)
-    down, mtf = matrices(kind, torch.zeros(1, device=device), scale, patch, CLEAN_REACH)
-    return down[0], torch.cat([mtf, mtf.new_zeros(1, 2)], 1)
+    down, _ = matrices(kind, torch.zeros(1, device=device), scale, patch, CLEAN_REACH)
+    return down[0]
 
 
 def estimated(truth: Tensor, degraded: Tensor) -> Tensor:

@@ -23,9 +23,10 @@ ZOOM = 1.34
 """Copies of chips are reduced by up to this, along each side: there are few images."""
 DEEP = ("s2", "s2_60m", "soft", "landsat", "wv3")
 """Sources with more than 8 bits."""
-SOFT = ("soft", "naip_rgbn", 6, (2.8, 12.0))
-"""A source without detail, as bands are that were resampled from coarser pixels: its name, and the source of which it takes one
-chip in how many, and the standard deviations of their Gaussians in hr pixels."""
+SOFT, SOFTENED, SOFT_EVERY = "soft", "naip_rgbn", 6
+"""A source without detail, as bands are that were resampled from coarser pixels; the source whose chips it blurs, one of how many."""
+SOFT_SIGMA = (2.8, 12.0)
+"""Standard deviations of its Gaussians, in hr pixels."""
 SHARES = {
     "naip": 0.18, "naip_rgbn": 0.09, "naip_ndakota_rgbn": 0.02, "oam": 0.05, "oam_banepa_nepal": 0.03, "neon": 0.06,
     "usgs": 0.05, "drone": 0.05, "drone_boruszyn_kap": 0.03, "drone_caliterra_tx": 0.03, "drone_lewis_oh": 0.03,
@@ -52,21 +53,17 @@ class Chips:
             raise SystemExit(
                 f"Cannot train: '{folder}' holds no chips. Run python -m benchmarks.gpu.prepare first."
             )
-        self.sources = [file.stem for file in files]
-        chips, owners = [], []
-        for owner, file in enumerate(files):
+        parts: list[tuple[str, Tensor]] = []
+        for file in files:
             # Torch cannot index uint16 on a GPU, so the same bits are kept as int16.
             own = torch.from_numpy(np.load(file).view(np.int16)).to(device)
-            versions = [own, *(zoomed(own) for _ in range(0 if file.stem.startswith("s2") else copies))]
-            chips += versions
-            owners += [owner] * sum(map(len, versions))
-            if file.stem == SOFT[1]:
-                softened = softer(own[:: SOFT[2]])
-                chips.append(softened)
-                owners += [len(files)] * len(softened)
-        if len(files) in owners:
-            self.sources.append(SOFT[0])
-        self.chips = torch.cat(chips)
+            reduced = range(0 if file.stem.startswith("s2") else copies)
+            parts += [(file.stem, version) for version in (own, *(zoomed(own) for _ in reduced))]
+            if file.stem == SOFTENED:
+                parts.append((SOFT, softer(own[::SOFT_EVERY])))
+        self.sources = list(dict.fromkeys(name for name, _ in parts))
+        owners = [self.sources.index(name) for name, chips in parts for _ in range(len(chips))]
+        self.chips = torch.cat([chips for _, chips in parts])
         self.counts = torch.bincount(torch.tensor(owners)).tolist()
         owner_of = torch.tensor(owners, device=device)
         chances = [
@@ -111,7 +108,7 @@ def softer(chips: Tensor) -> Tensor:
     """Chips through Gaussians, each of another width."""
     parts = []
     for chip in chips:
-        sigma = SOFT[3][0] + (SOFT[3][1] - SOFT[3][0]) * float(torch.rand(()))
+        sigma = float(torch.empty(()).uniform_(*SOFT_SIGMA))
         reach = math.ceil(3 * sigma)
         at = torch.arange(-reach, reach + 1, device=chip.device)
         kernel = torch.exp(-0.5 * (at / sigma) ** 2)

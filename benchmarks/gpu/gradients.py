@@ -26,13 +26,13 @@ class Gradients:
         rows, start = [], 0
         for p in learning:
             part = slice(start, start + p.numel())
-            p.grad = _lying_as(p, self.flat[part])
+            p.grad = lying_as(p, self.flat[part])
             at = torch.arange(part.start, part.stop, device=self.flat.device)
             own = orders.get(id(p))
             if own is None:  # tower and prompts are free
                 rows.append(at.expand(order, -1))
             else:
-                where = _lying_as(p, at).flatten()  # of each weight, in the order of its indices
+                where = lying_as(p, at).flatten()  # of each weight, in the order of its indices
                 rows.append(torch.empty_like(own).index_copy_(1, where - start, where[own]))
             start += p.numel()
         self._places = torch.cat(rows, 1)  # (order, numbers)
@@ -49,6 +49,6 @@ class Gradients:
         self.flat.zero_()
 
 
-def _lying_as(p: Tensor, values: Tensor) -> Tensor:
+def lying_as(p: Tensor, values: Tensor) -> Tensor:
     """Part of a vector in the shape of p, each number where p has it in memory."""
     return values.as_strided(p.shape, p.stride(), values.storage_offset())

@@ -12,6 +12,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from benchmarks.gpu.gradients import lying_as
+from geosegsr.training.optimisers import as_matrix
+
 STEPS, COEFFICIENTS, EPSILON = 5, (3.4445, -4.7750, 2.0315), 1e-7
 """Of the Newton-Schulz iteration, as in torch.optim.Muon."""
 
@@ -44,11 +47,11 @@ class BatchedMuon:
     def step(self, rate: Tensor) -> None:
         """Update all matrices at a rate, one number on their device; each needs a gradient."""
         for ((rows, columns, share), own), mean in zip(self.stacks.items(), self.means, strict=True):
-            gradients = torch.stack([_as_matrix(_gradient(p)) for p in own])  # (n, rows, columns)
+            gradients = torch.stack([as_matrix(_gradient(p), p) for p in own])  # (n, rows, columns)
             mean.lerp_(gradients, 1 - self.momentum)
             length = rate * (-share * 0.2 * math.sqrt(max(rows, columns)))
-            updates = orthogonal(gradients.lerp(mean, self.momentum)) * length
-            shaped = [_as_kernel(update, p) for update, p in zip(updates, own, strict=True)]
+            updates = (orthogonal(gradients.lerp(mean, self.momentum)) * length).contiguous()
+            shaped = [lying_as(p, update) for update, p in zip(updates, own, strict=True)]
             torch._foreach_add_([*own], shaped)
 
 
@@ -69,16 +72,3 @@ def orthogonal(matrices: Tensor) -> Tensor:
 def _gradient(p: nn.Parameter) -> Tensor:
     assert p.grad is not None
     return p.grad
-
-
-def _as_matrix(kernel: Tensor) -> Tensor:
-    """A row for each output; the order of the columns, in which Muon sees no difference, is that in memory."""
-    return (kernel if kernel.ndim == 2 else kernel.permute(0, 2, 3, 1)).reshape(len(kernel), -1)
-
-
-def _as_kernel(matrix: Tensor, p: Tensor) -> Tensor:
-    """What `_as_matrix` made a matrix of."""
-    if p.ndim == 2:
-        return matrix
-    outputs, inputs, height, width = p.shape
-    return matrix.view(outputs, height, width, inputs).permute(0, 3, 1, 2)

@@ -2,8 +2,9 @@
 
     python -m benchmarks.gpu.steps runs/gpu/chips --scale 4 --clean 1
 
-Options are those of benchmarks.gpu.train; with --compile the compiled variant runs alone. All variants begin at the same weights and see the same patches, so their losses should
-agree to a few hundredths of a dB. Needs what benchmarks.gpu.train needs.
+Options are those of benchmarks.gpu.train; with --compile the compiled variant runs alone. All variants begin at the same
+weights and see the same patches, so their losses should agree to a few hundredths of a dB. Needs what benchmarks.gpu.train
+needs.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import traceback
 import torch
 
 from benchmarks.gpu.batches import batch
-from benchmarks.gpu.captured import CapturedStep
 from benchmarks.gpu.chips import Chips
 from benchmarks.gpu.train import Training, arguments
 
@@ -51,8 +51,7 @@ def measure(name: str, args: argparse.Namespace, chips: Chips) -> None:
     torch.manual_seed(args.seed)
     training = Training(args)
     first = batch(chips, args)
-    captures = not args.eager and training.device.type == "cuda"
-    update = CapturedStep(training.update, first) if captures else training.update
+    update = training.prepared_update(first)
     began = 0.0
     losses = []
     torch.manual_seed(args.seed)

@@ -6,7 +6,8 @@
     python -m benchmarks.gpu.train runs/gpu/chips runs/gpu/x4-clean.safetensors --clean 1 --batch 64 --patch 64
     python -m benchmarks.gpu.train runs/gpu/chips runs/gpu/try.safetensors --device cpu --seconds 5 --batch 8
 
-`geosegsr upscale --model OUT.safetensors` opens the result. Needs torch, numpy, Pillow with AVIF, and safetensors.
+`geosegsr upscale --model OUT.safetensors` opens the result. Needs torch, numpy, Pillow with AVIF, safetensors,
+and the packages of geosegsr[train].
 The state is kept beside it each minute: the same command resumes a run that was interrupted. `--seconds` sets the
 length, so another device takes another number of steps.
 """
@@ -18,6 +19,7 @@ import copy
 import json
 import math
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,11 +156,9 @@ class Training:
         args = self.args
         torch.manual_seed(args.seed * 1_000_003 + self.step)
         first = batch(chips, args)
-        captured = self.device.type == "cuda" and not args.eager
-        update = CapturedStep(self.update, first) if captured else self.update
-        parts = (
-            1 if captured else args.saves + 1
-        )  # a captured step did not survive a validation: docs/benchmarks-gpu.md
+        update = self.prepared_update(first)
+        # A captured step did not survive a validation, see docs/benchmarks-gpu.md.
+        parts = 1 if self.captures else args.saves + 1
         self.wait()
         began = time.perf_counter() - self.spent
         state_kept = self.spent
@@ -180,6 +180,15 @@ class Training:
         self.spent = time.perf_counter() - began
         self.save(chips.sources)
         self.state_file.unlink(missing_ok=True)
+
+    @property
+    def captures(self) -> bool:
+        """Whether a step is captured as a graph of kernels."""
+        return self.device.type == "cuda" and not self.args.eager
+
+    def prepared_update(self, example: Sequence[Tensor]) -> Callable[..., Tensor]:
+        """`update`, captured for batches like the example where steps are."""
+        return CapturedStep(self.update, example) if self.captures else self.update
 
     def set_rate(self) -> None:
         """Set the learning rate of the next step; the first are slow, and the last ones too."""
@@ -233,6 +242,7 @@ class Training:
         """Write the moving average as a checkpoint, and its scores beside it."""
         scores = validate(self.mean, self.images, self.device)
         args, network = self.args, copy.deepcopy(self.mean).cpu()
+        other = ", the rest with blur, noise and JPEG compression that the network was told of"
         device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "a CPU"
         card = ModelCard.of(
             network.config,
@@ -241,7 +251,7 @@ class Training:
             grey=True,
             told=TOLD if network.sensor is not None else {},
             trained_on=f"chips of {', '.join(sources)}, by benchmarks/gpu; {args.clean:.0%} of lr by antialiased bicubic "
-            "reduction, the rest with blur, noise and JPEG compression that the network was told of",
+            f"reduction{'' if args.clean == 1 else other}",
             notes=f"{self.step} steps of {args.batch} patches of {args.patch} x {args.patch} pixels, "
             f"{self.spent:.0f} s on {device}, {time.strftime('%Y-%m-%d')}, seed {args.seed}.",
         )
@@ -315,7 +325,7 @@ def loss(network: SeGSR, lr: Tensor, hr: Tensor, descriptor: Tensor) -> Tensor:
     """Negative PSNR in dB over bands and brightness, averaged over patches; see `geosegsr.training.losses.psnr`."""
     with torch.autocast(lr.device.type, torch.bfloat16):
         image = lr.to(memory_format=torch.channels_last)
-        sr = network(image, image, descriptor).float()  # the tower's bands are those of the image
+        sr = network(image, image, descriptor).float()  # a guide spares an index that is copied from the host
     off = sr - hr
     luma = torch.einsum("c,nchw->nhw", off.new_tensor(YCC[0]), off)
     squares = 0.5 * off.square().mean((1, 2, 3)) + 0.5 * luma.square().mean((1, 2))

@@ -62,13 +62,12 @@ def validate(
     The network is told of the degradation as it was; one that is told nothing is measured without any. A border of the
     scale, at least 4 pixels, is left out.
     """
-    scale = network.config.scale
+    scale, told = network.config.scale, network.sensor is not None
     generator = torch.Generator(device).manual_seed(1)
     found: dict[str, list[tuple[float, float]]] = {}
     for source, pixels in images:
         height, width = (side // scale * scale for side in pixels.shape[1:])
         hr = pixels[None, :, :height, :width].float().to(device) / 255
-        told = network.sensor is not None
         for name, condition in CONDITIONS.items():
             if name == "clean" or (told and (source in ALL_CONDITIONS or name == "mix")):
                 lr, descriptor = degraded(hr, condition, scale, generator)

@@ -79,6 +79,7 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--recipe", help="Name of the recipe; that of the scale by default.")
     parser.add_argument("--date", required=True)
+    parser.add_argument("--leave-out", action="append", default=[], metavar="SOURCE", help="A source whose images were seen in training.")  # fmt: skip
     parser.add_argument("--remark", default="", help="What was not as the recipe says.")
     args = parser.parse_args()
     checkpoint = args.run if args.run.is_file() else args.run / "model.safetensors"
@@ -124,6 +125,8 @@ def measured(args: argparse.Namespace, scale: int) -> dict[str, dict[str, float]
     folders = {"imagery": args.imagery, "satellite": args.satellite}
     table = {}
     for name, (folder, pattern, bands) in SOURCES.items():
+        if name in args.leave_out:
+            continue
         places = [os.fspath(folders[folder] / pattern)]
         row = evaluate_model(args.out, places, scale=scale, bands=bands).total
         table[name] = {

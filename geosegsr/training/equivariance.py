@@ -68,6 +68,7 @@ class Equivariance:
                 f"{GROUP} channels. Pass --set model.equivariance=p4."
             )
         self.places = list(_places(network, order))
+        """Name, weights and permutations of each parameter of the trunk; the permutations have shape (order, values)."""
 
     def start(self, *, trained: bool) -> None:
         """Project the initial weights onto equivariant ones; random weights keep their norm.

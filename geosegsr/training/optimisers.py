@@ -79,7 +79,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
         super().__init__(groups, {"lr": lr})
         kernels = [group for group in self.param_groups if group["matrices"]]
         others = [group for group in self.param_groups if not group["matrices"]]
-        self._matrices = {p: nn.Parameter(_as_matrix(p.detach(), p)) for g in kernels for p in g["params"]}
+        self._matrices = {p: nn.Parameter(as_matrix(p.detach(), p)) for g in kernels for p in g["params"]}
         self._parts: list[tuple[list[dict[str, Any]], torch.optim.Optimizer]] = []
         if kernels:
             muon = torch.optim.Muon(
@@ -103,7 +103,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
                 loss = closure()
         self._share_memory()
         for p, matrix in self._matrices.items():
-            matrix.grad = None if p.grad is None else _as_matrix(p.grad, p)
+            matrix.grad = None if p.grad is None else as_matrix(p.grad, p)
         for groups, part in self._parts:
             for group, own in zip(groups, part.param_groups, strict=True):
                 own["lr"] = group["lr"]
@@ -130,7 +130,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
     def _share_memory(self) -> None:
         """Lay the matrices over their parameters, which moving a network to a device puts elsewhere."""
         for p, matrix in self._matrices.items():
-            matrix.data = _as_matrix(p.detach(), p)
+            matrix.data = as_matrix(p.detach(), p)
             assert matrix.data_ptr() == p.data_ptr(), "a parameter with gaps has no matrix of its own memory"
 
 
@@ -151,7 +151,7 @@ def is_matrix(name: str, parameter: Tensor) -> bool:
     return min(rows, parameter.numel() // rows) >= _LEAST_SIDE
 
 
-def _as_matrix(tensor: Tensor, parameter: Tensor) -> Tensor:
+def as_matrix(tensor: Tensor, parameter: Tensor) -> Tensor:
     """A parameter or its gradient as a matrix with one row per output, (O, I), (O, I*k*k) or (O, k*k*I).
 
     The columns are in the order in which the parameter lies in memory, so its matrix is a view.
