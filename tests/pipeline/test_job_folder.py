@@ -300,9 +300,13 @@ def test_a_block_swapped_before_the_cog_is_noticed(
     from geosegsr.pipeline import run
 
     make = run.compute_cell
+    alone = threading.Lock()
+    forged: list[bytes] = []
 
     def swapped(*args: object, **kwargs: object) -> object:
-        forge(folder_of(target))
+        with alone:  # once, before any cell is made: a file that changes while it is read is another error
+            if not forged:
+                forged.append(forge(folder_of(target)))
         return make(*args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(run, "compute_cell", swapped)
@@ -409,11 +413,13 @@ def test_a_folder_swapped_during_a_run(
         "verify": "verify_cog",
     }.get(stage, stage)
     step = getattr(owner, name)
+    alone = threading.Lock()
 
     def swap(*args: object, **kwargs: object) -> object:
-        if not folder_of(target).is_symlink():
-            folder_of(target).rename(tmp_path / "away")
-            folder_of(target).symlink_to(precious)
+        with alone:  # blocks and cells are computed side by side: one swaps, and the others wait for it
+            if not folder_of(target).is_symlink():
+                folder_of(target).rename(tmp_path / "away")
+                folder_of(target).symlink_to(precious)
         return step(*args, **kwargs)
 
     monkeypatch.setattr(owner, name, swap)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from collections.abc import Callable
@@ -230,8 +231,9 @@ def test_blocks_that_are_tiles_need_no_second_look(
     honest = RUN.compute_block
 
     def kept(*args: object) -> object:
-        records.append(honest(*args))
-        return records[-1]
+        record = honest(*args)
+        records.append(record)  # not read back from here: blocks are computed side by side
+        return record
 
     monkeypatch.setattr(RUN, "compute_block", kept)
     made(scene, target)
@@ -265,11 +267,10 @@ def in_cells(scene: Path, target: Path, small_cells: None) -> Callable[..., geos
 
 
 def stop_after(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest, made = RUN.compute_cell, []
+    honest, begun = RUN.compute_cell, itertools.count(1)
 
     def compute(*args: object) -> object:
-        made.append(args)
-        if len(made) > cells:
+        if next(begun) > cells:
             raise SceneError("Cannot go on.")
         return honest(*args)
 
@@ -355,9 +356,14 @@ def test_a_block_that_cannot_be_read_is_one_line(
     in_cells: Callable[..., geosegsr.Report], target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest = RUN.compute_cell
+    alone = threading.Lock()
+    done: list[int] = []
 
     def cut(*args: object) -> object:
-        (target.with_name(target.name + ".geosegsr") / "blocks" / "000001.tif").write_bytes(b"II*")
+        block = target.with_name(target.name + ".geosegsr") / "blocks" / "000001.tif"
+        with alone:  # once, before any cell is made
+            if not done:
+                done.append(block.write_bytes(b"II*"))
         return honest(*args)
 
     monkeypatch.setattr(RUN, "compute_cell", cut)
