@@ -24,6 +24,7 @@ from geosegsr.models.segsr.config import BICUBIC, SeGSRConfig
 from geosegsr.models.segsr.flat import REACH, flat_bands, keep_flat
 from geosegsr.models.segsr.network import SeGSR
 from geosegsr.models.segsr.precision import without_tf32
+from geosegsr.models.threads import one_thread
 from geosegsr.notices import warn
 
 Descriptor: TypeAlias = tuple[float, ...]
@@ -271,8 +272,9 @@ class TorchUpscaler(_Checkpoint, NetworkUpscaler):
             self, path, card, device, precision, reopen,
             descriptor=descriptor, device=chosen.type, batch=batch,
         )  # fmt: skip
-        model.specialise(BICUBIC if descriptor is None else descriptor)
-        model.merge_lora().requires_grad_(False).to(memory_format=torch.channels_last)
+        with one_thread():
+            model.specialise(BICUBIC if descriptor is None else descriptor).merge_lora()
+        model.requires_grad_(False).to(memory_format=torch.channels_last)
         NetworkUpscaler.__init__(self, model.to(chosen, PRECISIONS[precision]), chosen, batch, precision)
         self._sharpness = model.config.base_sharpness
         self._for_sensor: dict[Descriptor, TorchUpscaler] = {}

@@ -28,10 +28,25 @@ def idle_threads() -> int:
 @contextmanager
 def arithmetic_threads(count: int) -> Iterator[None]:
     """Limit torch to `count` threads inside the block, and the BLAS of numpy to one."""
+    with _threads(count), single_threaded_blas():
+        yield
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch sum in one order inside the block.
+
+    Otherwise the number of threads decides how MKL splits a product of few rows in float32, and so its last bits.
+    """
+    with _threads(1):
+        yield
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
-        with single_threaded_blas():
-            yield
+        yield
     finally:
         torch.set_num_threads(before)

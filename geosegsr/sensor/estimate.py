@@ -11,8 +11,6 @@ The result is the same to the last bit whatever the number of threads: it is par
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +21,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from geosegsr.errors import ConfigError
+from geosegsr.models.threads import one_thread
 from geosegsr.sensor.blur import Array
 from geosegsr.sensor.descriptor import BICUBIC, SensorDescriptor, quantisation_of
 from geosegsr.sensor.jpeg import YCC, quantisation
@@ -91,7 +90,7 @@ def estimate(
     patches = patches[patches.reshape(len(patches), -1).std(1) > _LEAST_CONTRAST]
     if not len(patches):  # even ground
         return Estimate(BICUBIC, Uncertainty(1.0, 1.0, 0.0, 0.0))
-    with _one_thread():
+    with one_thread():
         quantised, spread = (
             (quantisation_of(jpeg_quality), 0.0) if jpeg_quality else _quantisation(patches, dn_span)
         )
@@ -204,14 +203,3 @@ def _network() -> Regressor:
     network = Regressor()
     network.load_state_dict({name: value.float() for name, value in load_file(WEIGHTS).items()})
     return network.eval().requires_grad_(False)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums in one order: the number of threads would decide the last bits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -171,15 +171,12 @@ class Ground:
         return ground
 
     def undisturbed(self, victim: str) -> Path:
-        """The result to expect. In float32 a network rounds differently on two cores a block, which one worker alone has.
-
-        With a scheduler, the tags leave the choice of a device to the workers.
-        """
-        if "network" not in self.source.name or victim not in ("client with workers", "scheduler"):
+        """The result to expect. With a scheduler, the tags of a network leave the choice of a device to the workers."""
+        if "network" not in self.source.name or victim != "scheduler":
             return self.wanted
-        other = self.wanted.with_name(f"{victim.replace(' ', '-')}-{self.source.name}")
+        other = self.wanted.with_name(f"scheduler-{self.source.name}")
         if not other.exists():
-            with cluster(victim == "scheduler") as (_, address):
+            with cluster(True) as (_, address):
                 outcome = run(*self.command(other), *where(victim, address))
             assert outcome.code == 0, outcome.err
         return other

@@ -247,6 +247,31 @@ def test_on_a_cpu_a_call_uses_the_cores_of_its_block(upscaler, tiles):
     np.testing.assert_allclose(np.concatenate(results), upscaler(tiles), atol=1e-5)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("side", [32, 48, 96])
+def test_the_cores_of_a_block_change_no_bit(side, precision, tmp_path):
+    """A tower with few tokens, adapters and a sensor: MKL splits products of few rows by the number of threads."""
+    torch.manual_seed(0)
+    model = SeGSR(preset("compact", scale=2, depths=(1, 1), lora_rank=2, sensor_width=8))
+    save_checkpoint(tmp_path / "m.safetensors", model, ModelCard.of(model.config, "m"))
+    tile = np.random.default_rng(1).random((1, 3, side, side), dtype=np.float32)
+
+    def call(cores):
+        cores_of_a_block.set(cores)
+        torch.set_num_threads(cores)  # while the file is opened, too
+        own = load_upscaler(tmp_path / "m.safetensors", device="cpu", precision=precision)
+        return own.for_sensor((0.6, 0.2, 0.01, 0.0))(tile)
+
+    before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            first, *others = pool.map(call, (1, 2, 3, 5, 8))
+    finally:
+        torch.set_num_threads(before)
+    for other in others:
+        np.testing.assert_array_equal(other, first)
+
+
 def test_another_process_gets_the_same_model(upscaler, tiles):
     copy = pickle.loads(pickle.dumps(upscaler))
     assert copy.facts == upscaler.facts

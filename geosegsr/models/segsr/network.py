@@ -7,6 +7,7 @@ lr -> features -> unit 1 -> modulation 1 -> unit 2 -> ... -> enlargement -> sr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -21,6 +22,7 @@ from geosegsr.models.segsr.precision import conv_in_float32
 from geosegsr.models.segsr.presets import preset, presets
 from geosegsr.models.segsr.sensor import SensorConditioning
 from geosegsr.models.segsr.units import ConditionedUnit, build_unit
+from geosegsr.models.threads import one_thread
 
 __all__ = ["Compat", "SeGSR", "SeGSRConfig", "preset", "presets"]
 
@@ -84,9 +86,13 @@ class SeGSR(nn.Module):
         return sr[..., : height * self.config.scale, : width * self.config.scale]
 
     def guidance(self, lr: Tensor, guide: Tensor | None = None) -> list[Tensor]:
-        """The map that steers each unit, (N, 1, R, Q) on the tower's tokens; arguments as in forward."""
+        """The map that steers each unit, (N, 1, R, Q) on the tower's tokens; arguments as in forward.
+
+        In inference mode the maps are the same to the last bit for any number of threads.
+        """
         rgb = lr[:, list(self.config.tower_bands)] if guide is None else guide  # (N, 3, h, w)
-        maps: list[Tensor] = self.localisation(*self.features(padded(rgb, self.config.multiple_of)))
+        with one_thread() if torch.is_inference_mode_enabled() else nullcontext():
+            maps: list[Tensor] = self.localisation(*self.features(padded(rgb, self.config.multiple_of)))
         return maps
 
     def merge_lora(self) -> SeGSR:
