@@ -138,7 +138,10 @@ def test_what_is_printed_between_rows_is_not_drawn_over(monkeypatch: pytest.Monk
     terminal = screen._Terminal()
     for key in ("", "a.tif"):
         terminal.show(key, f"row {key}")
-    time.sleep(0.5)  # both rows are drawn
+    deadline = time.monotonic() + 60
+    while "row a.tif" not in stream.getvalue():
+        assert time.monotonic() < deadline, "the rows are not drawn"
+        time.sleep(0.01)
     with terminal.paused():
         stream.write("printed\n")
     terminal.close()

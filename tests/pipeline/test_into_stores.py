@@ -470,9 +470,12 @@ def test_no_credential_is_in_anything_that_is_said_or_written(
 def test_a_kill_in_the_middle_leaves_no_object_and_the_next_run_ends_it(
     server: S3Server, run: Callable[..., Report], scene: Path, tmp_path: Path, stop: signal.Signals
 ) -> None:
+    reached, released = threading.Event(), threading.Event()
+
     def hold(asked: Asked, before: int) -> None:
         if "partNumber=3" in asked.query:
-            time.sleep(1.5)
+            reached.set()
+            released.wait(60)
 
     server.spoil = hold
     code = "from geosegsr.stores import transfer; transfer.PART_BYTES = 20_000; " + PROGRAM[-1]
@@ -488,10 +491,10 @@ def test_a_kill_in_the_middle_leaves_no_object_and_the_next_run_ends_it(
         tmp_path / "scratch",
     ]
     process = subprocess.Popen([str(word) for word in command], stderr=subprocess.DEVNULL, env=os.environ)
-    while "PUT partNumber" not in server.operations() and process.poll() is None:
-        time.sleep(0.02)
-    time.sleep(0.3)
+    while not reached.wait(0.02):
+        assert process.poll() is None
     process.send_signal(stop)
+    released.set()
     assert process.wait(60) != 0
     assert server.stored() == []
     assert (server.open_uploads() == []) is (stop != signal.SIGKILL)
