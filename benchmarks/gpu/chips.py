@@ -73,10 +73,9 @@ class Chips:
         self.deep = torch.tensor([name in DEEP for name in self.sources], device=device)[owner_of]
         self.steps = torch.where(self.deep, 0.0, 1 / 255)
         for owner, name in enumerate(self.sources):
-            if (folder / STEPS.format(name)).exists():  # these sources have no reduced copies
-                self.steps[owner_of == owner] = torch.from_numpy(np.load(folder / STEPS.format(name))).to(
-                    device
-                )
+            steps = folder / STEPS.format(name)
+            if steps.exists():  # these sources have no reduced copies
+                self.steps[owner_of == owner] = torch.from_numpy(np.load(steps)).to(device)
 
     def regions(self, count: int, side: int) -> tuple[Tensor, Tensor, Tensor]:
         """Draw regions.

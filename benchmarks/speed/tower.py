@@ -20,9 +20,7 @@ from torch import Tensor
 
 import geosegsr
 from geosegsr.cpu import keep_freed_memory
-from geosegsr.models.checkpoint import load_checkpoint
-from geosegsr.models.device import PRECISIONS, choose_precision
-from geosegsr.models.segsr.config import BICUBIC
+from geosegsr.models.catalogue import load_upscaler
 from geosegsr.models.segsr.modulation import Modulation
 from geosegsr.models.segsr.network import SeGSR
 
@@ -41,21 +39,14 @@ def main() -> None:
     print("| network | CPU s a tile | tower and prompts | tower, prompts and modulation |")
     print("|---|---|---|---|")
     for file in sorted(WEIGHTS.glob("compact-*.safetensors")):
-        whole, tower, bare = seconds_of(opened(file), args.repeats)
+        whole, tower, bare = seconds_of(load_upscaler(file, device="cpu").network, args.repeats)
         print(f"| {file.stem} | {whole:.3f} | {tower / whole:.1%} | {1 - bare / whole:.1%} |", flush=True)
 
 
-def opened(file: Path) -> SeGSR:
-    """A network as `upscale` runs it on a CPU."""
-    network, _ = load_checkpoint(file)
-    network.specialise(BICUBIC).merge_lora().requires_grad_(False)
-    precision = PRECISIONS[choose_precision("auto", torch.device("cpu"))]
-    return network.to(memory_format=torch.channels_last).to(precision)
-
-
 @torch.inference_mode()
-def seconds_of(network: SeGSR, repeats: int) -> tuple[float, float, float]:
+def seconds_of(network: object, repeats: int) -> tuple[float, float, float]:
     """Least CPU seconds of a tile: the whole network, the tower with its prompts, and the network without guidance."""
+    assert isinstance(network, SeGSR)
     lr = torch.rand(1, 3, SIDE, SIDE)
     maps = network.guidance(lr)
     least = [float("inf")] * 3

@@ -36,7 +36,8 @@ def arithmetic_threads(count: int) -> Iterator[None]:
 def one_thread() -> Iterator[None]:
     """Let torch sum in one order inside the block.
 
-    Otherwise the number of threads decides how MKL splits a product of few rows in float32, and so its last bits.
+    Otherwise the number of threads decides how MKL splits a product of few rows in float32, and so its last bits. Threads of
+    the process that torch meets meanwhile begin with one, too.
     """
     with _threads(1):
         yield

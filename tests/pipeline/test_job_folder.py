@@ -15,6 +15,7 @@ import pytest
 import rasterio
 import scene_factory as factory
 from command_line import Outcome, assert_refused, run_here
+from once import once_before
 
 import geosegsr
 from geosegsr.errors import GeoSegSRError, GeoSegSRWarning, JobError, SceneError
@@ -299,17 +300,8 @@ def test_a_block_swapped_before_the_cog_is_noticed(
 ) -> None:
     from geosegsr.pipeline import run
 
-    make = run.compute_cell
-    alone = threading.Lock()
-    forged: list[bytes] = []
-
-    def swapped(*args: object, **kwargs: object) -> object:
-        with alone:  # once, before any cell is made: a file that changes while it is read is another error
-            if not forged:
-                forged.append(forge(folder_of(target)))
-        return make(*args, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(run, "compute_cell", swapped)
+    step = once_before(run.compute_cell, lambda: forge(folder_of(target)))
+    monkeypatch.setattr(run, "compute_cell", step)
     with pytest.raises(GeoSegSRError, match="are not those computed") as refused:
         geosegsr.upscale(scene, target, 2, "bicubic", tile=16, overlap=4, block=48)
     assert str(folder_of(target)) in str(refused.value) and "/proc/" not in str(refused.value)
@@ -412,17 +404,12 @@ def test_a_folder_swapped_during_a_run(
         "cog": "write_cog",
         "verify": "verify_cog",
     }.get(stage, stage)
-    step = getattr(owner, name)
-    alone = threading.Lock()
 
-    def swap(*args: object, **kwargs: object) -> object:
-        with alone:  # blocks and cells are computed side by side: one swaps, and the others wait for it
-            if not folder_of(target).is_symlink():
-                folder_of(target).rename(tmp_path / "away")
-                folder_of(target).symlink_to(precious)
-        return step(*args, **kwargs)
+    def swap() -> None:
+        folder_of(target).rename(tmp_path / "away")
+        folder_of(target).symlink_to(precious)
 
-    monkeypatch.setattr(owner, name, swap)
+    monkeypatch.setattr(owner, name, once_before(getattr(owner, name), swap))
     with pytest.raises(
         GeoSegSRError, match=r"symbolic link|was moved or replaced|Cannot read the finished block"
     ):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import threading
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +15,7 @@ import scene_factory as factory
 from command_line import Outcome, assert_refused, run_here
 from comparison import cog_differences
 from fakes import Fake
+from once import once_before
 
 import geosegsr
 from geosegsr.errors import GeoSegSRError, GeoSegSRWarning, SceneError, VerificationError
@@ -333,18 +333,11 @@ def test_a_cell_that_was_damaged_is_made_again_with_its_blocks(
 def test_a_cell_is_not_made_of_another_block(
     in_cells: Callable[..., geosegsr.Report], target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = RUN.compute_cell
-    alone = threading.Lock()
-    done: list[int] = []
-
-    def swapped(*args: object) -> object:
+    def swap() -> None:
         blocks = target.with_name(target.name + ".geosegsr") / "blocks"
-        with alone:  # once, before any cell is made: a file that changes while it is read is another error
-            if not done:
-                done.append((blocks / "000001.tif").write_bytes((blocks / "000000.tif").read_bytes()))
-        return honest(*args)
+        (blocks / "000001.tif").write_bytes((blocks / "000000.tif").read_bytes())
 
-    monkeypatch.setattr(RUN, "compute_cell", swapped)
+    monkeypatch.setattr(RUN, "compute_cell", once_before(RUN.compute_cell, swap))
     with pytest.raises(
         VerificationError, match=r"Cannot use the block '.*0000..\.tif': its pixels are not those computed"
     ):
@@ -355,17 +348,9 @@ def test_a_cell_is_not_made_of_another_block(
 def test_a_block_that_cannot_be_read_is_one_line(
     in_cells: Callable[..., geosegsr.Report], target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = RUN.compute_cell
-    alone = threading.Lock()
-    done: list[int] = []
+    def cut() -> None:
+        (target.with_name(target.name + ".geosegsr") / "blocks" / "000001.tif").write_bytes(b"II*")
 
-    def cut(*args: object) -> object:
-        block = target.with_name(target.name + ".geosegsr") / "blocks" / "000001.tif"
-        with alone:  # once, before any cell is made
-            if not done:
-                done.append(block.write_bytes(b"II*"))
-        return honest(*args)
-
-    monkeypatch.setattr(RUN, "compute_cell", cut)
+    monkeypatch.setattr(RUN, "compute_cell", once_before(RUN.compute_cell, cut))
     with pytest.raises(SceneError, match=r"Cannot read the finished block '.*000001.tif'.*same command"):
         in_cells()
